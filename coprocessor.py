@@ -1,0 +1,252 @@
+"""The variants: how does a branch begin?
+
+All systems run the same three passes over a batch of sequences with M sites each (paper, section 4.1 and Figure 5):
+
+    pass 1  the Base reads the sequence                          -> the cache KV_theta(x)
+    pass 2  the branch begins at every site                      -> latents, a cache, or soft tokens: the variant's answer
+    pass 3  the Base runs what begins the branch, then the N_A   -> the loss of predicting each of them
+            ahead tokens, all branches at once
+
+A variant is one small class that answers pass 2:
+
+    continued  with the site's own token: an ordinary language model          trains the Base           Baseline 1
+    soft       with N_L soft embeddings                                       Base, soft tokens         Baseline 2
+    liu        with Z, the Coprocessor's last hidden states                   Coprocessor, soft tokens  Liu et al. 2024b
+    h1         with KV_phi, the Coprocessor's cache, and the site's token     Coprocessor, soft tokens  Hypothesis 1
+    h2         with Z, as liu                                                 all of them               Hypothesis 2
+
+The Coprocessor has the Base's architecture and starts as a copy of it. It runs N_L soft tokens as branches off the
+*Base's* prefix cache, so it never reads a token itself.
+"""
+
+import copy
+import json
+import os
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch.utils.checkpoint import checkpoint
+
+from model import load_pretrained, upcast
+
+LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
+
+
+class Beginning(NamedTuple):
+    """What pass 2 hands to pass 3. The branch hangs at `sites`, holds `kv` already, and `x` is fed first."""
+
+    x: torch.Tensor  # (B, M, T, C) input embeddings; the last one's output predicts the first ahead token
+    sites: torch.Tensor  # (B, M)
+    kv: list | None = None  # per layer K, V (B, H_kv, M, P, D)
+
+
+class Variant(nn.Module):
+    """A Base, and what a variant adds to it. Subclasses set three facts and give pass2_begin."""
+
+    trains_base = True
+    has_soft_tokens = True
+    has_coprocessor = False
+
+    def __init__(self, base, n_latents, scale_latents=False):
+        """base: a Model, used as it is (not copied). n_latents: N_L. scale_latents: see `as_input`."""
+        super().__init__()
+        self.base = base.requires_grad_(self.trains_base)
+        self.n_latents = n_latents if self.has_soft_tokens else 0
+        if self.has_soft_tokens:
+            if n_latents < 1:
+                raise ValueError(f"{type(self).__name__} needs n_latents >= 1, not {n_latents}")
+            mean = base.wte.weight.detach().mean(dim=0)  # (C)
+            self.soft = nn.Parameter(mean + 0.02 * torch.randn(n_latents, base.config.width))  # (N_L, C)
+        if self.has_coprocessor:
+            embedding, base.wte = base.wte, None  # it never reads a token, so it gets no token embedding
+            self.coprocessor = copy.deepcopy(base).requires_grad_()
+            base.wte = embedding
+            if scale_latents:
+                self.latent_scale = nn.Parameter(base.wte.weight.detach().square().mean().sqrt())
+
+    # The three passes
+
+    def pass1_read(self, tokens):
+        """tokens (B,S) -> KV_theta(x), per layer K, V (B,H_kv,S,D). A frozen Base builds no graph."""
+        with torch.set_grad_enabled(self.trains_base and torch.is_grad_enabled()):
+            return self.base.prefix(tokens, cache_only=True)[1]
+
+    def pass2_begin(self, tokens, sites, prefix_kv):
+        """How does a branch begin? tokens (B,S), sites (B,M) -> Beginning. Every variant answers this."""
+        raise NotImplementedError
+
+    def pass3_decode(self, begin, ahead, prefix_kv):
+        """ahead (B,M,N) token ids -> hidden (B,M,N,C), of which position i predicts ahead token i.
+
+        The last ahead token is not fed: nothing is predicted from it.
+        """
+        x = torch.cat([begin.x, self.base.embed(ahead[..., :-1])], dim=2)  # (B, M, T0 + N - 1, C)
+        hidden, _ = self.base.branch(x, prefix_kv, begin.sites, begin.kv)
+        return hidden[:, :, begin.x.size(2) - 1 :]
+
+    def ahead_nll(self, tokens, sites, ahead):
+        """-log p of each ahead token: tokens (B,S), sites (B,M), ahead (B,M,N) -> (B,M,N).
+
+        A branch is causal, so ahead may be padded at its end and the padding's values thrown away.
+        """
+        prefix_kv = self.pass1_read(tokens)
+        begin = self.pass2_begin(tokens, sites, prefix_kv)
+        hidden = self.pass3_decode(begin, ahead, prefix_kv)
+        return token_nll(self.base, hidden, ahead)
+
+    def forward(self, tokens, sites, n_ahead):
+        """The training loss per target: tokens (B,S), sites (B,M) -> (B,M,N_A). The mean over all is the objective."""
+        return self.ahead_nll(tokens, sites, ahead_tokens(tokens, sites, n_ahead))
+
+    # What the variants' answers are made of
+
+    def latents(self, sites, prefix_kv, cache_only=False):
+        """Pass 2 of the dual models: the Coprocessor runs the soft tokens -> Z (B,M,N_L,C), KV_phi."""
+        soft = self.soft.expand(*sites.shape, -1, -1)  # (B, M, N_L, C)
+        return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
+
+    def as_input(self, z):
+        """Z as input embeddings, plain as in the paper; with scale_latents at a learnable rms that starts at the embeddings'."""
+        if not hasattr(self, "latent_scale"):
+            return z
+        return F.rms_norm(z, z.shape[-1:]) * self.latent_scale
+
+    def site_embedding(self, tokens, sites):
+        """The embedding of each site's own token: (B,M,1,C)."""
+        return self.base.embed(tokens.gather(1, sites))[:, :, None]
+
+    @torch.no_grad()
+    def generate(self, tokens, lengths, n_tokens, with_latents=True, **how):
+        """Continue prompts with one augmentation at the end of each: tokens (B,S) padded on the right, lengths (B).
+
+        -> tokens (B, n <= n_tokens); `how` as in Model.decode. Without latents it is the Base alone.
+        """
+        if not with_latents:
+            return self.base.generate(tokens, lengths, n_tokens, **how)
+        prefix_kv = self.pass1_read(tokens)
+        begin = self.pass2_begin(tokens, (lengths - 1)[:, None], prefix_kv)
+        hidden, branch_kv = self.base.branch(begin.x, prefix_kv, begin.sites, begin.kv)
+        return self.base.decode(hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv, n_tokens, **how)
+
+
+def ahead_tokens(tokens, sites, n_ahead):
+    """x_{s+1} .. x_{s+N_A} of every site: tokens (B,S), sites (B,M) -> (B,M,N_A)."""
+    index = sites[:, :, None] + 1 + torch.arange(n_ahead, device=sites.device)  # (B, M, N_A)
+    return tokens.gather(1, index.flatten(1)).view(index.shape)
+
+
+def token_nll(model, hidden, targets):
+    """-log p of the targets: hidden (..., C), targets (...) -> (...), fp32 (or fp64).
+
+    Logits are made in chunks, and made again in the backward pass, so that they never exist all at once.
+    """
+
+    def nll(h, t):
+        return F.cross_entropy(upcast(model.logits(h)), t, reduction="none")
+
+    h, t = hidden.flatten(0, -2), targets.flatten()  # (N, C), (N)
+    rows = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
+    if len(t) <= rows:
+        return nll(h, t).view(targets.shape)
+    chunks = zip(h.split(rows), t.split(rows), strict=True)
+    parts = [checkpoint(nll, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks]
+    return torch.cat(parts).view(targets.shape)
+
+
+class Continued(Variant):
+    """Baseline 1: the Base alone, trained further on the same tokens."""
+
+    has_soft_tokens = False
+
+    def pass2_begin(self, tokens, sites, prefix_kv):
+        return Beginning(self.site_embedding(tokens, sites), sites - 1)  # x_site in its own place: the plain causal pass
+
+    def forward(self, tokens, sites, n_ahead):
+        """Its objective is the ordinary one, over every token: (B,S) -> (B,S-1). Sites play no part."""
+        hidden, _ = self.base.prefix(tokens)
+        return token_nll(self.base, hidden[:, :-1], tokens[:, 1:])
+
+
+class Soft(Variant):
+    """Baseline 2: one network, and the same number of latent slots as soft tokens. There is no pass 2 to run."""
+
+    def pass2_begin(self, tokens, sites, prefix_kv):
+        return Beginning(self.soft.expand(*sites.shape, -1, -1), sites)
+
+
+class H2(Variant):
+    """Hypothesis 2: the Base reads Z as input embeddings, and both models learn."""
+
+    has_coprocessor = True
+
+    def pass2_begin(self, tokens, sites, prefix_kv):
+        z, _ = self.latents(sites, prefix_kv)
+        return Beginning(self.as_input(z), sites)
+
+
+class Liu(H2):
+    """Liu et al. 2024b: as H2 in every respect, but the Base is frozen."""
+
+    trains_base = False
+
+
+class H1(Variant):
+    """Hypothesis 1: the frozen Base attends to the Coprocessor's cache in every layer; x_site, fed again, asks."""
+
+    trains_base = False
+    has_coprocessor = True
+
+    def __init__(self, base, n_latents, scale_latents=False):
+        super().__init__(base, n_latents)  # no Z is fed, so there is nothing to scale
+        for p in self.coprocessor.after_cache():
+            p.requires_grad_(False)  # only its cache is read, so these would never get a gradient
+
+    def pass2_begin(self, tokens, sites, prefix_kv):
+        _, kv_phi = self.latents(sites, prefix_kv, cache_only=True)
+        return Beginning(self.site_embedding(tokens, sites), sites, kv_phi)
+
+
+VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2}
+
+
+def build(variant, base, n_latents, scale_latents=False):
+    """Name -> Variant around that Base. Raises ValueError for an unknown name."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
+    return VARIANTS[variant](base, n_latents, scale_latents)
+
+
+def save(model, folder):
+    """Weights -> folder/base, which transformers can load, and folder/added.safetensors: what the variant added."""
+    model.base.save_pretrained(os.path.join(folder, "base"))
+    added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
+    save_file(added, os.path.join(folder, "added.safetensors"))
+
+
+def load(model, folder):
+    """The inverse of save, into a Variant of the same shape. Raises ValueError if it is not."""
+    base = load_pretrained(os.path.join(folder, "base")).state_dict()
+    state = {f"base.{k}": v for k, v in base.items()} | load_file(os.path.join(folder, "added.safetensors"))
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        a, b = own.get(name), state.get(name)
+        if a is None or b is None or a.shape != b.shape:
+            raise ValueError(f"{folder}: the checkpoint of another configuration ({name} does not fit)")
+    model.load_state_dict(state)
+
+
+def load_run(run):
+    """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict)."""
+    path = os.path.join(run, "config.json")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
+    with open(path) as f:
+        config = json.load(f)
+    folder = os.path.join(run, "checkpoint")
+    base = load_pretrained(os.path.join(folder, "base"))
+    model = build(config["variant"], base, config["n_latents"], config["scale_latents"])
+    load(model, folder)
+    return model.eval(), config

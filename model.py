@@ -1,0 +1,552 @@
+"""GPT-2 and Qwen-3 by hand, with their KV caches in plain sight.
+
+Every system in this project is one picture. A *prefix* is read once, causally, and leaves a KV cache. At a *site* (the
+index of a prefix token) hangs a *branch*, a short run of positions:
+
+    prefix   x1 x2 x3 x4 x5 x6 x7 x8          S tokens, one causal pass
+                   |     |
+                   |     +-- z' z'' x6 x7     the branch at x5
+                   +-- z' z'' x4 x5           the branch at x3
+
+A branch position sees the prefix up to and including its site, the earlier positions of its own branch, and itself; no
+other. Its position id counts on from the site: site + 1, site + 2, ... Site -1 sees no prefix at all.
+
+Both families offer the same four calls (shapes: B batch, S prefix, M sites, T branch, C width, H heads, D head size):
+
+    x                 = model.embed(tokens)                           # (...) -> (..., C), without positions
+    hidden, prefix_kv = model.prefix(tokens)                          # (B,S) -> (B,S,C); per layer K,V (B,H_kv,S,D)
+    hidden, branch_kv = model.branch(x, prefix_kv, sites, branch_kv)  # x (B,M,T,C), sites (B,M) -> (B,M,T,C); per layer
+                                                                      # K,V (B,H_kv,M,T,D), or longer if it had begun
+    logits            = model.logits(hidden)                          # (..., C) -> (..., V)
+
+A cache is a list of (K, V), a value that is passed in and returned. Nothing about position lives on the model.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+
+@dataclass(frozen=True)
+class Config:
+    family: str  # gpt2 | qwen3
+    vocab_size: int
+    context: int  # the most positions a sequence may have
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    head_dim: int
+    width: int
+    mlp_width: int
+    eps: float
+    rope_theta: float = 0.0  # Qwen-3 only
+
+
+def gpt2_config(vocab_size=50257, context=1024, n_layer=12, n_head=12, width=768, mlp_width=None, eps=1e-5):
+    return Config("gpt2", vocab_size, context, n_layer, n_head, n_head, width // n_head, width, mlp_width or 4 * width, eps)
+
+
+# Names for random weights: `init_from=random:tiny_gpt2`. The vocabulary of a tiny size is its tokenizer's.
+SIZES = {
+    "gpt2": gpt2_config(),
+    "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
+    "tiny_gpt2": gpt2_config(vocab_size=1024, context=512, n_layer=2, n_head=4, width=128),
+    "tiny_qwen3": Config("qwen3", 1024, 512, 2, 4, 2, 48, 128, 320, 1e-6, 1e4),
+}
+
+
+# -----------------------------------------------------------------------------
+# Attention
+
+
+def causal_attention(q, k, v):
+    """The prefix: q (B,H,S,D), k and v (B,H_kv,S,D) -> (B,H,S,D)."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.size(1) != k.size(1))
+
+
+def branch_mask(sites, S, P, T):
+    """Figure 5's mask, dense and readable: which key may each branch query see?
+
+    sites (B,M); S prefix positions; P branch positions that are cached already; T new ones.
+    Returns bool (B, M*T, S + M*(P+T)): rows are the queries, branch after branch; columns the prefix, then the keys of
+    branch 0, of branch 1, and so on.
+    """
+    B, M = sites.shape
+    site = sites.repeat_interleave(T, dim=1)  # (B, M*T) the site of each query
+    branch = torch.arange(M, device=sites.device).repeat_interleave(T)  # (M*T) its branch
+    step = torch.arange(T, device=sites.device).repeat(M)  # (M*T) its place among the new positions
+    key = torch.arange(M * (P + T), device=sites.device)
+    prefix = torch.arange(S, device=sites.device) <= site[:, :, None]  # (B, M*T, S) up to and including the site
+    own = (key // (P + T) == branch[:, None]) & (key % (P + T) <= P + step[:, None])  # (M*T, M*(P+T)) own past and self
+    return torch.cat([prefix, own.expand(B, -1, -1)], dim=2)
+
+
+def branch_attention(path, sites, S, P, T):
+    """One call per branch pass: builds what all layers share (masks), returns the function that each layer calls.
+
+    The function takes q (B,H,M,T,D), the prefix's k and v (B,H_kv,S,D) and the branches' (B,H_kv,M,P+T,D), and returns
+    (B,H,M,T,D). Three paths compute the same thing:
+
+      dense    one softmax over all keys under branch_mask: the reference, and the wasteful one
+      grouped  the same over groups of neighbouring branches, the prefix cut at the last site of each group: any device
+      flex     FlexAttention, which skips the blocks that the mask leaves empty: CUDA
+    """
+    if path == "auto":
+        path = "flex" if sites.is_cuda and sites.size(1) * T >= 128 else "grouped"
+    if path == "flex":
+        return flex_attention(sites, S, P, T)
+    M = sites.size(1)
+    size = M if path == "dense" else 8  # branches per group; 8 was the fastest of 1..64 on two CPUs
+    groups = []
+    for m in range(0, M, size):
+        near = sites[:, m : m + size]
+        cut = S if M <= size else int(near.max()) + 1  # sorted sites make for short cuts, unsorted ones are only slower
+        groups.append((m, m + near.size(1), cut, branch_mask(near, cut, P, T)[:, None]))
+
+    def attend(q, pk, pv, bk, bv):
+        out = []
+        for start, end, cut, mask in groups:
+            k = torch.cat([pk[:, :, :cut], bk[:, :, start:end].flatten(2, 3)], dim=2)  # (B, H_kv, cut + G*(P+T), D)
+            v = torch.cat([pv[:, :, :cut], bv[:, :, start:end].flatten(2, 3)], dim=2)
+            y = F.scaled_dot_product_attention(
+                q[:, :, start:end].flatten(2, 3), k, v, attn_mask=mask, enable_gqa=q.size(1) != k.size(1)
+            )
+            out.append(y.unflatten(2, (-1, T)))  # (B, H, G, T, D)
+        return torch.cat(out, dim=2)
+
+    return attend
+
+
+def flex_attention(sites, S, P, T):
+    """branch_mask once more, as a predicate from which FlexAttention builds its block mask (Dong et al. 2024)."""
+    from torch.nn.attention import flex_attention as flex  # slow to import, and needed on CUDA alone
+
+    B, M = sites.shape
+    compiled = sites.is_cuda and not torch.compiler.is_compiling()  # inside a compiled forward it is compiled with it
+
+    def visible(b, h, query, key):
+        in_prefix = (key < S) & (key <= sites[b, query // T])
+        own = key - S
+        in_branch = (key >= S) & (own // (P + T) == query // T) & (own % (P + T) <= P + query % T)
+        return in_prefix | in_branch
+
+    mask = flex.create_block_mask(visible, B, None, M * T, S + M * (P + T), device=sites.device, _compile=compiled)
+    run = torch.compile(flex.flex_attention, dynamic=False) if compiled else flex.flex_attention
+
+    def attend(q, pk, pv, bk, bv):
+        k = torch.cat([pk, bk.flatten(2, 3)], dim=2)  # (B, H_kv, S + M*(P+T), D)
+        v = torch.cat([pv, bv.flatten(2, 3)], dim=2)
+        y = run(q.flatten(2, 3), k, v, block_mask=mask, enable_gqa=q.size(1) != k.size(1))
+        return y.unflatten(2, (-1, T))
+
+    return attend
+
+
+def heads(x, n):
+    """(B, ..., T, n*D) -> (B, n, ..., T, D)"""
+    return x.unflatten(-1, (n, -1)).movedim(-2, 1)
+
+
+def merge(y):
+    """(B, H, ..., T, D) -> (B, ..., T, H*D)"""
+    return y.movedim(1, -2).flatten(-2)
+
+
+# -----------------------------------------------------------------------------
+# What both families share: the two ways in
+
+
+class Model(nn.Module):
+    """Subclasses give `place`, a block with `qkv` and `finish`, and the name map of their checkpoint."""
+
+    block_class, norm_class = None, None
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.attention = "auto"  # dense | grouped | flex: how branches attend
+        self.wte = nn.Embedding(config.vocab_size, config.width)
+        self.blocks = nn.ModuleList(self.block_class(config) for _ in range(config.n_layer))
+        self.norm = self.norm_class(config.width, eps=config.eps)
+
+    def embed(self, tokens):
+        return self.wte(tokens)
+
+    def logits(self, hidden):
+        return F.linear(hidden, self.wte.weight)  # the head is tied to the embedding
+
+    def prefix(self, tokens, cache_only=False):
+        """Read tokens (B,S) causally -> hidden (B,S,C) after the final norm, and the KV cache.
+
+        With cache_only, stop once the last layer's K and V are there: hidden is None.
+        """
+        self.check_positions(tokens.size(1))
+        x, rope = self.place(self.embed(tokens), torch.arange(tokens.size(1), device=tokens.device))  # (B, S, C)
+        kv = []
+        for block in self.blocks:
+            q, k, v = block.qkv(x, rope)  # (B, H, S, D), (B, H_kv, S, D) twice
+            kv.append((k, v))
+            if cache_only and len(kv) == len(self.blocks):
+                return None, kv
+            x = block.finish(x, causal_attention(q, k, v))
+        return self.norm(x), kv
+
+    def branch(self, x, prefix_kv, sites, branch_kv=None, cache_only=False):
+        """Run T new positions on each of M branches per row.
+
+        x (B,M,T,C) input embeddings; sites (B,M) int64 in [-1, S-1]; branch_kv what the same branches hold already.
+        Returns hidden (B,M,T,C) after the final norm (None with cache_only, as in prefix) and the longer branch_kv.
+        Raises ValueError where a position would not fit the model.
+        """
+        B, M, T, C = x.shape
+        S = prefix_kv[0][0].size(2)
+        P = branch_kv[0][0].size(3) if branch_kv else 0
+        if not sites.is_cuda and not torch.compiler.is_compiling():  # on CUDA this would wait for the device
+            self.check_positions(int(sites.max()) + 1 + P + T)
+        positions = sites[:, :, None] + 1 + P + torch.arange(T, device=x.device)  # (B, M, T)
+        x, rope = self.place(x, positions)
+        attend = branch_attention(self.attention, sites, S, P, T)
+        kv = []
+        for i, block in enumerate(self.blocks):
+            q, k, v = block.qkv(x, rope)  # (B, H, M, T, D), (B, H_kv, M, T, D) twice
+            if branch_kv:
+                k = torch.cat([branch_kv[i][0], k], dim=3)  # (B, H_kv, M, P+T, D); a new tensor: autograd needs the old
+                v = torch.cat([branch_kv[i][1], v], dim=3)
+            kv.append((k, v))
+            if cache_only and len(kv) == len(self.blocks):
+                return None, kv
+            x = block.finish(x, attend(q, *prefix_kv[i], k, v))
+        return self.norm(x), kv
+
+    def after_cache(self):
+        """The parameters that only touch what comes after the last layer's K and V: dead where only the cache is used."""
+        return [*self.blocks[-1].after_kv(), *self.norm.parameters()]
+
+    def check_positions(self, n):
+        if n > self.config.context:
+            raise ValueError(f"{n} positions do not fit this model, which has {self.config.context}")
+
+    # decoding
+
+    @torch.no_grad()
+    def decode(self, hidden, prefix_kv, sites, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None):
+        """Carry on B branches that have begun (M = 1), one token a step.
+
+        hidden (B,C) is the last position's; sites (B,1). temperature 0 is greedy. Returns tokens (B, n <= n_tokens); after
+        a row's eos it holds eos only, and all stop when every row has met it.
+        """
+        out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+        while True:
+            token = pick(self.logits(hidden), temperature, top_k, generator)  # (B)
+            if eos is not None:
+                token = torch.where(done, eos, token)
+                done = done | (token == eos)
+            out.append(token)
+            if len(out) == n_tokens or (eos is not None and bool(done.all())):
+                return torch.stack(out, dim=1)
+            x = self.embed(token)[:, None, None]  # (B, 1, 1, C)
+            hidden, branch_kv = self.branch(x, prefix_kv, sites, branch_kv)
+            hidden = hidden[:, 0, -1]
+
+    @torch.no_grad()
+    def generate(self, tokens, lengths, n_tokens, **how):
+        """Continue prompts: tokens (B,S) padded on the right with anything, lengths (B) >= 1 -> tokens (B, n <= n_tokens).
+
+        Ragged prompts need no mask: each row's branch begins with its own last token, hung one place before it.
+        """
+        last = (lengths - 1)[:, None]  # (B, 1)
+        _, prefix_kv = self.prefix(tokens, cache_only=True)
+        x = self.embed(tokens.gather(1, last))[:, :, None]  # (B, 1, 1, C)
+        hidden, branch_kv = self.branch(x, prefix_kv, last - 1)
+        return self.decode(hidden[:, 0, -1], prefix_kv, last - 1, branch_kv, n_tokens, **how)
+
+    # weights
+
+    def init_weights(self):
+        """GPT-2's initialisation for both families: N(0, 0.02), what writes to the residual stream scaled by its depth."""
+        for name, p in self.named_parameters():
+            if p.dim() == 2:
+                nn.init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer) if "proj_out" in name else 0.02)
+        return self
+
+    def tensor_names(self):
+        """Our parameter name -> (its name in a Hugging Face checkpoint, whether it is stored transposed there)."""
+        names = {}
+        for ours, theirs, transposed in self.name_map:
+            for i in range(self.config.n_layer if "{}" in ours else 1):
+                names[ours.format(i)] = theirs.format(i), transposed
+        return names
+
+    def save_pretrained(self, folder):
+        """Write config.json and model.safetensors, which transformers' from_pretrained reads."""
+        os.makedirs(folder, exist_ok=True)
+        state = self.state_dict()
+        tensors = {hf: (state[ours].T if t else state[ours]).contiguous() for ours, (hf, t) in self.tensor_names().items()}
+        save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(self.hf_config(), f, indent=2)
+
+
+def pick(logits, temperature, top_k, generator):
+    """logits (B,V) -> token (B)"""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits.float() / temperature
+    if top_k:
+        logits[logits < logits.topk(top_k).values[:, -1:]] = -torch.inf
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+# -----------------------------------------------------------------------------
+# GPT-2 (Radford et al. 2019): learned positions, LayerNorm, tanh GELU
+
+
+class GPT2Block(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.n_head = c.n_head
+        self.norm_1 = nn.LayerNorm(c.width, eps=c.eps)
+        self.qkv_proj = nn.Linear(c.width, 3 * c.width)
+        self.attn_proj_out = nn.Linear(c.width, c.width)
+        self.norm_2 = nn.LayerNorm(c.width, eps=c.eps)
+        self.mlp_in = nn.Linear(c.width, c.mlp_width)
+        self.mlp_proj_out = nn.Linear(c.mlp_width, c.width)
+
+    def qkv(self, x, rope):
+        return [heads(t, self.n_head) for t in self.qkv_proj(self.norm_1(x)).chunk(3, dim=-1)]
+
+    def finish(self, x, y):
+        x = x + self.attn_proj_out(merge(y))
+        return x + self.mlp_proj_out(F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh"))
+
+    def after_kv(self):
+        # Q is a third of qkv_proj, so it stays with K and V; its rows get a gradient of zero
+        rest = [self.attn_proj_out, self.norm_2, self.mlp_in, self.mlp_proj_out]
+        return [p for module in rest for p in module.parameters()]
+
+
+class GPT2(Model):
+    block_class, norm_class = GPT2Block, nn.LayerNorm
+    name_map = [
+        ("wte.weight", "wte.weight", False),
+        ("wpe.weight", "wpe.weight", False),
+        ("norm.weight", "ln_f.weight", False),
+        ("norm.bias", "ln_f.bias", False),
+        *((f"blocks.{{}}.{a}.{kind}", f"h.{{}}.{b}.{kind}", kind == "weight" and "ln" not in b)  # Conv1D is [in, out]
+          for a, b in [("norm_1", "ln_1"), ("qkv_proj", "attn.c_attn"), ("attn_proj_out", "attn.c_proj"),
+                       ("norm_2", "ln_2"), ("mlp_in", "mlp.c_fc"), ("mlp_proj_out", "mlp.c_proj")]
+          for kind in ("weight", "bias")),
+    ]  # fmt: skip
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.wpe = nn.Embedding(config.context, config.width)
+
+    def place(self, x, positions):
+        return x + self.wpe(positions), None
+
+    def hf_config(self):
+        c = self.config
+        return dict(
+            model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=c.vocab_size, n_positions=c.context,
+            n_embd=c.width, n_layer=c.n_layer, n_head=c.n_head, n_inner=c.mlp_width, layer_norm_epsilon=c.eps,
+            activation_function="gelu_new", tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+
+
+# -----------------------------------------------------------------------------
+# Qwen-3 (Yang et al. 2025): rotary positions, RMSNorm (on queries and keys too), SwiGLU, shared KV heads, no biases
+
+
+def upcast(x):
+    """Sums over many terms want fp32; fp64 stays what it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width, eps):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x):
+        y = upcast(x)
+        y = y * torch.rsqrt(y.square().mean(dim=-1, keepdim=True) + self.eps)
+        return self.weight * y.to(x.dtype)
+
+
+def rotate(x, rope):
+    """Rotary positions on split halves: x (B,H,...,T,D), cos and sin broadcastable to (B,1,...,T,D)."""
+    cos, sin = rope
+    a, b = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-b, a], dim=-1) * sin
+
+
+class Qwen3Block(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.n_head, self.n_kv_head = c.n_head, c.n_kv_head
+        self.norm_1 = RMSNorm(c.width, c.eps)
+        self.q_proj = nn.Linear(c.width, c.n_head * c.head_dim, bias=False)
+        self.k_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
+        self.v_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
+        self.q_norm = RMSNorm(c.head_dim, c.eps)
+        self.k_norm = RMSNorm(c.head_dim, c.eps)
+        self.attn_proj_out = nn.Linear(c.n_head * c.head_dim, c.width, bias=False)
+        self.norm_2 = RMSNorm(c.width, c.eps)
+        self.gate = nn.Linear(c.width, c.mlp_width, bias=False)
+        self.up = nn.Linear(c.width, c.mlp_width, bias=False)
+        self.mlp_proj_out = nn.Linear(c.mlp_width, c.width, bias=False)
+
+    def qkv(self, x, rope):
+        x = self.norm_1(x)
+        q = rotate(self.q_norm(heads(self.q_proj(x), self.n_head)), rope)
+        k = rotate(self.k_norm(heads(self.k_proj(x), self.n_kv_head)), rope)
+        v = heads(self.v_proj(x), self.n_kv_head)
+        return q.to(v.dtype), k.to(v.dtype), v
+
+    def finish(self, x, y):
+        x = x + self.attn_proj_out(merge(y))
+        h = self.norm_2(x)
+        return x + self.mlp_proj_out(F.silu(self.gate(h)) * self.up(h))
+
+    def after_kv(self):
+        rest = [self.q_proj, self.q_norm, self.attn_proj_out, self.norm_2, self.gate, self.up, self.mlp_proj_out]
+        return [p for module in rest for p in module.parameters()]
+
+
+class Qwen3(Model):
+    block_class, norm_class = Qwen3Block, RMSNorm
+    name_map = [
+        ("wte.weight", "model.embed_tokens.weight", False),
+        ("norm.weight", "model.norm.weight", False),
+        *((f"blocks.{{}}.{a}.weight", f"model.layers.{{}}.{b}.weight", False)
+          for a, b in [("norm_1", "input_layernorm"), ("q_proj", "self_attn.q_proj"), ("k_proj", "self_attn.k_proj"),
+                       ("v_proj", "self_attn.v_proj"), ("q_norm", "self_attn.q_norm"), ("k_norm", "self_attn.k_norm"),
+                       ("attn_proj_out", "self_attn.o_proj"), ("norm_2", "post_attention_layernorm"),
+                       ("gate", "mlp.gate_proj"), ("up", "mlp.up_proj"), ("mlp_proj_out", "mlp.down_proj")]),
+    ]  # fmt: skip
+
+    def place(self, x, positions):
+        """Angles in fp32 (fp64 for an fp64 model), with a place for the heads: (T, D) or (B, 1, M, T, D)."""
+        c = self.config
+        dtype = upcast(x).dtype
+        frequency = c.rope_theta ** -(torch.arange(0, c.head_dim, 2, device=x.device, dtype=dtype) / c.head_dim)  # (D/2)
+        angle = positions.to(dtype)[..., None] * frequency  # (..., T, D/2)
+        if positions.dim() > 1:
+            angle = angle[:, None]
+        angle = torch.cat([angle, angle], dim=-1)
+        return x, (angle.cos(), angle.sin())
+
+    def hf_config(self):
+        c = self.config
+        return dict(
+            model_type="qwen3", architectures=["Qwen3ForCausalLM"], vocab_size=c.vocab_size, hidden_size=c.width,
+            max_position_embeddings=c.context, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
+            num_key_value_heads=c.n_kv_head, head_dim=c.head_dim, intermediate_size=c.mlp_width, rms_norm_eps=c.eps,
+            rope_theta=c.rope_theta, rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
+            hidden_act="silu", attention_bias=False, tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+
+
+FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
+
+
+# -----------------------------------------------------------------------------
+# Loading
+
+
+def read_config(raw):
+    """A Hugging Face config.json, as a dict -> Config. Raises ValueError where this code would compute something else."""
+    family = raw.get("model_type")
+    if family not in FAMILIES:
+        raise ValueError(f"model_type is {family!r}, not one of {', '.join(FAMILIES)}")
+    if not raw.get("tie_word_embeddings", family == "gpt2"):
+        raise ValueError("an untied head (tie_word_embeddings: false) is not supported")
+    if family == "gpt2":
+        return gpt2_config(
+            raw["vocab_size"], raw["n_positions"], raw["n_layer"], raw["n_head"], raw["n_embd"], raw.get("n_inner"),
+            raw["layer_norm_epsilon"],
+        )  # fmt: skip
+    theta = raw.get("rope_theta") or (raw.get("rope_parameters") or {}).get("rope_theta")
+    if theta is None:
+        raise ValueError("neither rope_theta nor rope_parameters.rope_theta is given")
+    return Config(
+        "qwen3", raw["vocab_size"], raw["max_position_embeddings"], raw["num_hidden_layers"],
+        raw["num_attention_heads"], raw["num_key_value_heads"], raw["head_dim"], raw["hidden_size"],
+        raw["intermediate_size"], raw["rms_norm_eps"], theta,
+    )  # fmt: skip
+
+
+def fetch(name, filename):
+    """A file of a local folder or of a hub repository -> its path. Raises FileNotFoundError that says how to get it."""
+    if os.path.isdir(name):
+        path = os.path.join(name, filename)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{name} has no {filename}")
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise FileNotFoundError(f"{name} is neither a folder nor a hub name")
+    try:
+        return hf_hub_download(name, filename)
+    except Exception as e:  # the hub's client raises a dozen unrelated types: offline, no such repository, no network...
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise FileNotFoundError(
+            f"cannot get {filename} of {name} from the hub ({type(e).__name__}: {reason[:120]}). With a network, run `hf download "
+            f"{name} config.json model.safetensors` and copy the cache, or give the path of a local folder."
+        ) from None
+
+
+def random_model(size, vocab_size=None):
+    """A model of a named size with random weights. Raises ValueError for an unknown name."""
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}: one of {', '.join(SIZES)}")
+    config = replace(SIZES[size], vocab_size=vocab_size or SIZES[size].vocab_size)
+    return FAMILIES[config.family](config).init_weights().eval()
+
+
+def load_pretrained(name, device="cpu"):
+    """A hub name or a local folder -> GPT-2 or Qwen-3, fp32, in eval mode.
+
+    Raises FileNotFoundError where it cannot be got, ValueError naming the first tensor that is missing, unknown or of
+    another shape than config.json implies.
+    """
+    with open(fetch(name, "config.json")) as f:
+        config = read_config(json.load(f))
+    with torch.device("meta"):
+        model = FAMILIES[config.family](config)
+    names = model.tensor_names()
+    expected = {hf: (ours, transposed) for ours, (hf, transposed) in names.items()}
+    shapes = {ours: p.shape for ours, p in model.named_parameters()}
+    state, head = {}, None
+    with safe_open(fetch(name, "model.safetensors"), framework="pt") as f:
+        for key in f.keys():
+            hf = key.removeprefix("transformer.")
+            if hf.endswith((".attn.bias", ".attn.masked_bias")):
+                continue  # GPT-2's causal mask, stored as if it were a weight
+            tensor = f.get_tensor(key).float()
+            if hf == "lm_head.weight":
+                head = tensor
+                continue
+            if hf not in expected:
+                raise ValueError(f"{name}: unknown tensor {key}")
+            ours, transposed = expected[hf]
+            tensor = tensor.T.contiguous() if transposed else tensor
+            if tensor.shape != shapes[ours]:
+                raise ValueError(f"{name}: {key} has shape {list(f.get_tensor(key).shape)}, which does not fit config.json")
+            state[ours] = tensor
+    for ours, (hf, _) in names.items():
+        if ours not in state:
+            raise ValueError(f"{name}: tensor {hf} is missing")
+    if head is not None and not torch.equal(head, state["wte.weight"]):
+        raise ValueError(f"{name}: lm_head.weight differs from the embedding it should be tied to")
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_().to(device).eval()
