@@ -109,7 +109,7 @@ class Variant(nn.Module):
         return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
 
     def as_input(self, z):
-        """Z as input embeddings, plain as in the paper; with scale_latents at a learnable rms that starts at the embeddings'."""
+        """Z as input embeddings: plain, as in the paper, or with scale_latents at a learnable rms that starts at theirs."""
         if not hasattr(self, "latent_scale"):
             return z
         return F.rms_norm(z, z.shape[-1:]) * self.latent_scale

@@ -498,9 +498,8 @@ def fetch(name, filename):
     try:
         return hf_hub_download(name, filename)
     except Exception as e:  # the hub's client raises a dozen unrelated types: offline, no such repository, no network...
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise FileNotFoundError(
-            f"cannot get {filename} of {name} from the hub ({type(e).__name__}: {reason[:120]}). With a network, run `hf download "
+            f"cannot get {filename} of {name} from the hub ({type(e).__name__}). On a machine with a network, run `hf download "
             f"{name} config.json model.safetensors` and copy the cache, or give the path of a local folder."
         ) from None
 

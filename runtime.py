@@ -1,0 +1,229 @@
+"""Where the code runs: device, precision and ranks; and what a run leaves behind: its folder, checkpoints, metrics.
+
+A run writes one folder:
+
+    out/<run>/config.json      every setting, resolved
+              metrics.jsonl    one JSON object per logged step
+              tokenizer.json   if the data had one of its own
+              checkpoint/      base/, which transformers can load; added.safetensors; optimizer.safetensors; state.json
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+# Dense bf16 peaks in FLOP/s, from the makers' data sheets.
+PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "RTX 4090": 165e12}
+
+
+@dataclass
+class Machine:
+    device: torch.device
+    bf16: bool
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def master(self):
+        return self.rank == 0
+
+    def autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+    def total(self, tensor):
+        """The sum over all ranks."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def peak_flops(self):
+        """Of this device's bf16 matrix units, or None where it is not known."""
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
+        return next((peak for chip, peak in PEAK_FLOPS.items() if chip in name and self.bf16), None)
+
+    def __str__(self):
+        return f"{self.device.type} x {self.world}, {'bf16 autocast' if self.bf16 else 'fp32'}"
+
+
+def start(device="auto", precision="auto"):
+    """Join the other ranks if torchrun started this process, and choose device and precision.
+
+    device: auto | cpu | cuda | mps. precision: auto (bf16 where the hardware multiplies it) | bf16 | fp32.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    device = torch.device(device)
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"precision must be auto, bf16 or fp32, not {precision!r}")
+    fast = {"cuda": lambda: torch.cuda.is_bf16_supported(False), "cpu": torch.cpu._is_amx_tile_supported}
+    bf16 = precision == "bf16" or (precision == "auto" and fast.get(device.type, lambda: False)())
+    if world > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(minutes=10))
+    return Machine(device, bf16, rank, world)
+
+
+def finish():
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+# -----------------------------------------------------------------------------
+# The run folder
+
+
+def open_run(out_dir, config, resume, overwrite, may_differ=()):
+    """Make or reopen a run folder and write its config.json.
+
+    config is a dict; with resume, it must equal the one the run began with but for the keys in may_differ.
+    Raises FileExistsError, FileNotFoundError or ValueError with a message for the user.
+    """
+    path = os.path.join(out_dir, "config.json")
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
+    if resume:
+        if checkpoint_folder(out_dir) is None:
+            raise FileNotFoundError(f"nothing to resume: {out_dir} has no checkpoint")
+        with open(path) as f:
+            began_with = json.load(f)
+        for key in sorted(config.keys() | began_with.keys()):
+            if key not in may_differ and began_with.get(key) != config.get(key):
+                raise ValueError(
+                    f"{out_dir} is the run of another config: {key} was {began_with.get(key)!r}, now {config.get(key)!r}"
+                )
+        return
+    if os.path.exists(out_dir) and os.listdir(out_dir):
+        if not overwrite:
+            raise FileExistsError(
+                f"{out_dir} exists: --resume goes on with it, --overwrite starts anew, --out_dir=... elsewhere"
+            )
+        if not os.path.isfile(path):
+            raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
+        shutil.rmtree(out_dir)
+    os.makedirs(out_dir, exist_ok=True)
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2)
+
+
+class Metrics:
+    """metrics.jsonl: one JSON object a line. On resuming, lines after the checkpoint's step are cut off."""
+
+    def __init__(self, out_dir, after_step=None):
+        self.path = os.path.join(out_dir, "metrics.jsonl")
+        if after_step is not None and os.path.exists(self.path):
+            with open(self.path) as f:
+                kept = [line for line in f if line.endswith("\n") and json.loads(line)["step"] <= after_step]
+            with open(self.path + ".tmp", "w") as f:
+                f.writelines(kept)
+            os.replace(self.path + ".tmp", self.path)
+
+    def write(self, record):
+        with open(self.path, "a") as f:
+            f.write(json.dumps(record) + "\n")
+
+
+def read_metrics(run):
+    """A run folder -> list of dicts"""
+    with open(os.path.join(run, "metrics.jsonl")) as f:
+        return [json.loads(line) for line in f]
+
+
+# -----------------------------------------------------------------------------
+# Checkpoints: written beside, synced, then renamed, so that the last good one always loads
+
+
+def save_checkpoint(out_dir, write_weights, optimizer, names, state):
+    """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON.
+
+    Raises OSError if the disk does not take it; the checkpoint before is then untouched.
+    """
+    final = os.path.join(out_dir, "checkpoint")
+    new, old = final + ".new", final + ".old"
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        os.makedirs(new)
+        write_weights(new)
+        save_file(optimizer_tensors(optimizer, names), os.path.join(new, "optimizer.safetensors"))
+        with open(os.path.join(new, "state.json"), "w") as f:
+            json.dump(state, f)
+        for folder, _, files in os.walk(new):
+            for name in files:
+                with open(os.path.join(folder, name), "rb") as f:
+                    os.fsync(f.fileno())
+    except (OSError, SafetensorError) as e:
+        shutil.rmtree(new, ignore_errors=True)
+        reason = getattr(e, "strerror", None) or e
+        raise OSError(f"cannot save a checkpoint in {out_dir} ({reason}); the one before it is untouched") from None
+    if os.path.exists(final):
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(final, old)
+    os.rename(new, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def checkpoint_folder(out_dir):
+    """The last good checkpoint, or None. Killed between two renames, it is the old one."""
+    for name in ("checkpoint", "checkpoint.old"):
+        if os.path.isfile(os.path.join(out_dir, name, "state.json")):
+            return os.path.join(out_dir, name)
+    return None
+
+
+def optimizer_tensors(optimizer, names):
+    """AdamW's state as named tensors -> {"<parameter>/exp_avg": ...}"""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    return {
+        f"{name}/{key}": value.contiguous()
+        for name, p in zip(names, params, strict=True)
+        for key, value in optimizer.state[p].items()
+    }
+
+
+def load_optimizer(optimizer, names, folder):
+    tensors = load_file(os.path.join(folder, "optimizer.safetensors"))
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, p in zip(names, params, strict=True):
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors[f"{name}/{key}"]
+            optimizer.state[p][key] = value if key == "step" and not optimizer.defaults["fused"] else value.to(p.device)
+
+
+def read_state(folder):
+    with open(os.path.join(folder, "state.json")) as f:
+        return json.load(f)
+
+
+# -----------------------------------------------------------------------------
+# Telling the user
+
+
+def clock(seconds):
+    """3661 -> '1h01m'"""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+
+
+class Stopwatch:
+    """Seconds since the run began, over all its resumptions; the device's queue is emptied before each reading."""
+
+    def __init__(self, device, before=0.0):
+        self.device, self.began = device, time.perf_counter() - before
+
+    def __call__(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - self.began

@@ -1,0 +1,57 @@
+"""Let a trained run speak, with and without its latents.
+
+    python sample.py out/tiny_h2 --prompt="def main():"
+
+The prompt is read once; latents hang at its end and the Base goes on from them. Training looks n_ahead tokens past an
+augmentation, so after that many tokens the text so far becomes the prefix and new latents are hung (--every).
+"""
+
+import argparse
+
+import torch
+
+from configurator import one_line_errors
+from coprocessor import load_run
+from data import tokenizer_of
+
+
+def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, temperature, top_k, seed):
+    """-> the continuation of the prompt, as text"""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.tensor([tokenizer.encode(prompt) or [tokenizer.eot]])  # (1, S)
+    room = model.base.config.context - every - model.n_latents - 1
+    new = []
+    while len(new) < n_tokens:
+        tokens = tokens[:, -room:]  # a long text loses its beginning
+        n = min(every, n_tokens - len(new))
+        length = torch.tensor([tokens.size(1)])
+        more = model.generate(tokens, length, n, with_latents, temperature=temperature, top_k=top_k, generator=generator)
+        tokens = torch.cat([tokens, more], dim=1)
+        new += more[0].tolist()
+    return tokenizer.decode(new)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("--prompt", default="def ", help="default 'def '")
+    parser.add_argument("--n_tokens", type=int, default=96, help="how many to write (default 96)")
+    parser.add_argument("--every", type=int, help="tokens per augmentation (default: the run's n_ahead)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--top_k", type=int, default=0, help="sample among the k likeliest only (default: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    a = parser.parse_args()
+    model, config = load_run(a.run)
+    tokenizer = tokenizer_of(a.run)
+    every = a.every or config["n_ahead"]
+    print(f"prompt: {a.prompt!r}")
+    for with_latents in [True, False] if model.n_latents else [False]:
+        text = continue_text(
+            model, tokenizer, a.prompt, a.n_tokens, every, with_latents, a.temperature, a.top_k, a.seed
+        )  # fmt: skip
+        what = f"with {model.n_latents} latents every {every} tokens" if with_latents else "the Base alone"
+        print(f"\n--- {config['variant']}, {what} ---\n{a.prompt}{text}")
+
+
+if __name__ == "__main__":
+    one_line_errors(main)

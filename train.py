@@ -1,0 +1,293 @@
+"""Large-scale training (paper, section 4.1): continued pretraining of a Base, with or without latents.
+
+    python train.py config/tiny_h2.py                                  # one process
+    torchrun --nproc_per_node=8 train.py config/h2_gpt2.py             # eight GPUs
+    torchrun --nproc_per_node=8 train.py config/h2_gpt2.py --resume    # go on with it
+
+Every step draws sequences, draws M sites in each, and runs the three passes of coprocessor.py over them.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import shutil
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+import coprocessor
+import runtime
+from configurator import configure, one_line_errors, show
+from data import Rows, draw_sites
+from model import load_pretrained, random_model
+
+
+@dataclasses.dataclass
+class Config:
+    # the system
+    variant: str = "h2"  # continued | soft | liu | h1 | h2
+    init_from: str = "openai-community/gpt2"  # the Base: a hub name, a folder, a run, or random:<size> (sizes: model.py)
+    n_latents: int = 16  # N_L, latents per augmentation
+    scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
+    # the data
+    data: str = "data/fineweb_edu_gpt2"  # a folder that data.py made
+    seq_len: int = 1024  # S, tokens per sequence
+    n_sites: int = 64  # M, augmentations per sequence
+    n_ahead: int = 16  # N_A, tokens predicted after each
+    max_latents: int = 0  # sites leave room for this many latents, so that a sweep shares them; 0: n_latents
+    seed: int = 1337  # of initialisation, data order and sites
+    # the budget
+    tokens: int = 40 * 10**9  # raw tokens, B x S summed over all steps
+    tokens_per_step: int = 480 * 1024  # raw tokens per optimizer step, over all ranks
+    batch_size: int = 12  # sequences per rank and forward pass; accumulation follows
+    # the optimizer (AdamW; the paper gives none of this)
+    lr: float = 1e-4  # peak learning rate
+    min_lr: float = 0.1  # where the cosine ends, as a share of lr
+    warmup: float = 0.01  # share of the steps
+    weight_decay: float = 0.1  # on matrices only
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0  # of the gradient's norm
+    # validation and logging
+    eval_every: int = 500  # steps
+    eval_rows: int = 512  # validation sequences, the same for every run, with sites fixed once
+    log_every: int = 10  # steps
+    checkpoint_every: int = 1000  # steps
+    wandb: bool = False  # also log to Weights & Biases (pip install wandb)
+    # the machine
+    device: str = "auto"  # auto | cpu | cuda | mps
+    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
+    compile: bool = False  # torch.compile the forward pass
+    # the run
+    out_dir: str = ""  # default: out/<name of the config file>
+    resume: bool = False  # go on from the folder's checkpoint
+    overwrite: bool = False  # delete the folder first
+
+
+# What a resumed run may change: nothing that moves a number (batch_size and precision move the last bits).
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "wandb", "device", "compile")
+
+
+def learning_rate(c, step, steps):
+    """Linear warm-up, then a cosine down to min_lr."""
+    warmup = max(1, round(c.warmup * steps))
+    if step < warmup:
+        return c.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return c.lr * (c.min_lr + (1 - c.min_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def site_limit(c, context):
+    """Sites lie in [0, limit): each needs N_A tokens after it, and positions for its latents and ahead tokens.
+
+    The last token of a branch stands at site + N_L + N_A, whatever the variant, so that all variants share their sites.
+    """
+    if c.seq_len > context:
+        raise ValueError(f"seq_len={c.seq_len} is more than the {context} positions of {c.init_from}")
+    if c.n_latents > (c.max_latents or c.n_latents):
+        raise ValueError(f"n_latents={c.n_latents} is more than max_latents={c.max_latents}")
+    return min(c.seq_len - c.n_ahead, context - c.n_ahead - (c.max_latents or c.n_latents))
+
+
+def make_optimizer(model, c, device):
+    """AdamW, weight decay on matrices only -> (optimizer, names of its parameters in its order)"""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    decayed = [(n, p) for n, p in named if p.dim() >= 2]
+    other = [(n, p) for n, p in named if p.dim() < 2]
+    groups = [
+        {"params": [p for _, p in decayed], "weight_decay": c.weight_decay},
+        {"params": [p for _, p in other], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=device.type == "cuda")
+    return optimizer, [n for n, _ in decayed + other]
+
+
+def row_cost(model, c):
+    """What one training sequence costs -> (positions that the models run, floating-point operations).
+
+    Products with weights, 2 operations per weight and position, and attention scores and sums; a backward pass costs
+    twice the forward where weights learn, once where gradients only pass through, nothing where no graph is built.
+    """
+    base, config = model.base, model.base.config
+    weights = sum(p.numel() for p in base.blocks.parameters())
+    own = {"continued": 0, "h1": 1}.get(c.variant, c.n_latents)  # positions that begin a branch in pass 3
+    steps = own and own + c.n_ahead - 1
+    targets = c.n_sites * c.n_ahead if own else c.seq_len - 1
+    mean_site = (site_limit(c, config.context) + 1) / 2
+    pass1, pass2, pass3 = (3, 3, 3) if model.trains_base else (1, 3, 2)
+    work = [(c.seq_len, c.seq_len / 2, pass1), (c.n_sites * steps, mean_site + own, pass3)]  # positions, keys, times
+    if model.has_coprocessor:
+        work.append((c.n_sites * c.n_latents, mean_site + c.n_latents / 2, pass2))
+    per_key = 4 * config.n_layer * config.n_head * config.head_dim
+    flops = sum(n * times * (2 * weights + per_key * keys) for n, keys, times in work)
+    flops += targets * pass3 * 2 * config.vocab_size * config.width
+    return sum(n for n, _, _ in work), flops
+
+
+class Batches:
+    """The sequences and sites of any set of row numbers, on the device: (B,S), (B,M)."""
+
+    def __init__(self, rows, c, limit, device):
+        self.rows, self.limit, self.device, self.n_sites = rows, limit, device, c.n_sites
+        self.seed = rows.seed or 0
+
+    def __call__(self, numbers):
+        pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
+        return [torch.from_numpy(a).to(self.device, non_blocking=True) for a in pair]
+
+
+@torch.no_grad()
+def evaluate(model, batches, c, machine):
+    """Validation perplexity over the ahead tokens of the fixed sites: the same targets for every variant and every N_L."""
+    model.eval()
+    total = torch.zeros(2, dtype=torch.float64)
+    mine = range(machine.rank, min(c.eval_rows, batches.rows.count), machine.world)
+    for i in range(0, len(mine), c.batch_size):
+        tokens, sites = batches(mine[i : i + c.batch_size])
+        with machine.autocast():
+            nll = model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
+        total += torch.tensor([nll.double().sum().item() if nll.device.type != "mps" else nll.sum().item(), nll.numel()])
+    model.train()
+    total = machine.total(total.to(machine.device) if machine.device.type == "cuda" else total)
+    return math.exp(total[0] / total[1])
+
+
+def main():
+    c = configure(Config, __doc__)
+    machine = runtime.start(c.device, c.precision)
+
+    # tokens per step decide, accumulation follows
+    per_step, left = divmod(c.tokens_per_step, c.seq_len)
+    micro_batches, uneven = divmod(per_step, c.batch_size * machine.world)
+    if left or uneven or not micro_batches:
+        raise ValueError(
+            f"tokens_per_step={c.tokens_per_step} is not a multiple of seq_len x batch_size x ranks = "
+            f"{c.seq_len} x {c.batch_size} x {machine.world}"
+        )
+    steps = max(1, c.tokens // c.tokens_per_step)
+
+    # the Base, and the variant around it
+    torch.manual_seed(c.seed)
+    train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
+    if c.init_from.startswith("random:"):
+        base = random_model(c.init_from.removeprefix("random:"), train_rows.vocab_size)
+    else:
+        if c.init_from.startswith("out/") and not os.path.exists(c.init_from):
+            raise FileNotFoundError(f"{c.init_from} is not there yet: python train.py config/{c.init_from[4:]}.py makes it")
+        folder = runtime.checkpoint_folder(c.init_from)
+        base = load_pretrained(os.path.join(folder, "base") if folder else c.init_from)
+    if base.config.vocab_size < train_rows.vocab_size:
+        raise ValueError(f"{c.data} has {train_rows.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
+    limit = site_limit(c, base.config.context)
+    train_batches = Batches(train_rows, c, limit, machine.device)
+    val_batches = Batches(val_rows, c, limit, machine.device)
+    train_batches([0])  # fails now if the sites do not fit
+    model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents).to(machine.device).train()
+    optimizer, names = make_optimizer(model, c, machine.device)
+
+    # the run folder
+    if machine.master:
+        runtime.open_run(c.out_dir, dataclasses.asdict(c), c.resume, c.overwrite, MAY_DIFFER)
+        tokenizer = os.path.join(c.data, "tokenizer.json")
+        if os.path.isfile(tokenizer):
+            shutil.copy(tokenizer, c.out_dir)
+    first, before = 0, 0.0
+    if c.resume:
+        folder = runtime.checkpoint_folder(c.out_dir)
+        coprocessor.load(model, folder)
+        runtime.load_optimizer(optimizer, names, folder)
+        state = runtime.read_state(folder)
+        first, before = state["step"], state["seconds"]
+    metrics = runtime.Metrics(c.out_dir, first if c.resume else None) if machine.master else None
+
+    # one module holds all three passes, so DDP sees every gradient
+    raw, run = model, model
+    if c.compile:
+        run = torch.compile(run)
+    if machine.world > 1:
+        run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
+
+    positions, flops = row_cost(raw, c)
+    trained = sum(p.numel() for p in raw.parameters() if p.requires_grad)
+    if machine.master:
+        print(show(c))
+        print(
+            f"{machine}; {trained:,} trained of {sum(p.numel() for p in raw.parameters()):,} parameters; {steps:,} steps of "
+            f"{c.tokens_per_step:,} tokens in {micro_batches} micro-batches; {positions:,} positions per sequence"
+        )
+    report = None
+    if c.wandb and machine.master:
+        import wandb
+
+        report = wandb.init(project="nanolatent", name=os.path.basename(c.out_dir), config=dataclasses.asdict(c))
+
+    def log(record):
+        if machine.master:
+            metrics.write(record)
+            if report:
+                report.log(record, step=record["step"])
+
+    def save(step):
+        if machine.master:
+            state = {"step": step, "seconds": seconds()}
+            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, state)
+
+    seconds = runtime.Stopwatch(machine.device, before)
+    if first == 0:
+        val_ppl = evaluate(raw, val_batches, c, machine)
+        log({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
+        if machine.master:
+            print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
+
+    started, start_step = seconds(), first
+    for step in range(first, steps):
+        lr = learning_rate(c, step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+
+        # rows step * per_step ... of the run: ranks and micro-batches only decide who computes which
+        loss = 0.0
+        for micro in range(micro_batches):
+            start = step * per_step + (micro * machine.world + machine.rank) * c.batch_size
+            tokens, sites = train_batches(range(start, start + c.batch_size))  # (B, S), (B, M)
+            last = micro == micro_batches - 1
+            # DDP averages gradients over ranks, once, at the last micro-batch
+            with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync(), machine.autocast():
+                nll = run(tokens, sites, c.n_ahead)  # pass 1 reads, pass 2 begins the branches, pass 3 predicts: (B, M, N_A)
+                micro_loss = nll.mean() / micro_batches
+                micro_loss.backward()
+            loss = loss + micro_loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(raw.parameters(), c.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+        done = step + 1
+        evaluate_now = done % c.eval_every == 0 or done == steps
+        if done % c.log_every == 0 or evaluate_now or done == 1:
+            loss = (machine.total(loss) / machine.world).item()
+            elapsed = seconds()
+            record = dict(step=done, tokens=done * c.tokens_per_step, loss=loss, lr=lr, grad_norm=norm.item(), seconds=elapsed)
+            record["positions"] = done * per_step * positions
+            if not math.isfinite(loss + record["grad_norm"]):
+                raise ValueError(f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; stopped before saving")
+            speed = (done - start_step) / (elapsed - started)  # steps per second
+            line = f"step {done}/{steps}: loss {loss:.4f}, {speed * c.tokens_per_step:,.0f} tokens/s"
+            if machine.peak_flops():
+                line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
+            line += f", {runtime.clock((steps - done) / speed)} left"
+            if evaluate_now:
+                record["val_ppl"] = evaluate(raw, val_batches, c, machine)
+                line += f", validation perplexity {record['val_ppl']:.3f}"
+            log(record)
+            if machine.master:
+                print(line, flush=True)
+        if done % c.checkpoint_every == 0 or done == steps:
+            save(done)
+    if machine.master:
+        print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
+    runtime.finish()
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
