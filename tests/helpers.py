@@ -1,0 +1,170 @@
+"""Tiny models with nothing left at its default, and a second, slow implementation of every variant.
+
+The slow one goes one branch and one token per call. Its cache is a plain list of keys that each token is appended to,
+cut at the site where a branch hangs: there is no mask anywhere, so nothing to get wrong in one.
+"""
+
+import math
+
+import torch
+
+from coprocessor import VARIANTS, build
+from model import FAMILIES, Config, gpt2_config
+
+VOCAB, CONTEXT = 50, 64
+CASES = [*VARIANTS, "h2 scaled"]  # with the learnable scale of the latents, too
+
+
+# -----------------------------------------------------------------------------
+# Tiny random models
+
+
+@torch.no_grad()
+def random_weights(module, seed=0):
+    """Every parameter random, of ours or of theirs: a norm's weight of one or a bias of zero hides a forgotten term."""
+    g = torch.Generator().manual_seed(seed)
+    for name, p in module.named_parameters():
+        noise = torch.randn(p.shape, generator=g).to(p)
+        if "bias" in name:
+            p.copy_(0.3 * noise)
+        elif p.dim() < 2:
+            p.copy_(1 + 0.3 * noise)
+        elif any(part in name for part in ("wte", "embed_tokens", "soft")):
+            p.copy_(0.2 * noise)
+        elif "wpe" in name:
+            p.copy_(noise)  # large, or the tied head would have greedy text repeat one token
+        else:
+            p.copy_(noise / p.shape[-1] ** 0.5)
+    return module
+
+
+def tiny(family, dtype=torch.float64, seed=0, context=CONTEXT):
+    """head_dim is not width / n_head and KV heads are shared where the family allows it; eps and theta are unusual."""
+    if family == "gpt2":
+        config = gpt2_config(VOCAB, context, n_layer=2, n_head=4, width=64, mlp_width=80, eps=1e-3)
+    else:
+        config = Config("qwen3", VOCAB, context, 2, 4, 2, 16, 48, 80, 1e-3, 300.0)
+    return random_weights(FAMILIES[family](config), seed).to(dtype).eval()
+
+
+def tiny_variant(case, family, path="grouped", n_latents=3, dtype=torch.float64, context=CONTEXT):
+    """The Coprocessor gets weights of its own, or mixing it up with the Base would go unseen."""
+    variant, scaled = case.split()[0], case.endswith("scaled")
+    model = build(variant, tiny(family, torch.float32, context=context), n_latents, scale_latents=scaled)
+    random_weights(model, seed=1).to(dtype)
+    set_path(model, path)
+    return model
+
+
+def set_path(model, path):
+    model.base.attention = path
+    if model.has_coprocessor:
+        model.coprocessor.attention = path
+
+
+def random_tokens(*shape, seed=2):
+    return torch.randint(VOCAB, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_inputs(*shape, seed=3, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def close(a, b, atol):
+    torch.testing.assert_close(a, b, rtol=0, atol=atol)
+
+
+# -----------------------------------------------------------------------------
+# The slow implementation. A past is, per layer, K and V (n, H_kv, D).
+
+
+def empty_past(model):
+    c, weight = model.config, next(model.parameters())
+    nothing = weight.new_zeros(0, c.n_kv_head, c.head_dim)
+    return [(nothing, nothing)] * c.n_layer
+
+
+def cut(past, n):
+    return [(k[:n], v[:n]) for k, v in past]
+
+
+def slow_step(model, x, position, past):
+    """One token: x (C) at `position` sees all of `past` and itself -> hidden (C), the longer past."""
+    c, rope = model.config, None
+    if c.family == "gpt2":
+        x = x + model.wpe.weight[position]
+    else:
+        pairs = torch.arange(c.head_dim // 2, dtype=x.dtype)
+        angle = position / c.rope_theta ** (2 * pairs / c.head_dim)
+        rope = angle.cos().repeat(2), angle.sin().repeat(2)
+    x, longer, share = x.view(1, 1, -1), [], c.n_head // c.n_kv_head
+    for block, (keys, values) in zip(model.blocks, past, strict=True):
+        q, k, v = block.qkv(x, rope)  # (1, H, 1, D)
+        keys = torch.cat([keys, k[:, :, 0]])
+        values = torch.cat([values, v[:, :, 0]])
+        longer.append((keys, values))
+        scores = torch.einsum("hd,nhd->hn", q[0, :, 0], keys.repeat_interleave(share, dim=1)) / math.sqrt(c.head_dim)
+        y = torch.einsum("hn,nhd->hd", scores.softmax(dim=-1), values.repeat_interleave(share, dim=1))
+        x = block.finish(x, y[None, :, None])
+    return model.norm(x)[0, 0], longer
+
+
+def slow_run(model, xs, position, past):
+    """Tokens one after the other, the first at `position`: xs (n, C) -> hidden (n, C), the longer past."""
+    hidden = []
+    for i, x in enumerate(xs):
+        h, past = slow_step(model, x, position + i, past)
+        hidden.append(h)
+    return torch.stack(hidden), past
+
+
+def slow_read(model, tokens):
+    """tokens (n) -> hidden (n, C), past"""
+    return slow_run(model, model.wte.weight[tokens], 0, empty_past(model))
+
+
+def slow_begin(case, model, tokens, past, site):
+    """How a branch begins (paper, section 3.2): -> the past it has, the position it is at, the inputs it is fed first.
+
+    tokens (n) and `past` are of the whole prefix; only what is not later than the site may be used.
+    """
+    base, before = model.base, cut(past, site + 1)
+    own = base.wte.weight[tokens[site]][None]
+    if case == "continued":
+        return cut(past, site), site, own  # an ordinary language model that has come to its token `site`
+    if case == "soft":
+        return before, site + 1, model.soft
+    z, with_phi = slow_run(model.coprocessor, model.soft, site + 1, before)
+    if case == "h1":
+        return with_phi, site + 1 + len(model.soft), own
+    if case == "h2 scaled":
+        z = z / z.square().mean(dim=-1, keepdim=True).sqrt() * model.latent_scale
+    elif case not in ("liu", "h2"):
+        raise NotImplementedError(f"no slow implementation of {case}")
+    return before, site + 1, z
+
+
+def slow_decode(case, model, tokens, past, site, ahead):
+    """ahead (n) -> hidden (n, C), of which the i-th predicts ahead token i."""
+    past, position, first = slow_begin(case, model, tokens, past, site)
+    xs = torch.cat([first, model.base.wte.weight[ahead[:-1]]])
+    return slow_run(model.base, xs, position, past)[0][len(first) - 1 :]
+
+
+def slow_nll(base, hidden, targets):
+    """hidden (n, C), targets (n) -> -log p (n)"""
+    log_p = (hidden @ base.wte.weight.T).log_softmax(dim=-1)
+    return -torch.stack([row[t] for row, t in zip(log_p, targets, strict=True)])
+
+
+def slow_passes(case, model, tokens, sites, n_ahead):
+    """-> hidden (B,M,N,C), -log p of the ahead tokens (B,M,N)"""
+    hidden, nll = [], []
+    for row, row_sites in zip(tokens, sites.tolist(), strict=True):
+        _, past = slow_read(model.base, row)
+        for site in row_sites:
+            ahead = row[site + 1 : site + 1 + n_ahead]
+            hidden.append(slow_decode(case, model, row, past, site, ahead))
+            nll.append(slow_nll(model.base, hidden[-1], ahead))
+    shape = *sites.shape, n_ahead
+    return torch.stack(hidden).view(*shape, -1), torch.stack(nll).view(shape)

@@ -1,0 +1,335 @@
+"""Branches are exact: all in one pass, on every attention path, equal to one token per call. And nothing leaks."""
+
+from functools import cache
+
+import pytest
+import torch
+from helpers import (
+    CASES,
+    VOCAB,
+    close,
+    cut,
+    random_inputs,
+    random_tokens,
+    slow_nll,
+    slow_passes,
+    slow_read,
+    slow_run,
+    tiny,
+    tiny_variant,
+)
+
+import coprocessor
+from coprocessor import ahead_tokens, token_nll
+from model import branch_mask
+
+B, S, N_L, N_A = 2, 18, 3, 4
+# More branches than fit one group (8), in no order, some at the same site; the second group's prefix ends early.
+SITES = torch.tensor([[9, 3, 13, 0, 3, 7, 12, 1, 0, 3, 2], [5, 0, 8, 8, 13, 2, 11, 4, 1, 0, 0]])
+M = SITES.size(1)
+WEIGHTS = random_inputs(B, M, N_A, seed=7)  # of the targets in the loss: a mean would hide a permutation
+TOKENS = random_tokens(B, S)
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@cache
+def slowly(case, family):
+    model = tiny_variant(case, family, n_latents=N_L)
+    hidden, nll = slow_passes(case, model, TOKENS, SITES, N_A)
+    (nll * WEIGHTS).sum().backward()
+    return hidden.detach(), nll.detach(), gradients(model)
+
+
+def three_passes(model, tokens, sites, ahead):
+    """The hidden states of pass 3."""
+    prefix_kv = model.pass1_read(tokens)
+    return model.pass3_decode(model.pass2_begin(tokens, sites, prefix_kv), ahead, prefix_kv)
+
+
+# -----------------------------------------------------------------------------
+# Variants
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_variant_equals_one_branch_and_one_token_per_call(case, family, path):
+    model = tiny_variant(case, family, path, n_latents=N_L)
+    hidden, nll, grads = slowly(case, family)
+    ahead = ahead_tokens(TOKENS, SITES, N_A)
+    close(three_passes(model, TOKENS, SITES, ahead).detach(), hidden, 1e-9)
+    # Continued trains on every token, and is only scored on the ahead tokens
+    fast = model.ahead_nll(TOKENS, SITES, ahead) if case == "continued" else model(TOKENS, SITES, N_A)
+    close(fast.detach(), nll, 1e-9)
+    (fast * WEIGHTS).sum().backward()
+    own = gradients(model)
+    assert own.keys() == grads.keys()
+    for name in grads:
+        torch.testing.assert_close(own[name], grads[name], rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_continued_trains_on_every_token(family):
+    model, slow = tiny_variant("continued", family), tiny_variant("continued", family)
+    weights = random_inputs(B, S - 1, seed=8)
+    fast_nll = model(TOKENS, SITES, N_A)
+    slow_nlls = torch.stack([slow_nll(slow.base, slow_read(slow.base, row)[0][:-1], row[1:]) for row in TOKENS])
+    close(fast_nll, slow_nlls, 1e-9)
+    (fast_nll * weights).sum().backward()
+    (slow_nlls * weights).sum().backward()
+    for (name, a), b in zip(model.named_parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_ahead_tokens_follow_the_site():
+    tokens = torch.arange(B * S).view(B, S)  # each its own index
+    ahead = ahead_tokens(tokens, SITES, N_A)
+    for b in range(B):
+        for m in range(M):
+            site = SITES[b, m].item()
+            assert ahead[b, m].tolist() == [b * S + site + i for i in range(1, N_A + 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_padding_at_the_end_of_ahead_changes_nothing_before_it(case, family):
+    model = tiny_variant(case, family, n_latents=N_L)
+    ahead = ahead_tokens(TOKENS, SITES, N_A)
+    padded = torch.cat([ahead, random_tokens(B, M, 3, seed=9)], dim=2)
+    with torch.no_grad():
+        close(model.ahead_nll(TOKENS, SITES, padded)[..., :N_A], model.ahead_nll(TOKENS, SITES, ahead), 1e-9)
+
+
+@pytest.mark.parametrize("rows", [0, 3, 87, 88])
+def test_logits_in_chunks_give_the_same_loss_and_gradients(rows, family, monkeypatch):
+    n, results = B * M * N_A, []  # 88 targets: a chunk of 3 leaves a rest, one of 87 a rest of one
+    for entries in (coprocessor.LOGITS_AT_ONCE, rows * VOCAB + VOCAB // 2):
+        monkeypatch.setattr(coprocessor, "LOGITS_AT_ONCE", entries)
+        model = tiny(family)
+        seen, logits = [], model.logits
+        model.logits = lambda h, seen=seen, logits=logits: (seen.append(len(h)), logits(h))[1]
+        hidden = random_inputs(B, M, N_A, model.config.width).requires_grad_()
+        nll = token_nll(model, hidden, random_tokens(B, M, N_A))
+        (nll * WEIGHTS).sum().backward()
+        results.append([nll, hidden.grad, model.wte.weight.grad])
+        assert max(seen) == min(n, max(1, entries // VOCAB))  # never more at once than asked for
+    for whole, chunked in zip(*results, strict=True):
+        close(chunked, whole, 1e-12)
+
+
+# -----------------------------------------------------------------------------
+# Model.branch alone
+
+
+NO_PREFIX = SITES.clone()
+NO_PREFIX[:, [1, 6]] = -1  # beside others that have one
+NO_PREFIX[:, 8:] = -1  # and a whole group without
+CHUNKS = [(6,), (1,) * 6, (2, 3, 1)]
+
+
+@cache
+def slow_branches(family):
+    model = tiny(family)
+    x = random_inputs(B, M, 6, model.config.width).requires_grad_()
+    hidden, kv = [], []
+    for b in range(B):
+        _, past = slow_read(model, TOKENS[b])
+        for m in range(M):
+            site = NO_PREFIX[b, m].item()
+            h, own = slow_run(model, x[b, m], site + 1, cut(past, site + 1))
+            hidden.append(h)
+            kv.append(torch.stack([torch.stack(pair)[:, site + 1 :] for pair in own]))  # (L, 2, T, H_kv, D)
+    hidden = torch.stack(hidden).view(x.shape)
+    (hidden * random_inputs(*x.shape, seed=8)).sum().backward()
+    kv = torch.stack(kv).unflatten(0, (B, M)).permute(2, 3, 0, 5, 1, 4, 6)  # (L, 2, B, H_kv, M, T, D)
+    return x.detach(), hidden.detach(), kv.detach(), {"x": x.grad, **gradients(model)}
+
+
+def in_chunks(model, x, prefix_kv, sites, chunks):
+    hidden, kv = [], None
+    for part in x.split(chunks, dim=2):
+        h, kv = model.branch(part, prefix_kv, sites, kv)
+        hidden.append(h)
+    return torch.cat(hidden, dim=2), kv
+
+
+@pytest.mark.parametrize("chunks", CHUNKS, ids=str)
+def test_branch_in_chunks_equals_one_token_per_call(chunks, family, path):
+    model = tiny(family)
+    model.attention = path
+    inputs, slow_hidden, slow_kv, grads = slow_branches(family)
+    x = inputs.clone().requires_grad_()
+    hidden, kv = in_chunks(model, x, model.prefix(TOKENS)[1], NO_PREFIX, chunks)
+    close(hidden, slow_hidden, 1e-9)
+    close(torch.stack([torch.stack(pair) for pair in kv]), slow_kv, 1e-9)
+    (hidden * random_inputs(*x.shape, seed=8)).sum().backward()
+    own = {"x": x.grad, **gradients(model)}
+    assert own.keys() == grads.keys()
+    for name in grads:
+        torch.testing.assert_close(own[name], grads[name], rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_prefix_equals_one_token_per_call(family):
+    model = tiny(family)
+    hidden, kv = model.prefix(TOKENS)
+    for b in range(B):
+        slow_hidden, past = slow_read(model, TOKENS[b])
+        close(hidden[b], slow_hidden, 1e-9)
+        for (k, v), (slow_k, slow_v) in zip(kv, past, strict=True):
+            close(k[b].transpose(0, 1), slow_k, 1e-9)
+            close(v[b].transpose(0, 1), slow_v, 1e-9)
+
+
+def test_cache_only_gives_the_same_cache_and_no_hidden_states(family, path):
+    model = tiny(family)
+    model.attention = path
+    _, prefix_kv = model.prefix(TOKENS)
+    none, prefix_only = model.prefix(TOKENS, cache_only=True)
+    x = random_inputs(B, M, 2, model.config.width)
+    _, branch_kv = model.branch(x, prefix_kv, SITES)
+    nothing, branch_only = model.branch(x, prefix_kv, SITES, cache_only=True)
+    assert none is None and nothing is None
+    for whole, only in ((prefix_kv, prefix_only), (branch_kv, branch_only)):
+        for (k, v), (k_only, v_only) in zip(whole, only, strict=True):
+            assert torch.equal(k, k_only) and torch.equal(v, v_only)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_branch_that_begins_with_its_own_token_is_the_ordinary_causal_pass(T, family, path):
+    model = tiny(family)
+    model.attention = path
+    hidden, prefix_kv = model.prefix(TOKENS)
+    first = torch.arange(S - T + 1).flip(0)  # every place where T tokens are left, last first
+    index = first[:, None] + torch.arange(T)  # (M, T)
+    branch, _ = model.branch(model.embed(TOKENS[:, index]), prefix_kv, (first - 1).expand(B, -1))
+    close(branch, hidden[:, index], 1e-9)
+
+
+@pytest.mark.parametrize("P, T", [(0, 1), (0, 3), (2, 1), (3, 2)])
+def test_branch_mask_says_who_sees_whom(P, T):
+    sites, S = torch.tensor([[3, -1, 0, 3], [1, 4, 2, -1]]), 5
+    M = sites.size(1)
+    mask = branch_mask(sites, S, P, T)
+    assert mask.shape == (2, M * T, S + M * (P + T))
+    for b in range(2):
+        for m in range(M):
+            for t in range(T):
+                sees = set(range(sites[b, m].item() + 1))  # the prefix up to and including the site
+                start = S + m * (P + T)
+                sees |= set(range(start, start + P + t + 1))  # what it holds, what came before in its branch, itself
+                assert set(mask[b, m * T + t].nonzero().flatten().tolist()) == sees
+
+
+@pytest.mark.parametrize("path, cuts", [("dense", [S]), ("grouped", [14, 4]), ("auto", [14, 4])])
+def test_grouped_cuts_the_prefix_at_the_last_site_of_each_group(path, cuts, family, monkeypatch):
+    seen = []
+    monkeypatch.setattr("model.branch_mask", lambda sites, S, P, T: (seen.append(S), branch_mask(sites, S, P, T))[1])
+    model = tiny(family)
+    model.attention = path
+    _, prefix_kv = model.prefix(TOKENS)
+    model.branch(random_inputs(B, M, 2, model.config.width), prefix_kv, SITES)
+    assert seen == cuts  # built once, not once a layer
+
+
+# -----------------------------------------------------------------------------
+# FlexAttention
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("chunks", CHUNKS, ids=str)
+def test_flex_equals_one_token_per_call(chunks, family):
+    model = tiny(family)  # uncompiled on the CPU: forward only
+    model.attention = "flex"
+    inputs, slow_hidden, _, _ = slow_branches(family)
+    with torch.no_grad():
+        hidden, _ = in_chunks(model, inputs, model.prefix(TOKENS)[1], NO_PREFIX, chunks)
+    close(hidden, slow_hidden, 1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has a backward pass on CUDA only")
+@pytest.mark.parametrize("case", CASES)
+def test_flex_gradients_on_cuda_equal_the_dense_ones(case, family):
+    torch._dynamo.reset()  # every shape is compiled anew; past a limit it would quietly stop compiling
+    results, ahead = [], ahead_tokens(TOKENS, SITES, N_A).cuda()
+    for path in ("dense", "flex"):
+        model = tiny_variant(case, family, path, n_latents=N_L, dtype=torch.float32).cuda()
+        nll = model.ahead_nll(TOKENS.cuda(), SITES.cuda(), ahead)
+        (nll * WEIGHTS.cuda().float()).sum().backward()
+        results.append({"nll": nll.detach(), **gradients(model)})
+    dense, flex = results
+    assert dense.keys() == flex.keys()
+    for name in dense:
+        scale = 1 + dense[name].abs().max().item()
+        torch.testing.assert_close(
+            flex[name], dense[name], rtol=0, atol=1e-4 * scale, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+# -----------------------------------------------------------------------------
+# Nothing leaks: bit for bit, in fp32, with shapes and sites fixed
+
+
+def other(tokens):
+    return (tokens + 1) % VOCAB
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_prefix_tokens_after_the_site_are_unseen_and_all_others_seen(case, family, path):
+    model = tiny_variant(case, family, path, n_latents=N_L, dtype=torch.float32)
+    ahead = random_tokens(B, M, N_A, seed=5)  # fed as they are, whatever the prefix says
+    with torch.no_grad():
+        before = three_passes(model, TOKENS, SITES, ahead)
+        for j in range(S):
+            tokens = TOKENS.clone()
+            tokens[:, j] = other(tokens[:, j])
+            after = three_passes(model, tokens, SITES, ahead)
+            unmoved = (after == before).flatten(2).all(dim=-1)  # (B, M)
+            assert torch.equal(unmoved, SITES < j)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ahead_tokens_are_seen_by_the_later_positions_of_their_own_branch_alone(case, family, path):
+    model = tiny_variant(case, family, path, n_latents=N_L, dtype=torch.float32)
+    ahead = random_tokens(B, M, N_A, seed=5)
+    with torch.no_grad():
+        before = three_passes(model, TOKENS, SITES, ahead)
+        for m in range(M):
+            for i in range(N_A):
+                changed = ahead.clone()
+                changed[:, m, i] = other(changed[:, m, i])
+                after = three_passes(model, TOKENS, SITES, changed)
+                moved = (after != before).any(dim=-1)  # (B, M, N_A)
+                expected = torch.zeros_like(moved)
+                expected[:, m, i + 1 :] = True  # position i predicts token i, so only those behind it may know it
+                assert torch.equal(moved, expected)
+
+
+def test_branch_inputs_and_caches_are_seen_by_their_own_branch_alone(family, path):
+    model = tiny(family, torch.float32)
+    model.attention = path
+    chunks = (2, 2)
+    with torch.no_grad():
+        x = random_inputs(B, M, 4, model.config.width, dtype=torch.float32)
+        _, prefix_kv = model.prefix(TOKENS)
+        before, _ = in_chunks(model, x, prefix_kv, NO_PREFIX, chunks)
+        for m in range(M):
+            for t in range(4):
+                changed = x.clone()
+                changed[:, m, t] += 1
+                changed[:, m, t, 0] += 1  # a norm that centres would not see a constant
+                after, _ = in_chunks(model, changed, prefix_kv, NO_PREFIX, chunks)
+                moved = (after != before).any(dim=-1)  # (B, M, T)
+                expected = torch.zeros_like(moved)
+                expected[:, m, t:] = True
+                assert torch.equal(moved, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_rows_of_a_batch_do_not_see_each_other(case, family, path):
+    model = tiny_variant(case, family, path, n_latents=N_L, dtype=torch.float32)
+    ahead = ahead_tokens(TOKENS, SITES, N_A)
+    tokens, changed = TOKENS.clone(), ahead.clone()
+    tokens[0], changed[0] = other(tokens[0]), other(changed[0])
+    with torch.no_grad():
+        before, after = three_passes(model, TOKENS, SITES, ahead), three_passes(model, tokens, SITES, changed)
+    assert torch.equal(after[1], before[1])
+    assert (after[0] != before[0]).any(dim=-1).all()

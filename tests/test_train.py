@@ -1,0 +1,271 @@
+"""The run as a whole: it resumes to the byte, ranks agree, validation is shared, and bad input is one clear line."""
+
+import json
+import math
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_data import make_shards
+
+import coprocessor
+import runtime
+import train
+from configurator import one_line_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), HF_HUB_OFFLINE="1")
+SMALL = dict(
+    init_from="random:tiny_gpt2", seq_len=24, n_sites=4, n_ahead=3, n_latents=2, tokens_per_step=96, tokens=8 * 96,
+    batch_size=4, lr=1e-3, eval_every=4, eval_rows=6, log_every=1, checkpoint_every=2, device="cpu", precision="fp32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    make_shards(folder, [3000, 2000])
+    make_shards(folder, [600], split="val")
+    return str(folder)
+
+
+def arguments(out, corpus, **settings):
+    return [f"--{k}={v}" for k, v in (SMALL | dict(data=corpus, out_dir=str(out)) | settings).items()]
+
+
+def run(monkeypatch, out, corpus, **settings):
+    """train.py in this process"""
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(out, corpus, **settings)])
+    one_line_errors(train.main)
+
+
+def start(out, corpus, ranks=1, **settings):
+    """train.py in a process of its own, or under torchrun"""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    command = [sys.executable, *launcher, str(ROOT / "train.py"), *arguments(out, corpus, **settings)]
+    return subprocess.Popen(command, env=ENV, cwd=os.path.dirname(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def metrics(out):
+    """without the timings"""
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in runtime.read_metrics(out)]
+
+
+def weights(out):
+    return {f.relative_to(out): f.read_bytes() for f in sorted(Path(out).rglob("*.safetensors"))}
+
+
+@pytest.mark.parametrize("variant", coprocessor.VARIANTS)
+def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeypatch, capsys):
+    run(monkeypatch, tmp_path / "a", corpus, variant=variant)
+    lines = metrics(tmp_path / "a")
+    assert [r["step"] for r in lines] == list(range(9)) and [("val_ppl" in r) for r in lines] == [i in (0, 4, 8) for i in range(9)]
+    assert lines[-1]["tokens"] == 8 * 96 and lines[-1]["val_ppl"] < lines[0]["val_ppl"]
+    assert "8/8" in capsys.readouterr().out
+    model, config = coprocessor.load_run(tmp_path / "a")
+    again = train.evaluate(
+        model, train.Batches(train.Rows(corpus, "val", 24), train.Config(**config), 21, torch.device("cpu")),
+        train.Config(**config), runtime.Machine(torch.device("cpu"), False),
+    )  # fmt: skip
+    assert again == lines[-1]["val_ppl"]
+
+
+@pytest.mark.parametrize("variant", ["h1", "h2"])
+def test_killed_at_any_moment_a_run_resumes_to_the_byte(variant, tmp_path, corpus):
+    """SIGKILL, wherever it strikes: the resumed run ends with the same weights, optimizer state and metrics."""
+    settings = dict(variant=variant, tokens=40 * 96, init_from="random:tiny_qwen3" if variant == "h1" else "random:tiny_gpt2")
+    _, problem = (whole := start(tmp_path / "whole", corpus, **settings)).communicate()
+    assert whole.returncode == 0, problem
+    rng, kills, resume = np.random.default_rng(), 0, False
+    for _ in range(20):
+        process = start(tmp_path / "cut", corpus, **settings, resume=resume)
+        if kills < 3:
+            while process.poll() is None and not (tmp_path / "cut" / "checkpoint" / "state.json").exists():
+                time.sleep(0.01)
+            if resume:  # importing torch takes most of the time: strike after it
+                seen = (tmp_path / "cut" / "metrics.jsonl").read_bytes()
+                while process.poll() is None and (tmp_path / "cut" / "metrics.jsonl").read_bytes() == seen:
+                    time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+        _, problem = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, problem
+        kills, resume = kills + 1, True
+    assert kills >= 1, "the run was over before it could be killed"
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_killed_between_the_two_renames_the_old_checkpoint_loads(tmp_path, corpus, monkeypatch):
+    run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96)
+    os.rename(tmp_path / "a" / "checkpoint", tmp_path / "a" / "checkpoint.old")
+    (tmp_path / "a" / "checkpoint.new").mkdir()
+    assert runtime.checkpoint_folder(tmp_path / "a").endswith("checkpoint.old")
+
+
+def first_gradient(out):
+    """From AdamW's state after one step: exp_avg = (1 - beta1) x gradient."""
+    state = load_file(out / "checkpoint" / "optimizer.safetensors")
+    return {k: v / 0.1 for k, v in state.items() if k.endswith("/exp_avg")}
+
+
+@pytest.mark.parametrize("variant", ["continued", "h2"])
+def test_two_ranks_and_accumulation_equal_one_process(variant, tmp_path, corpus):
+    """The same 8 rows as one batch, as 4 micro-batches, on two ranks, on two ranks with 2 micro-batches each."""
+    one_step = dict(variant=variant, tokens_per_step=8 * 24, tokens=8 * 24, clip=1e9)
+    ways = {"one": (1, 8), "accumulated": (1, 2), "ranks": (2, 4), "both": (2, 2)}
+    for way, (ranks, batch_size) in ways.items():
+        process = start(tmp_path / way, corpus, ranks=ranks, **one_step, batch_size=batch_size)
+        _, problem = process.communicate()
+        assert process.returncode == 0, problem
+    wanted, gradient = metrics(tmp_path / "one"), first_gradient(tmp_path / "one")
+    for way in ways:
+        for a, b in zip(metrics(tmp_path / way), wanted, strict=True):
+            assert a == pytest.approx(b, rel=1e-6), way
+        for name, g in first_gradient(tmp_path / way).items():
+            assert torch.allclose(g, gradient[name], rtol=0, atol=1e-6), (way, name)
+
+
+def test_validation_targets_are_the_same_for_every_variant_and_n_latents(tmp_path, corpus):
+    seen = []
+    for variant, n_latents in [("continued", 3), ("h1", 1), ("h2", 3), ("h2", 1)]:
+        c = train.Config(**SMALL | dict(data=corpus, variant=variant, n_latents=n_latents, max_latents=3, seed=n_latents))
+        batches = train.Batches(train.Rows(corpus, "val", 24), c, train.site_limit(c, 25), torch.device("cpu"))
+        tokens, sites = batches(range(5))
+        seen.append(coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
+        assert sites.max() + 3 + c.n_ahead < 25, "the last ahead token has a position"
+    assert all(torch.equal(s, seen[0]) for s in seen)
+
+
+def test_perplexity_is_the_exponential_of_the_mean_over_ahead_tokens(tmp_path, corpus):
+    """continued, scored one target at a time by the plain causal pass"""
+    c = train.Config(**SMALL | dict(data=corpus, variant="continued"))
+    model = coprocessor.build("continued", train.random_model("tiny_gpt2", 50), 0)
+    batches = train.Batches(train.Rows(corpus, "val", 24), c, 21, torch.device("cpu"))
+    nll = []
+    for n in range(6):
+        tokens, sites = batches([n])
+        logp = model.base.logits(model.base.prefix(tokens)[0])[0].log_softmax(-1)
+        nll += [-logp[s + i, tokens[0, s + i + 1]].item() for s in sites[0] for i in range(3)]
+    got = train.evaluate(model, batches, c, runtime.Machine(torch.device("cpu"), False))
+    assert got == pytest.approx(math.exp(sum(nll) / len(nll)), rel=1e-5)
+
+
+def test_the_learning_rate_warms_up_and_follows_a_cosine():
+    c = train.Config(lr=1.0, min_lr=0.1, warmup=0.1)
+    lr = [train.learning_rate(c, s, 100) for s in range(100)]
+    assert lr[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
+    assert lr[10] == 1.0 and lr[55] == pytest.approx(0.55) and 0.1 < lr[99] < 0.101 and lr[10:] == sorted(lr[10:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(variant="h3"), "unknown variant 'h3': one of continued, soft, liu, h1, h2"),
+        (dict(init_from="random:gpt9"), "unknown size 'gpt9'"),
+        (dict(seq_len=513, tokens_per_step=513 * 4), "seq_len=513 is more than the 512 positions"),
+        (dict(n_sites=22), "n_sites=22 is more than the 21 places"),
+        (dict(n_latents=5, max_latents=4), "n_latents=5 is more than max_latents=4"),
+        (dict(n_latents=0), "needs n_latents >= 1"),
+        (dict(tokens_per_step=100), "tokens_per_step=100 is not a multiple of seq_len x batch_size x ranks = 24 x 4 x 1"),
+        (dict(data="no/such/folder"), "no train shards in no/such/folder: make them with"),
+        (dict(init_from="out/never_trained"), "python train.py config/never_trained.py makes it"),
+        (dict(precision="fp8"), "precision must be"),
+        (dict(resume=True), "nothing to resume"),
+        (dict(resume=True, overwrite=True), "exclude each other"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(settings, message, tmp_path, corpus, monkeypatch):
+    monkeypatch.delenv("TRACE", raising=False)
+    with pytest.raises(SystemExit) as e:
+        run(monkeypatch, tmp_path / "a", corpus, **settings)
+    assert message in e.value.code and "\n" not in e.value.code
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_or_foreign_shard_is_refused(tmp_path, monkeypatch):
+    make_shards(tmp_path / "corpus", [500])
+    make_shards(tmp_path / "corpus", [500], split="val")
+    shard = tmp_path / "corpus" / "train_000.bin"
+    good = shard.read_bytes()
+    for bad in (good[:-3], b"x" * len(good)):
+        shard.write_bytes(bad)
+        with pytest.raises(SystemExit, match="train_000.bin"):
+            run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"))
+    make_shards(tmp_path / "corpus", [500], vocab_size=60000)
+    with pytest.raises(SystemExit, match="60000 token ids, .* only 1024"):
+        from model import random_model
+
+        random_model("tiny_gpt2").save_pretrained(tmp_path / "base")
+        run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base")
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_existing_run_is_neither_overwritten_nor_resumed_as_another(tmp_path, corpus, monkeypatch):
+    run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96)
+    before = weights(tmp_path / "a")
+    with pytest.raises(SystemExit, match="exists: --resume"):
+        run(monkeypatch, tmp_path / "a", corpus)
+    with pytest.raises(SystemExit, match="another config: n_latents was 2, now 3"):
+        run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96, n_latents=3, resume=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit, match="not a run folder"):
+        run(monkeypatch, tmp_path / "mine", corpus, overwrite=True)
+    assert weights(tmp_path / "a") == before and (tmp_path / "mine" / "thesis.tex").exists()
+    model, _ = coprocessor.load_run(tmp_path / "a")
+    with pytest.raises(ValueError, match="another configuration"):
+        coprocessor.load(coprocessor.build("h2", model.base, 3), tmp_path / "a" / "checkpoint")
+
+
+def test_a_full_disk_while_saving_keeps_the_checkpoint_before(tmp_path, corpus, monkeypatch):
+    """The disk takes no file larger than 1 MB from the second checkpoint on."""
+    run(monkeypatch, tmp_path / "a", corpus, tokens=2 * 96)
+    before = weights(tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config | {"tokens": 4 * 96}))  # so that it goes on
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limit[1]))
+    try:
+        with pytest.raises(SystemExit, match="cannot save a checkpoint in .*; the one before it is untouched"):
+            run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert weights(tmp_path / "a") == before and not (tmp_path / "a" / "checkpoint.new").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, corpus, monkeypatch):
+    with pytest.raises(SystemExit, match="step [0-9]+: loss nan"):
+        run(monkeypatch, tmp_path / "a", corpus, lr=1e30, variant="continued")
+
+
+def test_without_the_hub_one_line_says_what_is_missing(tmp_path, corpus):
+    process = start(tmp_path / "a", corpus, init_from="openai-community/gpt2", device="cpu")
+    env = ENV | {"HF_HUB_CACHE": str(tmp_path / "empty")}
+    process = subprocess.run(process.args, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 1 and not (tmp_path / "a").exists()
+    assert re.fullmatch(r"error: cannot get config.json of openai-community/gpt2 from the hub .*hf download.*\n", process.stderr)
+
+
+def test_it_can_speak(tmp_path, corpus, monkeypatch):
+    """sample.py on a run, with and without latents, from a tokenizer of the run's own"""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    run(monkeypatch, tmp_path / "a", corpus)
+    fast = Tokenizer(models.BPE(vocab={"<|endoftext|>": 0} | {c: i + 1 for i, c in enumerate("abcdefghij")}, merges=[]))
+    fast.pre_tokenizer, fast.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast.save(str(tmp_path / "a" / "tokenizer.json"))
+    command = [sys.executable, str(ROOT / "sample.py"), str(tmp_path / "a"), "--prompt=abc", "--n_tokens=7"]
+    text = subprocess.run(command, env=ENV, capture_output=True, text=True, check=True).stdout
+    assert "with 2 latents every 3 tokens" in text and "the Base alone" in text and text.count("abc") >= 3
