@@ -1,21 +1,32 @@
 # make demo: the paper's main job, small, on any machine.    make test: everything that must hold.
 PYTHON ?= python3
 BIN = .venv/bin
+RUNS = tiny_continued tiny_soft tiny_h2
+
+setup: .venv/installed
+demo: setup $(RUNS:%=out/%/.finished)
+	$(BIN)/python figures.py figure2 $(RUNS:%=out/%) --out=out/figure2.png
+	$(BIN)/python sample.py out/tiny_h2 --prompt="def main():"
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -q tests
+lint: .venv/installed-dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+full-size: setup
+	$(BIN)/python tests/full_size.py
+.PHONY: setup demo test lint full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
-
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-.PHONY: setup demo test lint bench clean
-setup: .venv/installed
-
-test: .venv/installed-dev
-	$(BIN)/python -m pytest -q tests
-
-lint: .venv/installed-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+# A run that was cut off goes on where it was.
+data/sample/val_000.bin: | .venv/installed
+	$(BIN)/python data.py sample
+out/%/.finished: config/%.py data/sample/val_000.bin | .venv/installed
+	$(BIN)/python train.py config/$*.py $$(test -e out/$*/checkpoint && echo --resume || echo --overwrite)
+	touch $@
+$(RUNS:%=out/%/.finished): out/tiny_base/.finished

@@ -40,8 +40,9 @@ class Machine:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
     def total(self, tensor):
-        """The sum over all ranks."""
+        """The sum over all ranks, which must all ask for it."""
         if self.world > 1:
+            tensor = tensor.to(self.device)
             dist.all_reduce(tensor)
         return tensor
 

@@ -147,9 +147,9 @@ def evaluate(model, batches, c, machine):
         tokens, sites = batches(mine[i : i + c.batch_size])
         with machine.autocast():
             nll = model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
-        total += torch.tensor([nll.double().sum().item() if nll.device.type != "mps" else nll.sum().item(), nll.numel()])
+        total += torch.tensor([nll.cpu().double().sum(), nll.numel()])
     model.train()
-    total = machine.total(total.to(machine.device) if machine.device.type == "cuda" else total)
+    total = machine.total(total)
     return math.exp(total[0] / total[1])
 
 

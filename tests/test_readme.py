@@ -1,0 +1,45 @@
+"""What the README shows works as it stands there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_data import make_shards
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_new_variant_is_about_twenty_lines_and_trains(tmp_path):
+    (diff,) = re.findall(r"```diff\n(.*?)```", README, re.S)
+    added = [line for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    assert len(added) <= 25
+    (tmp_path / "config").mkdir()
+    for f in [*ROOT.glob("*.py"), *ROOT.glob("config/tiny_*.py")]:
+        shutil.copy(f, tmp_path / f.relative_to(ROOT))
+    subprocess.run(["git", "apply", "--unsafe-paths", "-"], input=diff, text=True, cwd=tmp_path, check=True)
+    make_shards(tmp_path / "corpus", [3000])
+    make_shards(tmp_path / "corpus", [600], split="val")
+    (config,) = re.findall(r"^\+\+\+ b/(config/.*\.py)$", diff, re.M)
+    command = [sys.executable, "train.py", config, "--init_from=random:tiny_gpt2", "--data=corpus", "--seq_len=32", "--n_sites=2"]
+    command += ["--n_ahead=4", "--tokens_per_step=128", "--batch_size=4", "--tokens=1280", "--eval_rows=4", "--device=cpu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "step 10/10" in done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*.py") if "__main__" in p.read_text()))
+def test_every_script_shows_its_help(script):
+    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and script in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:config/\w+|tests/\w+|\w+)\.(?:py|md|png)\b", README))))
+def test_every_file_it_names_exists(path):
+    known = {f.name for f in ROOT.rglob("*") if ".venv" not in f.parts} | {"tokenizer.py"}
+    (diff,) = re.findall(r"```diff\n(.*?)```", README, re.S)
+    assert path in diff or os.path.basename(path) in known
