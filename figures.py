@@ -44,7 +44,7 @@ def read_run(folder):
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{folder} is not a finished run: no {e.filename}") from None
     variant, n_latents = config["variant"], config["n_latents"]
-    label = LABELS[variant] + (", scaled Z" if config["scale_latents"] else "")
+    label = LABELS.get(variant, variant) + (", scaled Z" if config["scale_latents"] else "")
     return family, variant, n_latents, label, *np.array(curve).T
 
 
@@ -70,7 +70,7 @@ def figure2(folders, out):
         lines = {}
         for (variant, n, label), v in runs.items():
             if variant != "h2" or n == main_n:
-                lines[label] = (COLORS[variant], "--" if "scaled" in label else "-", *v)
+                lines[label] = (COLORS.get(variant, "#d62728"), "--" if "scaled" in label else "-", *v)
         if lines:
             panels.append((f"{'AB'[family == 'qwen3']}  {FAMILY_NAMES[family]}: the variants", lines))
         if len(sweep) > 1:

@@ -204,12 +204,14 @@ class Model(nn.Module):
 
         x (B,M,T,C) input embeddings; sites (B,M) int64 in [-1, S-1]; branch_kv what the same branches hold already.
         Returns hidden (B,M,T,C) after the final norm (None with cache_only, as in prefix) and the longer branch_kv.
-        Raises ValueError where a position would not fit the model.
+        Raises ValueError for a site outside the prefix and a position outside the model (not on CUDA, nor when compiled).
         """
         B, M, T, C = x.shape
         S = prefix_kv[0][0].size(2)
         P = branch_kv[0][0].size(3) if branch_kv else 0
-        if not sites.is_cuda and not torch.compiler.is_compiling():  # on CUDA this would wait for the device
+        if not sites.is_cuda and not torch.compiler.is_compiling():  # on CUDA looking would wait for the device
+            if not -1 <= int(sites.min()) <= int(sites.max()) < S:
+                raise ValueError(f"sites must lie in [-1, {S - 1}], the prefix has {S} positions")
             self.check_positions(int(sites.max()) + 1 + P + T)
         positions = sites[:, :, None] + 1 + P + torch.arange(T, device=x.device)  # (B, M, T)
         x, rope = self.place(x, positions)
@@ -243,12 +245,14 @@ class Model(nn.Module):
         hidden (B,C) is the last position's; sites (B,1). temperature 0 is greedy. Returns tokens (B, n <= n_tokens); after
         a row's eos it holds eos only, and all stop when every row has met it.
         """
+        if n_tokens < 1:
+            raise ValueError(f"n_tokens must be at least 1, not {n_tokens}")
         out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         while True:
             token = pick(self.logits(hidden), temperature, top_k, generator)  # (B)
             if eos is not None:
                 token = torch.where(done, eos, token)
-                done = done | (token == eos)
+                done = token == eos
             out.append(token)
             if len(out) == n_tokens or (eos is not None and bool(done.all())):
                 return torch.stack(out, dim=1)
@@ -301,7 +305,7 @@ def pick(logits, temperature, top_k, generator):
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature
     if top_k:
-        logits[logits < logits.topk(top_k).values[:, -1:]] = -torch.inf
+        logits[logits < logits.topk(min(top_k, logits.size(-1))).values[:, -1:]] = -torch.inf
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
 
 
@@ -464,19 +468,40 @@ FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
 # Loading
 
 
+# Keys of a config.json that change what is computed: (what their absence means, what this code computes).
+SUPPORTED = {
+    "gpt2": {
+        "activation_function": ("gelu_new", ["gelu_new", "gelu_pytorch_tanh"]),
+        "scale_attn_weights": (True, [True]),
+        "scale_attn_by_inverse_layer_idx": (False, [False]),
+        "tie_word_embeddings": (True, [True]),
+    },
+    "qwen3": {
+        "hidden_act": ("silu", ["silu"]),
+        "attention_bias": (False, [False]),
+        "use_sliding_window": (False, [False]),
+        "tie_word_embeddings": (False, [True]),
+    },
+}
+
+
 def read_config(raw):
     """A Hugging Face config.json, as a dict -> Config. Raises ValueError where this code would compute something else."""
     family = raw.get("model_type")
     if family not in FAMILIES:
         raise ValueError(f"model_type is {family!r}, not one of {', '.join(FAMILIES)}")
-    if not raw.get("tie_word_embeddings", family == "gpt2"):
-        raise ValueError("an untied head (tie_word_embeddings: false) is not supported")
+    for key, (absent, supported) in SUPPORTED[family].items():
+        if raw.get(key, absent) not in supported:
+            raise ValueError(f"config.json says {key}: {raw.get(key, absent)!r}, which this code does not compute")
     if family == "gpt2":
         return gpt2_config(
             raw["vocab_size"], raw["n_positions"], raw["n_layer"], raw["n_head"], raw["n_embd"], raw.get("n_inner"),
             raw["layer_norm_epsilon"],
         )  # fmt: skip
-    theta = raw.get("rope_theta") or (raw.get("rope_parameters") or {}).get("rope_theta")
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise ValueError(f"config.json says rope_type: {rope.get('rope_type', rope.get('type'))!r}, which this code does not compute")
+    theta = raw.get("rope_theta") or rope.get("rope_theta")
     if theta is None:
         raise ValueError("neither rope_theta nor rope_parameters.rope_theta is given")
     return Config(
@@ -529,7 +554,7 @@ def load_pretrained(name, device="cpu"):
     with safe_open(fetch(name, "model.safetensors"), framework="pt") as f:
         for key in f.keys():
             hf = key.removeprefix("transformer.")
-            if hf.endswith((".attn.bias", ".attn.masked_bias")):
+            if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
                 continue  # GPT-2's causal mask, stored as if it were a weight
             tensor = f.get_tensor(key).float()
             if hf == "lm_head.weight":

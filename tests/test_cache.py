@@ -237,3 +237,13 @@ def test_generation_past_the_context_is_an_error(case, family):
     assert model.generate(PROMPTS, LENGTHS, N_NEW).shape == (len(PROMPTS), N_NEW)  # the last token is not fed
     with pytest.raises(ValueError):
         model.generate(PROMPTS, LENGTHS, N_NEW + 1)
+
+
+def test_a_site_outside_the_prefix_is_refused(family):
+    model = tiny(family)
+    _, prefix_kv = model.prefix(random_tokens(1, 5))
+    x = torch.zeros(1, 1, 2, model.config.width, dtype=torch.float64)
+    for site in (-2, 5):
+        with pytest.raises(ValueError, match=r"sites must lie in \[-1, 4\]"):
+            model.branch(x, prefix_kv, torch.tensor([[site]]))
+    model.branch(x, prefix_kv, torch.tensor([[4]]))

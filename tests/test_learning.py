@@ -86,6 +86,7 @@ def test_the_base_is_frozen_under_liu_and_h1_alone(variant, family):
 def test_no_grad_outside_is_no_grad_inside(variant, family):
     model = tiny_variant(variant, family)
     with torch.no_grad():
+        assert not any(t.requires_grad for pair in model.pass1_read(TOKENS) for t in pair)
         assert not model(TOKENS, SITES, N_A).requires_grad
 
 

@@ -215,6 +215,26 @@ def test_an_unknown_model_type_is_named(family, folder):
     assert "mamba" in config_error_of(folder)
 
 
+@pytest.mark.parametrize(
+    "family, change",
+    [
+        ("gpt2", {"activation_function": "relu"}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gpt2", {"scale_attn_weights": False}),
+        ("gpt2", {"tie_word_embeddings": False}),
+        ("qwen3", {"hidden_act": "gelu"}),
+        ("qwen3", {"use_sliding_window": True}),
+        ("qwen3", {"tie_word_embeddings": False}),
+        ("qwen3", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}),
+    ],
+)
+def test_a_config_that_would_be_computed_otherwise_is_refused(family, change, tmp_path):
+    hugging_face(family).save_pretrained(tmp_path)
+    reconfigure(tmp_path, **change)
+    message = config_error_of(tmp_path)
+    assert next(iter(change)).replace("rope_parameters", "linear") in message and "does not compute" in message
+
+
 def test_a_missing_rope_theta_is_named(tmp_path):
     hugging_face("qwen3").save_pretrained(tmp_path)
     reconfigure(tmp_path, rope_parameters=None)
