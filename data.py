@@ -171,9 +171,9 @@ class Rows:
     def __post_init__(self):
         paths = sorted(glob.glob(os.path.join(self.folder, f"{self.split}_*.bin")))
         if not paths:
-            raise FileNotFoundError(
-                f"no {self.split} shards in {self.folder}: make them with `python data.py sample`, or fineweb_edu"
-            )
+            _, _, tokenizer = os.path.basename(os.path.normpath(self.folder)).partition("_edu_")
+            command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else "sample"
+            raise FileNotFoundError(f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more)")
         self.shards, headers = zip(*(open_shard(p) for p in paths), strict=True)
         for path, header in zip(paths, headers, strict=True):
             if header["tokenizer"] != headers[0]["tokenizer"]:

@@ -85,7 +85,7 @@ def test_sites_are_distinct_uniform_and_depend_on_seed_and_number_alone():
 
 
 def test_rows_refuse_what_they_cannot_serve(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data.py sample"):
+    with pytest.raises(FileNotFoundError, match="`python data.py sample` makes them"):
         data.Rows(tmp_path, "train", 10)
     make_shards(tmp_path, [9])
     with pytest.raises(ValueError, match="no train shard holds seq_len=10"):
@@ -142,6 +142,11 @@ def test_fineweb_rows_are_read_from_parquet(tmp_path, monkeypatch):
     corpus = data.FineWebEdu(str(tmp_path), "gpt2", 1)
     items = list(corpus.parts["000_00000"])
     assert [corpus.texts(i) for i in items] == [["a", "b"], ["c"]]
+    corpus = data.FineWebEdu(str(tmp_path), "gpt2", 1)
+    corpus.tokenizer_name = Words(tmp_path, [__file__]).tokenizer_name
+    data.prepare(corpus, str(tmp_path), workers=2)
+    ids = [data.open_shard(tmp_path / f"{split}_000_00000.bin")[0].tolist() for split in ("train", "val")]
+    assert corpus.tokenizer.decode(sum(ids, [])) in ("abc", "bca", "cab", "acb", "bac", "cba")
     parquet.write_table(pyarrow.table({"words": ["a"]}), path)
     with pytest.raises(ValueError, match="no column named text"):
         list(data.FineWebEdu(str(tmp_path), "gpt2", 1).parts["000_00000"])
