@@ -556,7 +556,7 @@ def load_pretrained(name, device="cpu"):
             hf = key.removeprefix("transformer.")
             if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
                 continue  # GPT-2's causal mask, stored as if it were a weight
-            tensor = f.get_tensor(key).float()
+            tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
             if hf == "lm_head.weight":
                 head = tensor
                 continue

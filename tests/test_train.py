@@ -82,7 +82,9 @@ def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeyp
 @pytest.mark.parametrize("variant", ["h1", "h2"])
 def test_killed_at_any_moment_a_run_resumes_to_the_byte(variant, tmp_path, corpus):
     """SIGKILL, wherever it strikes: the resumed run ends with the same weights, optimizer state and metrics."""
-    settings = dict(variant=variant, tokens=40 * 96, init_from="random:tiny_qwen3" if variant == "h1" else "random:tiny_gpt2")
+    torch.manual_seed(0)
+    train.random_model("tiny_qwen3" if variant == "h1" else "tiny_gpt2", 50).save_pretrained(tmp_path / "base")
+    settings = dict(variant=variant, tokens=40 * 96, init_from=tmp_path / "base")
     _, problem = (whole := start(tmp_path / "whole", corpus, **settings)).communicate()
     assert whole.returncode == 0, problem
     rng, kills, resume = np.random.default_rng(), 0, False
