@@ -218,8 +218,10 @@ def main():
         )
     report = None
     if c.wandb and machine.master:
-        import wandb
-
+        try:
+            import wandb
+        except ImportError:
+            raise ValueError("wandb=True needs Weights & Biases: pip install wandb") from None
         report = wandb.init(project="nanolatent", name=os.path.basename(c.out_dir), config=dataclasses.asdict(c))
 
     def log(record):
@@ -264,13 +266,14 @@ def main():
 
         done = step + 1
         evaluate_now = done % c.eval_every == 0 or done == steps
-        if done % c.log_every == 0 or evaluate_now or done == 1:
+        save_now = done % c.checkpoint_every == 0 or done == steps
+        if done % c.log_every == 0 or evaluate_now or save_now or done == 1:
             loss = (machine.total(loss) / machine.world).item()
             elapsed = seconds()
             record = dict(step=done, tokens=done * c.tokens_per_step, loss=loss, lr=lr, grad_norm=norm.item(), seconds=elapsed)
             record["positions"] = done * per_step * positions
             if not math.isfinite(loss + record["grad_norm"]):
-                raise ValueError(f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; stopped before saving")
+                raise ValueError(f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it")
             speed = (done - start_step) / (elapsed - started)  # steps per second
             line = f"step {done}/{steps}: loss {loss:.4f}, {speed * c.tokens_per_step:,.0f} tokens/s"
             if machine.peak_flops():
@@ -282,7 +285,7 @@ def main():
             log(record)
             if machine.master:
                 print(line, flush=True)
-        if done % c.checkpoint_every == 0 or done == steps:
+        if save_now:
             save(done)
     if machine.master:
         print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
