@@ -83,9 +83,10 @@ def figure2(folders, out):
             ax.plot(tokens / 1e6, ppl.mean(0), style, color=color, label=f"{label}: {ppl[:, -1].mean():.2f}", lw=2)
             if len(ppl) > 1:
                 ax.fill_between(tokens / 1e6, ppl.min(0), ppl.max(0), color=color, alpha=0.2, lw=0)
-        ends = [ppl[:, -1].mean() for *_, ppl in lines.values()]
-        start = min(ppl[:, 0].mean() for *_, ppl in lines.values())  # the undisturbed Base
-        ax.set_ylim(min(ends) - 0.1 * (start - min(ends)), max(start, max(ends)) + 0.4 * (start - min(ends)))
+        start = min(ppl[:, 0].mean() for *_, ppl in lines.values())  # the Base before anything disturbs it
+        ax.axhline(start, color="black", lw=0.8, ls=":", label=f"the Base they start from: {start:.2f}")
+        low, high = min(ppl.min() for *_, ppl in lines.values()), max(ppl[:, 1:].max() for *_, ppl in lines.values())
+        ax.set_ylim(low - 0.05 * (high - low), max(start, high) + 0.05 * (high - low))
         ax.set(title=title, xlabel="tokens (millions)", ylabel="validation perplexity, ahead tokens")
         ax.legend(frameon=False, title="final perplexity", alignment="left")
         ax.spines[["top", "right"]].set_visible(False)
@@ -124,7 +125,7 @@ def figure5(out):
     for ax, (title, rows, own, mask) in zip(axes, passes, strict=True):
         kind = torch.where(mask, 1, 0)
         kind[:, S:] *= 2  # own branch in another colour
-        ax.imshow(kind, cmap=matplotlib.colors.ListedColormap(["#f4f4f4", "#9ecae1", "#fd8d3c"]), vmin=0, vmax=2)
+        ax.imshow(kind.numpy(), cmap=matplotlib.colors.ListedColormap(["#f4f4f4", "#9ecae1", "#fd8d3c"]), vmin=0, vmax=2)
         columns = list(text) + own
         ax.set_xticks(range(len(columns)), columns)
         ax.set_yticks(range(len(rows)), rows)

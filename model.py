@@ -108,7 +108,8 @@ def branch_attention(path, sites, S, P, T):
     groups = []
     for m in range(0, M, size):
         near = sites[:, m : m + size]
-        cut = S if M <= size else int(near.max()) + 1  # sorted sites make for short cuts, unsorted ones are only slower
+        whole = M <= size or torch.compiler.is_compiling()  # a cut that depends on data would compile anew every step
+        cut = S if whole else int(near.max()) + 1  # sorted sites make for short cuts, unsorted ones are only slower
         groups.append((m, m + near.size(1), cut, branch_mask(near, cut, P, T)[:, None]))
 
     def attend(q, pk, pv, bk, bv):
