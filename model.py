@@ -58,8 +58,8 @@ def gpt2_config(vocab_size=50257, context=1024, n_layer=12, n_head=12, width=768
 SIZES = {
     "gpt2": gpt2_config(),
     "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
-    "tiny_gpt2": gpt2_config(vocab_size=1024, context=512, n_layer=2, n_head=4, width=128),
-    "tiny_qwen3": Config("qwen3", 1024, 512, 2, 4, 2, 48, 128, 320, 1e-6, 1e4),
+    "tiny_gpt2": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=64),
+    "tiny_qwen3": Config("qwen3", 512, 256, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
 }
 
 

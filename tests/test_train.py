@@ -176,7 +176,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
     [
         (dict(variant="h3"), "unknown variant 'h3': one of continued, soft, liu, h1, h2"),
         (dict(init_from="random:gpt9"), "unknown size 'gpt9'"),
-        (dict(seq_len=513, tokens_per_step=513 * 4), "seq_len=513 is more than the 512 positions"),
+        (dict(seq_len=257, tokens_per_step=257 * 4), "seq_len=257 is more than the 256 positions"),
         (dict(n_sites=22), "n_sites=22 is more than the 21 places"),
         (dict(n_latents=5, max_latents=4), "n_latents=5 is more than max_latents=4"),
         (dict(n_latents=0), "needs n_latents >= 1"),
@@ -206,7 +206,7 @@ def test_a_damaged_or_foreign_shard_is_refused(tmp_path, monkeypatch):
         with pytest.raises(SystemExit, match="train_000.bin"):
             run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"))
     make_shards(tmp_path / "corpus", [500], vocab_size=60000)
-    with pytest.raises(SystemExit, match="60000 token ids, .* only 1024"):
+    with pytest.raises(SystemExit, match="60000 token ids, .* only 512"):
         from model import random_model
 
         random_model("tiny_gpt2").save_pretrained(tmp_path / "base")
@@ -232,13 +232,13 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_as_another(tmp_path,
 
 
 def test_a_full_disk_while_saving_keeps_the_checkpoint_before(tmp_path, corpus, monkeypatch):
-    """The disk takes no file larger than 1 MB from the second checkpoint on."""
+    """The disk takes no file larger than 256 KB from the second checkpoint on."""
     run(monkeypatch, tmp_path / "a", corpus, tokens=2 * 96)
     before = weights(tmp_path / "a")
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     (tmp_path / "a" / "config.json").write_text(json.dumps(config | {"tokens": 4 * 96}))  # so that it goes on
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, limit[1]))
     try:
         with pytest.raises(SystemExit, match="cannot save a checkpoint in .*; the one before it is untouched"):
             run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96, resume=True)
