@@ -93,6 +93,7 @@ def figure2(folders, out):
         ax.grid(alpha=0.25)
     save(figure, out)
 
+    verdicts = [""]
     print("| family | variant | N_L | tokens | perplexity | seeds | against continued |")
     print("|---|---|---|---|---|---|---|")
     for (family, variant, n, label), (tokens, ppl) in sorted(groups.items(), key=lambda g: (g[0][0], g[1][1][:, -1].mean())):
@@ -102,6 +103,10 @@ def figure2(folders, out):
         n = n if variant != "continued" else "-"
         budget = f"{tokens[-1] / 1e6:.1f}M"
         print(f"| {FAMILY_NAMES[family]} | {label} | {n} | {budget} | {last:.2f}{spread} | {len(ppl)} | {against} |")
+        if variant == "h2" and plain:
+            verdict = f"{label} ends {against[1:]} {'below' if against[0] == '-' else 'above'} continued pretraining"
+            verdicts.append(f"{FAMILY_NAMES[family]}, {budget} tokens, N_L = {n}: {verdict}")
+    print(*verdicts, sep="\n")
 
 
 def figure5(out):

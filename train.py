@@ -125,6 +125,16 @@ def row_cost(model, c):
     return sum(n for n, _, _ in work), flops
 
 
+def load_base(name, vocab_size):
+    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model"""
+    if name.startswith("random:"):
+        return random_model(name.removeprefix("random:"), vocab_size)
+    if name.startswith("out/") and not os.path.exists(name):
+        raise FileNotFoundError(f"{name} is not there yet: python train.py config/{name[4:]}.py makes it")
+    folder = runtime.checkpoint_folder(name)
+    return load_pretrained(os.path.join(folder, "base") if folder else name)
+
+
 class Batches:
     """The sequences and sites of any set of row numbers, on the device: (B,S), (B,M)."""
 
@@ -170,13 +180,7 @@ def main():
     # the Base, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    if c.init_from.startswith("random:"):
-        base = random_model(c.init_from.removeprefix("random:"), train_rows.vocab_size)
-    else:
-        if c.init_from.startswith("out/") and not os.path.exists(c.init_from):
-            raise FileNotFoundError(f"{c.init_from} is not there yet: python train.py config/{c.init_from[4:]}.py makes it")
-        folder = runtime.checkpoint_folder(c.init_from)
-        base = load_pretrained(os.path.join(folder, "base") if folder else c.init_from)
+    base = load_base(c.init_from, train_rows.vocab_size)
     if base.config.vocab_size < train_rows.vocab_size:
         raise ValueError(f"{c.data} has {train_rows.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
     limit = site_limit(c, base.config.context)
