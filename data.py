@@ -173,7 +173,9 @@ class Rows:
         if not paths:
             _, _, tokenizer = os.path.basename(os.path.normpath(self.folder)).partition("_edu_")
             command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else "sample"
-            raise FileNotFoundError(f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more)")
+            raise FileNotFoundError(
+                f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more)"
+            )
         self.shards, headers = zip(*(open_shard(p) for p in paths), strict=True)
         for path, header in zip(paths, headers, strict=True):
             if header["tokenizer"] != headers[0]["tokenizer"]:

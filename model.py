@@ -500,8 +500,9 @@ def read_config(raw):
             raw["layer_norm_epsilon"],
         )  # fmt: skip
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise ValueError(f"config.json says rope_type: {rope.get('rope_type', rope.get('type'))!r}, which this code does not compute")
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    if rope_type != "default":
+        raise ValueError(f"config.json says rope_type: {rope_type!r}, which this code does not compute")
     theta = raw.get("rope_theta") or rope.get("rope_theta")
     if theta is None:
         raise ValueError("neither rope_theta nor rope_parameters.rope_theta is given")

@@ -259,9 +259,7 @@ def test_flex_gradients_on_cuda_equal_the_dense_ones(case, family):
     assert dense.keys() == flex.keys()
     for name in dense:
         scale = 1 + dense[name].abs().max().item()
-        torch.testing.assert_close(
-            flex[name], dense[name], rtol=0, atol=1e-4 * scale, msg=lambda m, name=name: f"{name}: {m}"
-        )
+        torch.testing.assert_close(flex[name], dense[name], rtol=0, atol=1e-4 * scale, msg=lambda m, name=name: f"{name}: {m}")
 
 
 # -----------------------------------------------------------------------------

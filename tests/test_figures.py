@@ -13,7 +13,8 @@ def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, scale_latents=Fal
     (folder / "checkpoint" / "base" / "config.json").write_text(json.dumps({"model_type": family}))
     config = dict(variant=variant, n_latents=n_latents, scale_latents=scale_latents)
     (folder / "config.json").write_text(json.dumps(config))
-    lines = [{"step": i, "tokens": i * 10**6, "val_ppl": p} for i, p in enumerate(ppl)] + [{"step": 9, "tokens": 9, "loss": 1.0}]
+    lines = [{"step": i, "tokens": i * 10**6, "val_ppl": p} for i, p in enumerate(ppl)]
+    lines.append({"step": 9, "tokens": 9, "loss": 1.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     return str(folder)
 

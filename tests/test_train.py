@@ -52,7 +52,8 @@ def start(out, corpus, ranks=1, **settings):
     """train.py in a process of its own, or under torchrun"""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
     command = [sys.executable, *launcher, str(ROOT / "train.py"), *arguments(out, corpus, **settings)]
-    return subprocess.Popen(command, env=ENV, cwd=os.path.dirname(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=ENV, cwd=os.path.dirname(out), **pipes)
 
 
 def metrics(out):
@@ -68,7 +69,7 @@ def weights(out):
 def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeypatch, capsys):
     run(monkeypatch, tmp_path / "a", corpus, variant=variant)
     lines = metrics(tmp_path / "a")
-    assert [r["step"] for r in lines] == list(range(9)) and [("val_ppl" in r) for r in lines] == [i in (0, 4, 8) for i in range(9)]
+    assert [r["step"] for r in lines] == list(range(9)) and [r["step"] for r in lines if "val_ppl" in r] == [0, 4, 8]
     assert lines[-1]["tokens"] == 8 * 96 and lines[-1]["val_ppl"] < lines[0]["val_ppl"]
     assert "8/8" in capsys.readouterr().out
     model, config = coprocessor.load_run(tmp_path / "a")
@@ -257,7 +258,7 @@ def test_without_the_hub_one_line_says_what_is_missing(tmp_path, corpus):
     env = ENV | {"HF_HUB_CACHE": str(tmp_path / "empty")}
     process = subprocess.run(process.args, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert process.returncode == 1 and not (tmp_path / "a").exists()
-    assert re.fullmatch(r"error: cannot get config.json of openai-community/gpt2 from the hub .*hf download.*\n", process.stderr)
+    assert re.fullmatch(r"error: cannot get config.json of openai-community/gpt2 .*hf download.*\n", process.stderr)
 
 
 def test_it_can_speak(tmp_path, corpus, monkeypatch):
