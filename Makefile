@@ -11,9 +11,11 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -q tests
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+bench: setup
+	$(BIN)/python bench.py
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo test lint full-size
+.PHONY: setup demo test lint bench full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -23,10 +25,11 @@ full-size: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-# A run that was cut off goes on where it was.
+# A run that was cut off goes on where it was; one whose config or Base is newer than its result starts anew.
 data/sample/val_000.bin: | .venv/installed
 	$(BIN)/python data.py sample
-out/%/.finished: config/%.py data/sample/val_000.bin | .venv/installed
-	$(BIN)/python train.py config/$*.py $$(test -e out/$*/checkpoint && echo --resume || echo --overwrite)
+out/%/.finished: config/%.py config/tiny_base.py config/tiny_continued.py data/sample/val_000.bin | .venv/installed
+	$(BIN)/python train.py config/$*.py \
+		$$(test ! -e $@ -a \( -e out/$*/checkpoint -o -e out/$*/checkpoint.old \) && echo --resume || echo --overwrite)
 	touch $@
 $(RUNS:%=out/%/.finished): out/tiny_base/.finished

@@ -55,7 +55,7 @@ def convert(value, like, key, where):
     wanted = type(like)
     if wanted is float and type(value) is int:
         return float(value)
-    if wanted is int and type(value) is float and value == int(value):
+    if wanted is int and type(value) is float and value.is_integer():
         return int(value)  # 40e9 tokens
     if type(value) is not wanted:
         raise ValueError(f"{where}: {key} must be of type {wanted.__name__}, not {value!r}")
@@ -68,8 +68,10 @@ def check_key(key, defaults, where):
         raise ValueError(f"{where}: unknown key {key!r}; the nearest is {near[0]!r}")
 
 
-def read_file(path, defaults):
+def read_file(path, defaults, including=()):
     """A config file -> {key: value}. Raises ValueError or FileNotFoundError, naming file and line."""
+    if path in including:
+        raise ValueError(f"{path} includes itself")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config file {path}")
     with open(path) as f:
@@ -91,7 +93,8 @@ def read_file(path, defaults):
         except (ValueError, TypeError, ArithmeticError) as e:
             raise ValueError(f"{where}: {e}") from None
         if key == "include":
-            values |= read_file(os.path.join(os.path.dirname(path), str(value)), defaults)
+            other = os.path.join(os.path.dirname(path), str(value))
+            values = read_file(other, defaults, (*including, path)) | values
             continue
         check_key(key, defaults, where)
         values[key] = convert(value, defaults[key], key, where)
@@ -130,7 +133,7 @@ def help_text(config_class, doc):
 
 
 def configure(config_class, doc, argv=None):
-    """The command line -> an instance of config_class. --help prints every key and exits; bad input exits with one line.
+    """The command line -> an instance of config_class. --help prints every key and exits.
 
     Raises ValueError or FileNotFoundError with a message for the user.
     """

@@ -27,10 +27,11 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.utils.checkpoint import checkpoint
 
 from model import load_pretrained, upcast
+from runtime import checkpoint_of, load_tensors
 
 LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
 
@@ -200,7 +201,7 @@ class H1(Variant):
     has_coprocessor = True
 
     def __init__(self, base, n_latents, scale_latents=False):
-        super().__init__(base, n_latents)  # no Z is fed, so there is nothing to scale
+        super().__init__(base, n_latents, scale_latents)
         for p in self.coprocessor.after_cache():
             p.requires_grad_(False)  # only its cache is read, so these would never get a gradient
 
@@ -216,6 +217,8 @@ def build(variant, base, n_latents, scale_latents=False):
     """Name -> Variant around that Base. Raises ValueError for an unknown name."""
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
+    if scale_latents and variant in ("continued", "soft", "h1"):
+        raise ValueError(f"scale_latents is for variants that feed Z, {variant} feeds none")
     return VARIANTS[variant](base, n_latents, scale_latents)
 
 
@@ -229,7 +232,7 @@ def save(model, folder):
 def load(model, folder):
     """The inverse of save, into a Variant of the same shape. Raises ValueError if it is not."""
     base = load_pretrained(os.path.join(folder, "base")).state_dict()
-    state = {f"base.{k}": v for k, v in base.items()} | load_file(os.path.join(folder, "added.safetensors"))
+    state = {f"base.{k}": v for k, v in base.items()} | load_tensors(os.path.join(folder, "added.safetensors"))
     own = model.state_dict()
     for name in sorted(own.keys() | state.keys()):
         a, b = own.get(name), state.get(name)
@@ -245,7 +248,7 @@ def load_run(run):
         raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
     with open(path) as f:
         config = json.load(f)
-    folder = os.path.join(run, "checkpoint")
+    folder = checkpoint_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
     model = build(config["variant"], base, config["n_latents"], config["scale_latents"])
     load(model, folder)

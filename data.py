@@ -65,6 +65,8 @@ class Tokenizer:
             self.encode = lambda text: fast.encode(text, add_special_tokens=False).ids
             self.decode = fast.decode
             self.eot, self.vocab_size = fast.token_to_id("<|endoftext|>"), fast.get_vocab_size()
+            if self.eot is None:
+                raise ValueError(f"{name} has no token <|endoftext|>, which ends a document")
 
 
 def tokenizer_of(folder):
@@ -110,10 +112,12 @@ def write_shard(path, parts, tokenizer_name, vocab_size):
             f.flush()
             os.fsync(f.fileno())
         os.replace(unfinished, path)
-    except OSError as e:
+    except BaseException as e:
         if os.path.exists(unfinished):
             os.remove(unfinished)
-        raise OSError(f"cannot write {path}: {e.strerror or e}") from None
+        if isinstance(e, OSError):
+            raise OSError(f"{path} is not written: {e}") from None
+        raise
     return count
 
 
@@ -267,6 +271,10 @@ class Sample(Corpus):
         self.tokenizer_name = os.path.join(out, "tokenizer.json")
         if not os.path.isfile(self.tokenizer_name):
             self.train_tokenizer(vocab_size)
+        if self.tokenizer.vocab_size != vocab_size:
+            raise ValueError(
+                f"{self.tokenizer_name} has {self.tokenizer.vocab_size} tokens, not {vocab_size}: use another --out"
+            )
 
     def train_tokenizer(self, vocab_size):
         """A small byte-level BPE of the corpus' own, as tokenizer.json."""
@@ -283,7 +291,8 @@ class Sample(Corpus):
             show_progress=False,
         )
         fast.train_from_iterator(self.texts(self.files), trainer)
-        fast.save(self.tokenizer_name)
+        fast.save(self.tokenizer_name + ".tmp")
+        os.replace(self.tokenizer_name + ".tmp", self.tokenizer_name)
 
     def texts(self, files):
         for path in files:

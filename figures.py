@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from configurator import one_line_errors
-from runtime import checkpoint_folder, read_metrics
+from runtime import checkpoint_of, read_metrics
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
 LABELS = {
@@ -34,30 +34,33 @@ FAMILY_NAMES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
 
 
 def read_run(folder):
-    """-> (family, variant, N_L, label, tokens (n,), validation perplexity (n,))"""
+    """-> ((family, variant, N_L, label), config, tokens (n,), validation perplexity (n,))"""
     try:
         with open(os.path.join(folder, "config.json")) as f:
             config = json.load(f)
-        with open(os.path.join(checkpoint_folder(folder) or folder, "base", "config.json")) as f:
+        with open(os.path.join(checkpoint_of(folder), "base", "config.json")) as f:
             family = json.load(f)["model_type"]
         curve = [(r["tokens"], r["val_ppl"]) for r in read_metrics(folder) if "val_ppl" in r]
     except FileNotFoundError as e:
-        raise FileNotFoundError(f"{folder} is not a finished run: no {e.filename}") from None
-    variant, n_latents = config["variant"], config["n_latents"]
+        raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+    variant = config["variant"]
     label = LABELS.get(variant, variant) + (", scaled Z" if config["scale_latents"] else "")
-    return family, variant, n_latents, label, *np.array(curve).T
+    return (family, variant, config["n_latents"], label), config, *np.array(curve).T
 
 
 def groups_of(folders):
     """Runs that differ only in their seed belong together -> {(family, variant, N_L, label): (tokens, ppl (seeds, n))}"""
     groups = defaultdict(list)
     for folder in folders:
-        *key, tokens, ppl = read_run(folder)
-        groups[tuple(key)].append((tokens, ppl))
+        key, config, tokens, ppl = read_run(folder)
+        groups[key].append((config, tokens, ppl))
     for key, runs in groups.items():
-        if any(not np.array_equal(runs[0][0], tokens) for tokens, _ in runs):
-            raise ValueError(f"runs of {key[3]}, N_L={key[2]}, were evaluated at different steps: they do not make one line")
-    return {key: (runs[0][0], np.stack([ppl for _, ppl in runs])) for key, runs in groups.items()}
+        for config, _, _ in runs:
+            other = runs[0][0]
+            for name in sorted(config.keys() - {"seed", "out_dir", "init_from", "resume", "overwrite"}):
+                if config[name] != other.get(name):
+                    raise ValueError(f"runs of {key[3]}, N_L={key[2]}, differ in {name}: {config[name]} and {other.get(name)}")
+    return {key: (runs[0][1], np.stack([ppl for _, _, ppl in runs])) for key, runs in groups.items()}
 
 
 def figure2(folders, out):
@@ -66,10 +69,10 @@ def figure2(folders, out):
     for family in ("gpt2", "qwen3"):
         runs = {k[1:]: v for k, v in groups.items() if k[0] == family}
         sweep = {n: v for (variant, n, label), v in runs.items() if (variant, label) == ("h2", LABELS["h2"])}
-        main_n = max(sweep, default=0)  # the N_L at which the variants are compared
+        main_n = max([n for v, n, _ in runs if v == "h2"] or [n for _, n, _ in runs], default=0)  # where variants are compared
         lines = {}
         for (variant, n, label), v in runs.items():
-            if variant != "h2" or n == main_n:
+            if variant == "continued" or n == main_n:
                 lines[label] = (COLORS.get(variant, "#d62728"), "--" if "scaled" in label else "-", *v)
         if lines:
             panels.append((f"{'AB'[family == 'qwen3']}  {FAMILY_NAMES[family]}: the variants", lines))
@@ -83,10 +86,13 @@ def figure2(folders, out):
             ax.plot(tokens / 1e6, ppl.mean(0), style, color=color, label=f"{label}: {ppl[:, -1].mean():.2f}", lw=2)
             if len(ppl) > 1:
                 ax.fill_between(tokens / 1e6, ppl.min(0), ppl.max(0), color=color, alpha=0.2, lw=0)
-        start = min(ppl[:, 0].mean() for *_, ppl in lines.values())  # the Base before anything disturbs it
-        ax.axhline(start, color="black", lw=0.8, ls=":", label=f"the Base they start from: {start:.2f}")
+        start = 0.0
+        if LABELS["continued"] in lines:  # before its first step it is the Base that all start from
+            start = lines[LABELS["continued"]][-1][:, 0].mean()
+            ax.axhline(start, color="black", lw=0.8, ls=":", label=f"the Base they start from: {start:.2f}")
         low, high = min(ppl.min() for *_, ppl in lines.values()), max(ppl[:, 1:].max() for *_, ppl in lines.values())
-        ax.set_ylim(low - 0.05 * (high - low), max(start, high) + 0.05 * (high - low))
+        margin = 0.05 * (max(start, high) - low) + 0.01
+        ax.set_ylim(low - margin, max(start, high) + margin)
         ax.set(title=title, xlabel="tokens (millions)", ylabel="validation perplexity, ahead tokens")
         ax.legend(frameon=False, title="final perplexity", alignment="left")
         ax.spines[["top", "right"]].set_visible(False)
@@ -98,7 +104,7 @@ def figure2(folders, out):
     print("|---|---|---|---|---|---|---|")
     for (family, variant, n, label), (tokens, ppl) in sorted(groups.items(), key=lambda g: (g[0][0], g[1][1][:, -1].mean())):
         last, spread = ppl[:, -1].mean(), f" ± {ppl[:, -1].std(ddof=1):.2f}" if len(ppl) > 1 else ""
-        plain = [v for k, v in groups.items() if k[:2] == (family, "continued")]
+        plain = [v for k, v in groups.items() if k[:2] == (family, "continued") and v[0][-1] == tokens[-1]]
         against = f"{last - plain[0][1][:, -1].mean():+.2f}" if plain and variant != "continued" else ""
         n = n if variant != "continued" else "-"
         budget = f"{tokens[-1] / 1e6:.1f}M"

@@ -31,7 +31,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 
@@ -54,7 +54,7 @@ def gpt2_config(vocab_size=50257, context=1024, n_layer=12, n_head=12, width=768
     return Config("gpt2", vocab_size, context, n_layer, n_head, n_head, width // n_head, width, mlp_width or 4 * width, eps)
 
 
-# Names for random weights: `init_from=random:tiny_gpt2`. The vocabulary of a tiny size is its tokenizer's.
+# Names for random weights: `--init_from=random:tiny_gpt2`. train.py sets the vocabulary to its tokenizer's.
 SIZES = {
     "gpt2": gpt2_config(),
     "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
@@ -103,6 +103,8 @@ def branch_attention(path, sites, S, P, T):
         path = "flex" if sites.is_cuda and sites.size(1) * T >= 128 else "grouped"
     if path == "flex":
         return flex_attention(sites, S, P, T)
+    if path not in ("dense", "grouped"):
+        raise ValueError(f"unknown attention {path!r}: dense, grouped, flex or auto")
     M = sites.size(1)
     size = M if path == "dense" else 8  # branches per group; 8 was the fastest of 1..64 on two CPUs
     groups = []
@@ -139,8 +141,10 @@ def flex_attention(sites, S, P, T):
         in_branch = (key >= S) & (own // (P + T) == query // T) & (own % (P + T) <= P + query % T)
         return in_prefix | in_branch
 
-    mask = flex.create_block_mask(visible, B, None, M * T, S + M * (P + T), device=sites.device, _compile=compiled)
-    run = torch.compile(flex.flex_attention, dynamic=False) if compiled else flex.flex_attention
+    make, run = flex.create_block_mask, flex.flex_attention
+    if compiled:
+        make, run = torch.compile(make, dynamic=False), torch.compile(run, dynamic=False)
+    mask = make(visible, B, None, M * T, S + M * (P + T), device=sites.device)
 
     def attend(q, pk, pv, bk, bv):
         k = torch.cat([pk, bk.flatten(2, 3)], dim=2)  # (B, H_kv, S + M*(P+T), D)
@@ -546,14 +550,21 @@ def load_pretrained(name, device="cpu"):
     another shape than config.json implies.
     """
     with open(fetch(name, "config.json")) as f:
-        config = read_config(json.load(f))
+        try:
+            config = read_config(json.load(f))
+        except KeyError as e:
+            raise ValueError(f"{name}: config.json has no {e}") from None
     with torch.device("meta"):
         model = FAMILIES[config.family](config)
     names = model.tensor_names()
     expected = {hf: (ours, transposed) for ours, (hf, transposed) in names.items()}
     shapes = {ours: p.shape for ours, p in model.named_parameters()}
     state, head = {}, None
-    with safe_open(fetch(name, "model.safetensors"), framework="pt") as f:
+    try:
+        file = safe_open(fetch(name, "model.safetensors"), framework="pt")
+    except SafetensorError as e:
+        raise ValueError(f"{name}: model.safetensors is damaged ({e})") from None
+    with file as f:
         for key in f.keys():
             hf = key.removeprefix("transformer.")
             if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):

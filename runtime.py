@@ -63,10 +63,13 @@ def start(device="auto", precision="auto"):
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device):
+        raise ValueError(f"device must be auto or one of {[d for d in available if available[d]]}, not {device!r}")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     device = torch.device(device)
     if precision not in ("auto", "bf16", "fp32"):
         raise ValueError(f"precision must be auto, bf16 or fp32, not {precision!r}")
@@ -96,8 +99,7 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
     if resume:
-        if checkpoint_folder(out_dir) is None:
-            raise FileNotFoundError(f"nothing to resume: {out_dir} has no checkpoint")
+        checkpoint_of(out_dir)  # raises if there is nothing to resume
         with open(path) as f:
             began_with = json.load(f)
         for key in sorted(config.keys() | began_with.keys()):
@@ -111,7 +113,12 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
             raise FileExistsError(
                 f"{out_dir} exists: --resume goes on with it, --overwrite starts anew, --out_dir=... elsewhere"
             )
-        if not os.path.isfile(path):
+        try:
+            with open(path) as f:
+                ours = config.keys() & json.load(f).keys()
+        except (OSError, ValueError):
+            ours = False
+        if not ours:
             raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
         shutil.rmtree(out_dir)
     os.makedirs(out_dir, exist_ok=True)
@@ -175,12 +182,12 @@ def save_checkpoint(out_dir, write_weights, optimizer, names, state):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def checkpoint_folder(out_dir):
-    """The last good checkpoint, or None. Killed between two renames, it is the old one."""
+def checkpoint_of(out_dir):
+    """The last good checkpoint's folder; after a kill between two renames, the old one. Raises FileNotFoundError."""
     for name in ("checkpoint", "checkpoint.old"):
         if os.path.isfile(os.path.join(out_dir, name, "state.json")):
             return os.path.join(out_dir, name)
-    return None
+    raise FileNotFoundError(f"{out_dir} has no checkpoint")
 
 
 def optimizer_tensors(optimizer, names):
@@ -193,8 +200,17 @@ def optimizer_tensors(optimizer, names):
     }
 
 
+def load_tensors(path):
+    """A safetensors file -> {name: tensor}. Raises ValueError if it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as e:
+        raise ValueError(f"{path} is damaged ({e})") from None
+
+
 def load_optimizer(optimizer, names, folder):
-    tensors = load_file(os.path.join(folder, "optimizer.safetensors"))
+    """The inverse, into a fresh optimizer."""
+    tensors = load_tensors(os.path.join(folder, "optimizer.safetensors"))
     params = [p for group in optimizer.param_groups for p in group["params"]]
     for name, p in zip(names, params, strict=True):
         for key in ("step", "exp_avg", "exp_avg_sq"):
@@ -219,7 +235,7 @@ def clock(seconds):
 
 
 class Stopwatch:
-    """Seconds since the run began, over all its resumptions; the device's queue is emptied before each reading."""
+    """Seconds since the run began, over all its resumptions; a CUDA device finishes its queue before each reading."""
 
     def __init__(self, device, before=0.0):
         self.device, self.began = device, time.perf_counter() - before

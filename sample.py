@@ -20,6 +20,8 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, tempe
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.tensor([tokenizer.encode(prompt) or [tokenizer.eot]])  # (1, S)
     room = model.base.config.context - every - model.n_latents - 1
+    if room < 1:
+        raise ValueError(f"every={every} leaves no room for a prompt in {model.base.config.context} positions")
     new = []
     while len(new) < n_tokens:
         tokens = tokens[:, -room:]  # a long text loses its beginning

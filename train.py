@@ -9,6 +9,7 @@ Every step draws sequences, draws M sites in each, and runs the three passes of 
 
 import contextlib
 import dataclasses
+import importlib.util
 import math
 import os
 import shutil
@@ -65,7 +66,7 @@ class Config:
     overwrite: bool = False  # delete the folder first
 
 
-# What a resumed run may change: nothing that moves a number (batch_size and precision move the last bits).
+# What a resumed run may change: nothing that changes what is computed (device and compile change its last bits).
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "wandb", "device", "compile")
 
 
@@ -131,8 +132,9 @@ def load_base(name, vocab_size):
         return random_model(name.removeprefix("random:"), vocab_size)
     if name.startswith("out/") and not os.path.exists(name):
         raise FileNotFoundError(f"{name} is not there yet: python train.py config/{name[4:]}.py makes it")
-    folder = runtime.checkpoint_folder(name)
-    return load_pretrained(os.path.join(folder, "base") if folder else name)
+    if os.path.exists(os.path.join(name, "metrics.jsonl")):
+        name = os.path.join(runtime.checkpoint_of(name), "base")
+    return load_pretrained(name)
 
 
 class Batches:
@@ -144,7 +146,7 @@ class Batches:
 
     def __call__(self, numbers):
         pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
-        return [torch.from_numpy(a).to(self.device, non_blocking=True) for a in pair]
+        return [torch.from_numpy(a).to(self.device) for a in pair]
 
 
 @torch.no_grad()
@@ -160,11 +162,16 @@ def evaluate(model, batches, c, machine):
         total += torch.tensor([nll.cpu().double().sum(), nll.numel()])
     model.train()
     total = machine.total(total)
-    return math.exp(total[0] / total[1])
+    return (total[0] / total[1]).exp().item()
 
 
 def main():
     c = configure(Config, __doc__)
+    for key in "seq_len n_sites n_ahead tokens_per_step batch_size eval_every eval_rows log_every checkpoint_every".split():
+        if getattr(c, key) < 1:
+            raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
+    if c.wandb and not importlib.util.find_spec("wandb"):
+        raise ValueError("wandb=True needs Weights & Biases: pip install wandb")
     machine = runtime.start(c.device, c.precision)
 
     # tokens per step decide, accumulation follows
@@ -175,7 +182,9 @@ def main():
             f"tokens_per_step={c.tokens_per_step} is not a multiple of seq_len x batch_size x ranks = "
             f"{c.seq_len} x {c.batch_size} x {machine.world}"
         )
-    steps = max(1, c.tokens // c.tokens_per_step)
+    steps = c.tokens // c.tokens_per_step
+    if steps < 1:
+        raise ValueError(f"tokens={c.tokens} is less than one step of tokens_per_step={c.tokens_per_step}")
 
     # the Base, and the variant around it
     torch.manual_seed(c.seed)
@@ -196,13 +205,16 @@ def main():
         tokenizer = os.path.join(c.data, "tokenizer.json")
         if os.path.isfile(tokenizer):
             shutil.copy(tokenizer, c.out_dir)
+    machine.total(torch.zeros(1))  # the others wait until the folder is in order
     first, before = 0, 0.0
     if c.resume:
-        folder = runtime.checkpoint_folder(c.out_dir)
+        folder = runtime.checkpoint_of(c.out_dir)
         coprocessor.load(model, folder)
         runtime.load_optimizer(optimizer, names, folder)
         state = runtime.read_state(folder)
         first, before = state["step"], state["seconds"]
+        if state["rows"] != train_rows.count:
+            raise ValueError(f"{c.data} has {train_rows.count} training sequences, it had {state['rows']} when the run began")
     metrics = runtime.Metrics(c.out_dir, first if c.resume else None) if machine.master else None
 
     # one module holds all three passes, so DDP sees every gradient
@@ -222,10 +234,8 @@ def main():
         )
     report = None
     if c.wandb and machine.master:
-        try:
-            import wandb
-        except ImportError:
-            raise ValueError("wandb=True needs Weights & Biases: pip install wandb") from None
+        import wandb
+
         report = wandb.init(project="nanolatent", name=os.path.basename(c.out_dir), config=dataclasses.asdict(c))
 
     def log(record):
@@ -236,7 +246,7 @@ def main():
 
     def save(step):
         if machine.master:
-            state = {"step": step, "seconds": seconds()}
+            state = {"step": step, "seconds": seconds(), "rows": train_rows.count}
             runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, state)
 
     seconds = runtime.Stopwatch(machine.device, before)
@@ -259,8 +269,10 @@ def main():
             tokens, sites = train_batches(range(start, start + c.batch_size))  # (B, S), (B, M)
             last = micro == micro_batches - 1
             # DDP averages gradients over ranks, once, at the last micro-batch
-            with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync(), machine.autocast():
-                nll = run(tokens, sites, c.n_ahead)  # pass 1 reads, pass 2 begins the branches, pass 3 predicts: (B, M, N_A)
+            with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
+                with machine.autocast():
+                    # pass 1 reads, pass 2 begins the branches, pass 3 predicts
+                    nll = run(tokens, sites, c.n_ahead)  # (B, M, N_A); continued: (B, S-1)
                 micro_loss = nll.mean() / micro_batches
                 micro_loss.backward()
             loss = loss + micro_loss.detach()

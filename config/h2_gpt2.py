@@ -1,6 +1,6 @@
 # Figure 2A, Hypothesis 2: a co-finetuned GPT-2 124M and its Coprocessor on 40B tokens of FineWeb-Edu.
 #
-#   python data.py fineweb_edu --tokenizer gpt2 --shards 58        (58 x 0.7B tokens, 82 GB on disk)
+#   python data.py fineweb_edu --tokenizer gpt2 --shards 58        (58 x 0.7B tokens, 81 GB on disk)
 #   torchrun --nproc_per_node=8 train.py config/h2_gpt2.py
 #
 # The paper gives S, M, N_A, N_L and the tokens; batch, learning rate and the rest of the optimizer are ours.

@@ -331,3 +331,24 @@ def test_the_rows_of_a_batch_do_not_see_each_other(case, family, path):
         before, after = three_passes(model, TOKENS, SITES, ahead), three_passes(model, tokens, SITES, changed)
     assert torch.equal(after[1], before[1])
     assert (after[0] != before[0]).any(dim=-1).all()
+
+
+# -----------------------------------------------------------------------------
+# Compiled
+
+
+@pytest.mark.parametrize("variant, family", [("h2", "gpt2"), ("h1", "qwen3")])
+def test_the_whole_forward_compiles_as_one_graph_to_the_same_loss_and_gradients(variant, family):
+    """Traced and differentiated as on a GPU (fullgraph: no breaks), but not turned into kernels."""
+    torch._dynamo.reset()
+    model = tiny_variant(variant, family, n_latents=N_L, dtype=torch.float32)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for sites in (SITES, SITES.flip(1)):  # other sites, the same graph
+        results = []
+        for f in (model, compiled):
+            model.zero_grad()
+            nll = f(TOKENS, sites, N_A)
+            (nll * WEIGHTS.float()).sum().backward()
+            results.append({"nll": nll.detach(), **gradients(model)})
+        for name in results[0]:
+            torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-5)

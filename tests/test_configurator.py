@@ -26,6 +26,13 @@ def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path):
     assert configure(Config, "", ["--steps=4e2", "--rate=2", "--fast=False"]).steps == 400
 
 
+def test_a_file_that_includes_itself_is_refused(tmp_path):
+    (tmp_path / "one.py").write_text('include = "two.py"\n')
+    (tmp_path / "two.py").write_text('include = "one.py"\n')
+    with pytest.raises(ValueError, match="one.py includes itself"):
+        configure(Config, "", [str(tmp_path / "one.py")])
+
+
 def test_include_reads_the_other_file_first(tmp_path):
     (tmp_path / "one.py").write_text("steps = 1\nrate = 0.5\n")
     (tmp_path / "two.py").write_text('include = "one.py"\nsteps = steps + 1\n')
@@ -60,6 +67,7 @@ def test_a_bad_config_file_is_one_line_with_its_place(tmp_path, text, message):
     [
         (["--lerning=3"], "unknown key 'lerning'"),
         (["--steps=ten"], "must be of type int"),
+        (["--steps=1e999"], "must be of type int"),
         (["--fast=yes"], "must be of type bool"),
         (["--steps"], "must be of type int"),
         (["no/such/file.py"], "no config file no/such/file.py"),

@@ -7,11 +7,11 @@ import pytest
 import figures
 
 
-def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, scale_latents=False):
+def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, scale_latents=False, lr=1.0):
     (folder / "checkpoint" / "base").mkdir(parents=True)
     (folder / "checkpoint" / "state.json").write_text("{}")
     (folder / "checkpoint" / "base" / "config.json").write_text(json.dumps({"model_type": family}))
-    config = dict(variant=variant, n_latents=n_latents, scale_latents=scale_latents)
+    config = dict(variant=variant, n_latents=n_latents, scale_latents=scale_latents, seed=len(str(folder)), lr=lr)
     (folder / "config.json").write_text(json.dumps(config))
     lines = [{"step": i, "tokens": i * 10**6, "val_ppl": p} for i, p in enumerate(ppl)]
     lines.append({"step": 9, "tokens": 9, "loss": 1.0})
@@ -38,8 +38,8 @@ def test_figure2_prints_final_perplexities_with_their_spread(tmp_path, capsys):
 
 
 def test_figure2_refuses_what_does_not_make_a_line(tmp_path):
-    runs = [fake_run(tmp_path / "a", "h2", [30.0, 13.0]), fake_run(tmp_path / "b", "h2", [30.0, 13.0, 12.0])]
-    with pytest.raises(ValueError, match="different steps"):
+    runs = [fake_run(tmp_path / "a", "h2", [30.0, 13.0]), fake_run(tmp_path / "b", "h2", [30.0, 13.0], lr=2.0)]
+    with pytest.raises(ValueError, match="differ in lr: 2.0 and 1.0"):
         figures.figure2(runs, str(tmp_path / "2.png"))
     with pytest.raises(FileNotFoundError, match="not a finished run"):
         figures.figure2([str(tmp_path)], str(tmp_path / "2.png"))

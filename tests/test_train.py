@@ -114,7 +114,9 @@ def test_killed_between_the_two_renames_the_old_checkpoint_loads(tmp_path, corpu
     run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96)
     os.rename(tmp_path / "a" / "checkpoint", tmp_path / "a" / "checkpoint.old")
     (tmp_path / "a" / "checkpoint.new").mkdir()
-    assert runtime.checkpoint_folder(tmp_path / "a").endswith("checkpoint.old")
+    assert runtime.checkpoint_of(tmp_path / "a").endswith("checkpoint.old")
+    assert coprocessor.load_run(tmp_path / "a")[1]["variant"] == "h2"
+    run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96, resume=True)
 
 
 def first_gradient(out):
@@ -177,7 +179,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
     [
         (dict(variant="h3"), "unknown variant 'h3': one of continued, soft, liu, h1, h2"),
         (dict(init_from="random:gpt9"), "unknown size 'gpt9'"),
-        (dict(seq_len=257, tokens_per_step=257 * 4), "seq_len=257 is more than the 256 positions"),
+        (dict(seq_len=257, tokens_per_step=257 * 4, tokens=9999), "seq_len=257 is more than the 256 positions"),
         (dict(n_sites=22), "n_sites=22 is more than the 21 places"),
         (dict(n_latents=5, max_latents=4), "n_latents=5 is more than max_latents=4"),
         (dict(n_latents=0), "needs n_latents >= 1"),
@@ -185,7 +187,11 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
         (dict(data="no/such/folder"), "no train shards in no/such/folder: `python data.py sample` makes them"),
         (dict(init_from="out/never_trained"), "python train.py config/never_trained.py makes it"),
         (dict(precision="fp8"), "precision must be"),
-        (dict(resume=True), "nothing to resume"),
+        (dict(device="tpu"), "device must be auto or one of ['cpu'"),
+        (dict(batch_size=0), "batch_size must be at least 1, not 0"),
+        (dict(tokens=95), "tokens=95 is less than one step"),
+        (dict(variant="soft", scale_latents=True), "scale_latents is for variants that feed Z"),
+        (dict(resume=True), "has no checkpoint"),
         (dict(resume=True, overwrite=True), "exclude each other"),
     ],
 )
@@ -195,6 +201,33 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(settings, message, tmp_
         run(monkeypatch, tmp_path / "a", corpus, **settings)
     assert message in e.value.code and "\n" not in e.value.code
     assert os.listdir(tmp_path) == []
+
+
+def test_weights_and_biases_missing_is_said_before_anything_is_written(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install wandb"):
+        run(monkeypatch, tmp_path / "a", corpus, wandb=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path, monkeypatch):
+    make_shards(tmp_path / "corpus", [3000])
+    make_shards(tmp_path / "corpus", [600], split="val")
+    run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96)
+    make_shards(tmp_path / "corpus", [3000, 2000])
+    with pytest.raises(SystemExit, match="has 208 training sequences, it had 125 when the run began"):
+        run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path, corpus, monkeypatch):
+    run(monkeypatch, tmp_path / "a", corpus, tokens=2 * 96)
+    for file in ("base/model.safetensors", "added.safetensors", "optimizer.safetensors"):
+        path = tmp_path / "a" / "checkpoint" / file
+        good = path.read_bytes()
+        path.write_bytes(good[:-5])
+        with pytest.raises(SystemExit, match=f"{Path(file).name}.* is damaged"):
+            run(monkeypatch, tmp_path / "a", corpus, tokens=2 * 96, resume=True)
+        path.write_bytes(good)
 
 
 def test_a_damaged_or_foreign_shard_is_refused(tmp_path, monkeypatch):
