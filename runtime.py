@@ -82,6 +82,7 @@ def start(device="auto", precision="auto"):
 
 def finish():
     if dist.is_initialized():
+        dist.barrier()  # no rank hangs up while another still saves
         dist.destroy_process_group()
 
 
