@@ -80,9 +80,9 @@ def figure2(folders, out):
             shades = plt.cm.viridis(np.linspace(0.85, 0.1, len(sweep)))
             lines = {f"$N_L$ = {n}": (shade, "-", *sweep[n]) for n, shade in zip(sorted(sweep), shades, strict=True)}
             panels.append((f"{'CD'[family == 'qwen3']}  {FAMILY_NAMES[family]}: latents under Hypothesis 2", lines))
-    figure, axes = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(8.8 * len(panels), 4.2), squeeze=False)
     for ax, (title, lines) in zip(axes[0], sorted(panels), strict=True):
-        for label, (color, style, tokens, ppl) in lines.items():
+        for label, (color, style, tokens, ppl) in sorted(lines.items(), key=lambda x: -x[1][-1][:, -1].mean()):
             ax.plot(tokens / 1e6, ppl.mean(0), style, color=color, label=f"{label}: {ppl[:, -1].mean():.2f}", lw=2)
             if len(ppl) > 1:
                 ax.fill_between(tokens / 1e6, ppl.min(0), ppl.max(0), color=color, alpha=0.2, lw=0)
@@ -94,7 +94,7 @@ def figure2(folders, out):
         margin = 0.05 * (max(start, high) - low) + 0.01
         ax.set_ylim(low - margin, max(start, high) + margin)
         ax.set(title=title, xlabel="tokens (millions)", ylabel="validation perplexity, ahead tokens")
-        ax.legend(frameon=False, title="final perplexity", alignment="left")
+        ax.legend(frameon=False, title="final perplexity", alignment="left", loc="center left", bbox_to_anchor=(1.0, 0.5))
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
     save(figure, out)
