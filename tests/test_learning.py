@@ -122,7 +122,12 @@ def test_the_latent_scale_starts_at_the_rms_of_the_embeddings(family):
 def test_without_soft_tokens_or_latents_nothing_is_added(family):
     model = build("continued", tiny(family), N_L)
     assert model.n_latents == 0 and all(name.startswith("base.") for name, _ in model.named_parameters())
-    assert not hasattr(build("h1", tiny(family), N_L, scale_latents=True), "latent_scale")  # it feeds no Z
+
+
+@pytest.mark.parametrize("variant", ["continued", "soft", "h1"])
+def test_scaling_latents_that_are_not_fed_is_refused(variant, family):
+    with pytest.raises(ValueError, match=f"scale_latents is for variants that feed Z, {variant} feeds none"):
+        build(variant, tiny(family), N_L, scale_latents=True)
 
 
 @pytest.mark.parametrize("variant", ["soft", "liu", "h1", "h2"])
