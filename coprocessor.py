@@ -229,10 +229,13 @@ def save(model, folder):
     save_file(added, os.path.join(folder, "added.safetensors"))
 
 
-def load(model, folder):
-    """The inverse of save, into a Variant of the same shape. Raises ValueError if it is not."""
-    base = load_pretrained(os.path.join(folder, "base")).state_dict()
-    state = {f"base.{k}": v for k, v in base.items()} | load_tensors(os.path.join(folder, "added.safetensors"))
+def load(model, folder, base=None):
+    """The inverse of save, into a Variant of the same shape; base: its Base, if that is loaded already.
+
+    Raises ValueError if the shapes are not the same.
+    """
+    base = base or load_pretrained(os.path.join(folder, "base"))
+    state = {f"base.{k}": v for k, v in base.state_dict().items()} | load_tensors(os.path.join(folder, "added.safetensors"))
     own = model.state_dict()
     for name in sorted(own.keys() | state.keys()):
         a, b = own.get(name), state.get(name)
@@ -251,5 +254,5 @@ def load_run(run):
     folder = checkpoint_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
     model = build(config["variant"], base, config["n_latents"], config["scale_latents"])
-    load(model, folder)
+    load(model, folder, base)
     return model.eval(), config

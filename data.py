@@ -260,7 +260,7 @@ def work(item):
 class Sample(Corpus):
     """The Python standard library's source: about 10 MB of real text that every machine has."""
 
-    name, val_every = "sample", 20
+    val_every = 20
 
     def __init__(self, out, vocab_size):
         root = sysconfig.get_paths()["stdlib"]
@@ -303,7 +303,7 @@ class Sample(Corpus):
 class FineWebEdu(Corpus):
     """FineWeb-Edu, sample/100BT: 140 parquet files of about 0.7B GPT-2 tokens each (Lozhkov et al. 2024, ODC-By)."""
 
-    name, val_every = "fineweb_edu", 1000
+    val_every = 1000
     repo, revision = "HuggingFaceFW/fineweb-edu", "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9"
 
     def __init__(self, out, tokenizer_name, shards):

@@ -116,7 +116,7 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
             )
         try:
             with open(path) as f:
-                ours = config.keys() & json.load(f).keys()
+                ours = "out_dir" in json.load(f)  # a model's folder has a config.json, too
         except (OSError, ValueError):
             ours = False
         if not ours:

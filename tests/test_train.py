@@ -257,8 +257,11 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_as_another(tmp_path,
         run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96, n_latents=3, resume=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(SystemExit, match="not a run folder"):
-        run(monkeypatch, tmp_path / "mine", corpus, overwrite=True)
+    train.random_model("tiny_gpt2", 50).save_pretrained(tmp_path / "model")
+    for folder in ("mine", "model"):
+        with pytest.raises(SystemExit, match="not a run folder"):
+            run(monkeypatch, tmp_path / folder, corpus, overwrite=True)
+    assert (tmp_path / "model" / "model.safetensors").exists()
     assert weights(tmp_path / "a") == before and (tmp_path / "mine" / "thesis.tex").exists()
     model, _ = coprocessor.load_run(tmp_path / "a")
     with pytest.raises(ValueError, match="another configuration"):
