@@ -14,6 +14,8 @@ A variant is one small class that answers pass 2:
     liu        with Z, the Coprocessor's last hidden states                   Coprocessor, soft tokens  Liu et al. 2024b
     h1         with KV_phi, the Coprocessor's cache, and the site's token     Coprocessor, soft tokens  Hypothesis 1
     h2         with Z, as liu                                                 all of them               Hypothesis 2
+    coconut    with N_L hidden states, each made from the one before          Base                      Coconut (reasoning only)
+    cot        as continued, for reasoning: scored on the answer alone        Base                      reference row
 
 The Coprocessor has the Base's architecture and starts as a copy of it. It runs N_L soft tokens as branches off the
 *Base's* prefix cache, so it never reads a token itself.
@@ -30,8 +32,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch.utils.checkpoint import checkpoint
 
-from model import load_pretrained, upcast
-from runtime import checkpoint_of, load_tensors
+from model import load_pretrained, random_model, upcast
+from runtime import load_tensors, weights_of
 
 LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
 
@@ -45,17 +47,21 @@ class Beginning(NamedTuple):
 
 
 class Variant(nn.Module):
-    """A Base, and what a variant adds to it. Subclasses set three facts and give pass2_begin."""
+    """A Base, and what a variant adds to it. Subclasses set four facts and give pass2_begin."""
 
     trains_base = True
+    has_latents = True
     has_soft_tokens = True
     has_coprocessor = False
 
     def __init__(self, base, n_latents, scale_latents=False):
-        """base: a Model, used as it is (not copied). n_latents: N_L. scale_latents: see `as_input`."""
+        """base: a Model, used as it is (not copied). n_latents: N_L. scale_latents: see `as_input`.
+
+        The attribute n_latents may be lowered afterwards: a branch then begins with the first n_latents slots.
+        """
         super().__init__()
         self.base = base.requires_grad_(self.trains_base)
-        self.n_latents = n_latents if self.has_soft_tokens else 0
+        self.n_latents = n_latents if self.has_latents else 0
         if self.has_soft_tokens:
             if n_latents < 1:
                 raise ValueError(f"{type(self).__name__} needs n_latents >= 1, not {n_latents}")
@@ -88,26 +94,33 @@ class Variant(nn.Module):
         hidden, _ = self.base.branch(x, prefix_kv, begin.sites, begin.kv)
         return hidden[:, :, begin.x.size(2) - 1 :]
 
+    def begin(self, tokens, sites):
+        """Passes 1 and 2: tokens (B,S), sites (B,M) -> KV_theta(x), Beginning"""
+        prefix_kv = self.pass1_read(tokens)
+        return prefix_kv, self.pass2_begin(tokens, sites, prefix_kv)
+
     def ahead_nll(self, tokens, sites, ahead):
-        """-log p of each ahead token: tokens (B,S), sites (B,M), ahead (B,M,N) -> (B,M,N).
+        """All three passes -> -log p of each ahead token: tokens (B,S), sites (B,M), ahead (B,M,N) -> (B,M,N).
 
         A branch is causal, so ahead may be padded at its end and the padding's values thrown away.
         """
-        prefix_kv = self.pass1_read(tokens)
-        begin = self.pass2_begin(tokens, sites, prefix_kv)
+        prefix_kv, begin = self.begin(tokens, sites)
         hidden = self.pass3_decode(begin, ahead, prefix_kv)
         return token_nll(self.base, hidden, ahead)
 
-    def forward(self, tokens, sites, n_ahead):
-        """The training loss per target: tokens (B,S), sites (B,M) -> (B,M,N_A). The mean over all is the objective."""
-        return self.ahead_nll(tokens, sites, ahead_tokens(tokens, sites, n_ahead))
+    def forward(self, tokens, sites, ahead):
+        """The training loss per target, of which the mean over all is the objective: shapes as in ahead_nll."""
+        return self.ahead_nll(tokens, sites, ahead)
 
     # What the variants' answers are made of
 
     def latents(self, sites, prefix_kv, cache_only=False):
         """Pass 2 of the dual models: the Coprocessor runs the soft tokens -> Z (B,M,N_L,C), KV_phi."""
-        soft = self.soft.expand(*sites.shape, -1, -1)  # (B, M, N_L, C)
+        soft = self.soft_tokens(sites)
         return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
+
+    def soft_tokens(self, sites):
+        return self.soft[: self.n_latents].expand(*sites.shape, -1, -1)  # (B, M, N_L, C)
 
     def as_input(self, z):
         """Z as input embeddings: plain, as in the paper, or with scale_latents at a learnable rms that starts at theirs."""
@@ -127,8 +140,7 @@ class Variant(nn.Module):
         """
         if not with_latents:
             return self.base.generate(tokens, lengths, n_tokens, **how)
-        prefix_kv = self.pass1_read(tokens)
-        begin = self.pass2_begin(tokens, (lengths - 1)[:, None], prefix_kv)
+        prefix_kv, begin = self.begin(tokens, (lengths - 1)[:, None])
         hidden, branch_kv = self.base.branch(begin.x, prefix_kv, begin.sites, begin.kv)
         return self.base.decode(hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv, n_tokens, **how)
 
@@ -160,22 +172,55 @@ def token_nll(model, hidden, targets):
 class Continued(Variant):
     """Baseline 1: the Base alone, trained further on the same tokens."""
 
-    has_soft_tokens = False
+    has_latents = has_soft_tokens = False
 
     def pass2_begin(self, tokens, sites, prefix_kv):
         return Beginning(self.site_embedding(tokens, sites), sites - 1)  # x_site in its own place: the plain causal pass
 
-    def forward(self, tokens, sites, n_ahead):
+    def forward(self, tokens, sites=None, ahead=None):
         """Its objective is the ordinary one, over every token: (B,S) -> (B,S-1). Sites play no part."""
         hidden, _ = self.base.prefix(tokens)
         return token_nll(self.base, hidden[:, :-1], tokens[:, 1:])
+
+
+class CoT(Continued):
+    """The Base alone once more, trained on what follows the site and nothing else: chain of thought, and its absence."""
+
+    forward = Variant.forward
+
+
+class Coconut(Variant):
+    """Hao et al. 2024: the Base feeds itself its last hidden state, N_L times, before it goes on in words.
+
+    Latent j is the final-norm hidden state of the position before latent j, so latents are made one after the other. The
+    prefix ends with the marker <|start-latent|>; after the last latent stands <|end-latent|>. These and <|latent|>, which is
+    never fed, are the last three rows of the embedding.
+    """
+
+    has_soft_tokens = False
+
+    def __init__(self, base, n_latents, scale_latents=False):
+        super().__init__(base, n_latents, scale_latents)
+        self.start, self.end = base.config.vocab_size - 3, base.config.vocab_size - 2
+
+    def begin(self, tokens, sites):
+        """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent."""
+        hidden, prefix_kv = self.base.prefix(tokens)
+        end = self.base.embed(torch.full_like(sites, self.end))[:, :, None]  # (B, M, 1, C)
+        if not self.n_latents:
+            return prefix_kv, Beginning(end, sites)
+        z = hidden.gather(1, sites[:, :, None].expand(-1, -1, hidden.size(-1)))[:, :, None]  # (B, M, 1, C)
+        kv = None
+        for _ in range(self.n_latents - 1):
+            z, kv = self.base.branch(z, prefix_kv, sites, kv)
+        return prefix_kv, Beginning(torch.cat([z, end], dim=2), sites, kv)
 
 
 class Soft(Variant):
     """Baseline 2: one network, and the same number of latent slots as soft tokens. There is no pass 2 to run."""
 
     def pass2_begin(self, tokens, sites, prefix_kv):
-        return Beginning(self.soft.expand(*sites.shape, -1, -1), sites)
+        return Beginning(self.soft_tokens(sites), sites)
 
 
 class H2(Variant):
@@ -210,14 +255,14 @@ class H1(Variant):
         return Beginning(self.site_embedding(tokens, sites), sites, kv_phi)
 
 
-VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2}
+VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2, "coconut": Coconut, "cot": CoT, "no_cot": CoT}
 
 
 def build(variant, base, n_latents, scale_latents=False):
     """Name -> Variant around that Base. Raises ValueError for an unknown name."""
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
-    if scale_latents and variant in ("continued", "soft", "h1"):
+    if scale_latents and variant not in ("liu", "h2"):
         raise ValueError(f"scale_latents is for variants that feed Z, {variant} feeds none")
     return VARIANTS[variant](base, n_latents, scale_latents)
 
@@ -244,6 +289,17 @@ def load(model, folder, base=None):
     model.load_state_dict(state)
 
 
+def load_base(name, vocab_size):
+    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model"""
+    if name.startswith("random:"):
+        return random_model(name.removeprefix("random:"), vocab_size)
+    if name.startswith("out/") and not os.path.exists(name):
+        raise FileNotFoundError(f"{name} is not there yet: python train.py config/{name[4:]}.py makes it")
+    if os.path.exists(os.path.join(name, "metrics.jsonl")):
+        name = os.path.join(weights_of(name), "base")
+    return load_pretrained(name)
+
+
 def load_run(run):
     """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict)."""
     path = os.path.join(run, "config.json")
@@ -251,7 +307,7 @@ def load_run(run):
         raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
     with open(path) as f:
         config = json.load(f)
-    folder = checkpoint_of(run)
+    folder = weights_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
     model = build(config["variant"], base, config["n_latents"], config["scale_latents"])
     load(model, folder, base)

@@ -2,6 +2,7 @@
 
     python data.py sample                                     # the Python standard library's own source: no download
     python data.py fineweb_edu --tokenizer gpt2 --shards 2    # FineWeb-Edu 100BT from the hub, 0.7B tokens a shard
+    python data.py statements                                 # plain statements about made-up graphs, and sums
     python data.py check data/sample                          # every checksum, in full
 
 A corpus becomes a folder of shards, train_*.bin and val_*.bin. A shard is a header of 512 bytes, one JSON object that
@@ -24,6 +25,7 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
+import prosqa
 from configurator import one_line_errors
 
 HEADER_BYTES = 512
@@ -35,11 +37,11 @@ MAGIC = "nanolatent tokens 1"
 
 
 class Tokenizer:
-    """name; vocab_size; eot, the id that ends a document; encode(text) -> list of ids; decode(ids) -> text."""
+    """name; path of its file, None for gpt2; vocab_size; eot, the id that ends a document; encode(text) -> ids; decode(ids)."""
 
     def __init__(self, name):
         """name: gpt2, qwen3, or a tokenizer.json (of `tokenizers`) that has <|endoftext|>. Raises OSError without it."""
-        self.name = name
+        self.name, self.path = name, None
         if name == "gpt2":
             import tiktoken
 
@@ -59,7 +61,7 @@ class Tokenizer:
                 name = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model")
             if not os.path.isfile(name):
                 raise FileNotFoundError(f"no tokenizer {name}: gpt2, qwen3, or the path of a tokenizer.json")
-            fast = FastTokenizer.from_file(name)
+            self.path, fast = name, FastTokenizer.from_file(name)
             with open(name, "rb") as f:
                 self.name = f"tokenizer.json {zlib.crc32(f.read()):08x}"
             self.encode = lambda text: fast.encode(text, add_special_tokens=False).ids
@@ -270,34 +272,79 @@ class Sample(Corpus):
         self.parts = {"000": [self.files[i : i + 16] for i in range(0, len(self.files), 16)]}
         self.tokenizer_name = os.path.join(out, "tokenizer.json")
         if not os.path.isfile(self.tokenizer_name):
-            self.train_tokenizer(vocab_size)
+            train_tokenizer(self.texts(self.files), vocab_size, self.tokenizer_name)
         if self.tokenizer.vocab_size != vocab_size:
             raise ValueError(
                 f"{self.tokenizer_name} has {self.tokenizer.vocab_size} tokens, not {vocab_size}: use another --out"
             )
 
-    def train_tokenizer(self, vocab_size):
-        """A small byte-level BPE of the corpus' own, as tokenizer.json."""
-        from tokenizers import Tokenizer as FastTokenizer
-        from tokenizers import decoders, models, pre_tokenizers, trainers
-
-        fast = FastTokenizer(models.BPE())
-        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        fast.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=["<|endoftext|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        fast.train_from_iterator(self.texts(self.files), trainer)
-        fast.save(self.tokenizer_name + ".tmp")
-        os.replace(self.tokenizer_name + ".tmp", self.tokenizer_name)
-
     def texts(self, files):
         for path in files:
             with open(path, encoding="utf-8", errors="replace") as f:
                 yield f.read()
+
+
+def train_tokenizer(texts, vocab_size, path, single_digits=False):
+    """A small byte-level BPE, as tokenizer.json; it may end with fewer tokens, if the texts have no more to merge."""
+    from tokenizers import Tokenizer as FastTokenizer
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    fast = FastTokenizer(models.BPE())
+    split = [pre_tokenizers.Digits(individual_digits=True)] if single_digits else []
+    fast.pre_tokenizer = pre_tokenizers.Sequence([*split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    fast.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    fast.train_from_iterator(texts, trainer)
+    fast.save(path + ".tmp")
+    os.replace(path + ".tmp", path)
+
+
+class Statements(Corpus):
+    """What a tiny Base reads before it is asked anything: graphs told and walked through, sums done step by step.
+
+    The words are those of ProsQA and of GSM8K's annotations, but there is no question in it.
+    """
+
+    val_every = 50
+
+    def __init__(self, out, docs, nodes):
+        self.nodes = nodes
+        self.parts = {"000": [(seed, min(1000, docs - seed)) for seed in range(0, docs, 1000)]}
+        self.tokenizer_name = os.path.join(out, "tokenizer.json")
+        if not os.path.isfile(self.tokenizer_name):
+            rng = np.random.default_rng(0)
+            asked = [prosqa.draw_example(rng)["question"] for _ in range(200)]  # or "Is" and "or" would be spelled out
+            train_tokenizer([*self.texts((0, 1000)), *asked], 512, self.tokenizer_name, single_digits=True)
+
+    def __getstate__(self):
+        return {"tokenizer_name": self.tokenizer_name, "nodes": self.nodes}
+
+    def texts(self, item):
+        seed, count = item
+        rng = np.random.default_rng((seed, 2))
+        for i in range(count):
+            yield prosqa.draw_statements(rng, self.nodes) if i % 4 else draw_sums(rng)
+
+
+def draw_sums(rng):
+    """Chains of calculations in the form of GSM8K's annotations -> text"""
+    lines = []
+    for _ in range(4):
+        value = int(rng.integers(1, 100))
+        for _ in range(rng.integers(1, 4)):
+            other, operator = int(rng.integers(2, 50)), "+-*/"[rng.integers(4)]
+            result = {"+": value + other, "-": value - other, "*": value * other, "/": value / other}[operator]
+            if result != int(result) or not 0 <= result < 1000:
+                operator, result = "+", value + other
+            lines.append(f"<<{value}{operator}{other}={int(result)}>>")
+            value = int(result)
+        lines.append(f"### {value}")
+    return "\n".join(lines)
 
 
 class FineWebEdu(Corpus):
@@ -364,7 +411,10 @@ def main():
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
     fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
-    for p in (sample, fineweb):
+    statements = commands.add_parser("statements", help="plain statements about made-up graphs, and sums, for a tiny Base")
+    statements.add_argument("--docs", type=int, default=60000, help="how many texts (default 60000)")
+    statements.add_argument("--nodes", type=int, default=9, help="of a graph (default 9)")
+    for p in (sample, fineweb, statements):
         p.add_argument("--out", help="the folder to write (default data/<corpus>)")
         p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     check = commands.add_parser("check", help="verify every checksum of a folder of shards")
@@ -379,9 +429,14 @@ def main():
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    out = a.out or os.path.join("data", "sample" if a.command == "sample" else f"fineweb_edu_{a.tokenizer}")
+    out = a.out or os.path.join("data", f"fineweb_edu_{a.tokenizer}" if a.command == "fineweb_edu" else a.command)
     os.makedirs(out, exist_ok=True)
-    corpus = Sample(out, a.vocab_size) if a.command == "sample" else FineWebEdu(out, a.tokenizer, a.shards)
+    if a.command == "sample":
+        corpus = Sample(out, a.vocab_size)
+    elif a.command == "statements":
+        corpus = Statements(out, a.docs, a.nodes)
+    else:
+        corpus = FineWebEdu(out, a.tokenizer, a.shards)
     prepare(corpus, out, a.workers)
 
 

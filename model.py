@@ -59,7 +59,8 @@ SIZES = {
     "gpt2": gpt2_config(),
     "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
     "tiny_gpt2": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=64),
-    "tiny_qwen3": Config("qwen3", 512, 256, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
+    "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
+    "mini_qwen3": Config("qwen3", 512, 1024, 4, 4, 2, 16, 64, 160, 1e-6, 1e4),
 }
 
 
@@ -184,6 +185,12 @@ class Model(nn.Module):
 
     def embed(self, tokens):
         return self.wte(tokens)
+
+    def add_tokens(self, n, like):
+        """Append n rows to the embedding, each a copy of the row of token `like`."""
+        weight = self.wte.weight.detach()
+        self.wte = nn.Embedding.from_pretrained(torch.cat([weight, weight[like].expand(n, -1)]), freeze=False)
+        self.config = replace(self.config, vocab_size=len(weight) + n)
 
     def logits(self, hidden):
         return F.linear(hidden, self.wte.weight)  # the head is tied to the embedding

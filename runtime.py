@@ -46,6 +46,14 @@ class Machine:
             dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, items):
+        """A list on every rank -> all of them, which must all ask for it."""
+        if self.world == 1:
+            return items
+        parts = [None] * self.world
+        dist.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
     def peak_flops(self):
         """Of this device's bf16 matrix units, or None where it is not known."""
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
@@ -154,20 +162,16 @@ def read_metrics(run):
 # Checkpoints: written beside, synced, then renamed, so that the last good one always loads
 
 
-def save_checkpoint(out_dir, write_weights, optimizer, names, state):
-    """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON.
+def replace_folder(final, write):
+    """write(folder) fills a new folder, which then takes the place of the old one.
 
-    Raises OSError if the disk does not take it; the checkpoint before is then untouched.
+    Raises OSError if the disk does not take it; the folder before is then untouched.
     """
-    final = os.path.join(out_dir, "checkpoint")
     new, old = final + ".new", final + ".old"
     try:
         shutil.rmtree(new, ignore_errors=True)
         os.makedirs(new)
-        write_weights(new)
-        save_file(optimizer_tensors(optimizer, names), os.path.join(new, "optimizer.safetensors"))
-        with open(os.path.join(new, "state.json"), "w") as f:
-            json.dump(state, f)
+        write(new)
         for folder, _, files in os.walk(new):
             for name in files:
                 with open(os.path.join(folder, name), "rb") as f:
@@ -175,12 +179,24 @@ def save_checkpoint(out_dir, write_weights, optimizer, names, state):
     except (OSError, SafetensorError) as e:
         shutil.rmtree(new, ignore_errors=True)
         reason = getattr(e, "strerror", None) or e
-        raise OSError(f"cannot save a checkpoint in {out_dir} ({reason}); the one before it is untouched") from None
+        raise OSError(f"cannot save {final} ({reason}); the one before it is untouched") from None
     if os.path.exists(final):
         shutil.rmtree(old, ignore_errors=True)
         os.rename(final, old)
     os.rename(new, final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def save_checkpoint(out_dir, write_weights, optimizer, names, state):
+    """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON."""
+
+    def write(folder):
+        write_weights(folder)
+        save_file(optimizer_tensors(optimizer, names), os.path.join(folder, "optimizer.safetensors"))
+        with open(os.path.join(folder, "state.json"), "w") as f:
+            json.dump(state, f)
+
+    replace_folder(os.path.join(out_dir, "checkpoint"), write)
 
 
 def checkpoint_of(out_dir):
@@ -189,6 +205,12 @@ def checkpoint_of(out_dir):
         if os.path.isfile(os.path.join(out_dir, name, "state.json")):
             return os.path.join(out_dir, name)
     raise FileNotFoundError(f"{out_dir} has no checkpoint")
+
+
+def weights_of(out_dir):
+    """The folder that others read: the best checkpoint by validation where a run keeps one, else the last."""
+    best = os.path.join(out_dir, "best")
+    return best if os.path.isdir(best) else checkpoint_of(out_dir)
 
 
 def optimizer_tensors(optimizer, names):
@@ -214,6 +236,8 @@ def load_optimizer(optimizer, names, folder):
     tensors = load_tensors(os.path.join(folder, "optimizer.safetensors"))
     params = [p for group in optimizer.param_groups for p in group["params"]]
     for name, p in zip(names, params, strict=True):
+        if f"{name}/step" not in tensors:
+            continue  # it has not been trained yet
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = tensors[f"{name}/{key}"]
             optimizer.state[p][key] = value if key == "step" and not optimizer.defaults["fused"] else value.to(p.device)

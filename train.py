@@ -21,7 +21,6 @@ import coprocessor
 import runtime
 from configurator import configure, one_line_errors, show
 from data import Rows, draw_sites
-from model import load_pretrained, random_model
 
 
 @dataclasses.dataclass
@@ -126,17 +125,6 @@ def row_cost(model, c):
     return sum(n for n, _, _ in work), flops
 
 
-def load_base(name, vocab_size):
-    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model"""
-    if name.startswith("random:"):
-        return random_model(name.removeprefix("random:"), vocab_size)
-    if name.startswith("out/") and not os.path.exists(name):
-        raise FileNotFoundError(f"{name} is not there yet: python train.py config/{name[4:]}.py makes it")
-    if os.path.exists(os.path.join(name, "metrics.jsonl")):
-        name = os.path.join(runtime.checkpoint_of(name), "base")
-    return load_pretrained(name)
-
-
 class Batches:
     """The sequences and sites of any set of row numbers, on the device: (B,S), (B,M)."""
 
@@ -167,6 +155,8 @@ def evaluate(model, batches, c, machine):
 
 def main():
     c = configure(Config, __doc__)
+    if c.variant in ("coconut", "cot", "no_cot"):
+        raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
     for key in "seq_len n_sites n_ahead tokens_per_step batch_size eval_every eval_rows log_every checkpoint_every".split():
         if getattr(c, key) < 1:
             raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
@@ -189,7 +179,7 @@ def main():
     # the Base, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    base = load_base(c.init_from, train_rows.vocab_size)
+    base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
     if base.config.vocab_size < train_rows.vocab_size:
         raise ValueError(f"{c.data} has {train_rows.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
     limit = site_limit(c, base.config.context)
@@ -272,7 +262,7 @@ def main():
             with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
                 with machine.autocast():
                     # pass 1 reads, pass 2 begins the branches, pass 3 predicts
-                    nll = run(tokens, sites, c.n_ahead)  # (B, M, N_A); continued: (B, S-1)
+                    nll = run(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))  # (B, M, N_A); continued: (B, S-1)
                 micro_loss = nll.mean() / micro_batches
                 micro_loss.backward()
             loss = loss + micro_loss.detach()

@@ -1,0 +1,417 @@
+"""Reasoning (paper, section 4.2 and appendix B): the staged curriculum on GSM8K and ProsQA, for every system.
+
+    python finetune_reasoning.py config/tiny_prosqa_h2.py
+    torchrun --nproc_per_node=8 finetune_reasoning.py config/h2_gsm8k_gpt2.py
+
+The question is the prefix; one branch hangs at its end and begins with the latents. At stage k the first k steps of the
+chain of thought have given way to k x c latents; after the last stage all the other steps go, too (c = 2, k = 2):
+
+    stage 0    question |            step 1  step 2  step 3  ### answer
+    stage 1    question | z z                step 2  step 3  ### answer
+    stage 2    question | z z z z                    step 3  ### answer
+    last       question | z z z z                            ### answer
+
+The loss is the mean over the tokens that are written in words behind the bar.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shutil
+import time
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+import coprocessor
+import questions
+import runtime
+from configurator import configure, one_line_errors, show
+from data import Tokenizer
+
+
+@dataclasses.dataclass
+class Config:
+    # the system
+    variant: str = "h2"  # coconut | soft | liu | h1 | h2 | cot | no_cot
+    init_from: str = "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
+    scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
+    # the questions
+    data: str = "gsm8k_aug"  # gsm8k | gsm8k_aug | prosqa | a folder (questions.py)
+    tokenizer: str = "gpt2"  # gpt2 | qwen3 | a tokenizer.json
+    train_limit: int = 0  # use the first so many training questions; 0: all
+    valid_limit: int = 0
+    test_limit: int = 0
+    skip_bad: bool = False  # leave out, and count, rows that are malformed or too long
+    max_new_tokens: int = 64  # of an answer with its steps
+    seed: int = 1337  # of initialisation and order
+    # the curriculum
+    stages: int = 4  # k, the most steps that latents stand for
+    latents_per_step: int = 3  # c; N_L = k c
+    first_stage: int = 0  # k + 1 is the last one: no curriculum. liu and h1 have nothing to train in stage 0 and skip it
+    epochs_per_stage: int = 3
+    last_stage_epochs: int = 10  # of answers without steps
+    reset_optimizer: bool = True  # at every epoch
+    # the optimizer (AdamW, constant learning rate)
+    batch_size: int = 128  # questions per optimizer step, over all ranks
+    micro_batch: int = 32  # questions per rank and forward pass; accumulation follows
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip: float = 0.0  # of the gradient's norm; 0: none
+    # logging
+    log_every: int = 20  # steps
+    checkpoint_every: int = 500  # steps, and after every epoch
+    # the machine
+    device: str = "auto"  # auto | cpu | cuda | mps
+    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
+    # the run
+    out_dir: str = ""  # default: out/<name of the config file>
+    resume: bool = False  # go on from the folder's checkpoint
+    overwrite: bool = False  # delete the folder first
+
+
+# What a resumed run may change: nothing that changes what is computed.
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "device")
+
+
+# -----------------------------------------------------------------------------
+# Curriculum
+
+
+def plan(c):
+    """The stage of every epoch."""
+    last = c.stages + 1
+    if c.variant == "cot":
+        return [0] * c.epochs_per_stage
+    if c.variant == "no_cot":
+        return [last] * c.last_stage_epochs
+    trains_base = coprocessor.VARIANTS[c.variant].trains_base
+    first = c.first_stage if trains_base else max(1, c.first_stage)
+    return [stage for stage in range(first, last) for _ in range(c.epochs_per_stage)] + [last] * c.last_stage_epochs
+
+
+def latents_at(c, stage):
+    return min(stage, c.stages) * c.latents_per_step
+
+
+class Item:
+    """An Example in tokens."""
+
+    def __init__(self, example, tokenizer, start=None):
+        self.example = example
+        self.question = tokenizer.encode(example.question + "\n") + ([] if start is None else [start])
+        self.steps = [tokenizer.encode(step + "\n") for step in example.steps]
+        self.answer = [*tokenizer.encode("### " + example.answer), tokenizer.eot]
+
+    def text(self, c, stage):
+        """What is to be written at that stage: the steps that no latent stands for, and the answer -> ids"""
+        steps = self.steps[stage:] if stage <= c.stages else []
+        return [token for step in steps for token in step] + self.answer
+
+
+def pad(rows, device):
+    """Lists of ids -> (B, longest) int64 padded on the right with 0, lengths (B)"""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.tensor(row)
+    return padded.to(device), lengths.to(device)
+
+
+def batch_nll(model, items, c, stage, device):
+    """The summed -log p of what the items' branches are to write: a scalar. Padding adds exactly nothing."""
+    tokens, lengths = pad([item.question for item in items], device)  # (B, S), (B)
+    text, text_lengths = pad([item.text(c, stage) for item in items], device)  # (B, N), (B)
+    # pass 1 reads the questions, pass 2 begins one branch at the end of each, pass 3 writes
+    nll = model(tokens, lengths[:, None] - 1, text[:, None])  # (B, 1, N)
+    labelled = torch.arange(text.size(1), device=device) < text_lengths[:, None]  # (B, N)
+    return nll[:, 0].masked_fill(~labelled, 0).sum()
+
+
+def order(seed, epoch, count):
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+# -----------------------------------------------------------------------------
+# Evaluation
+
+
+def extract(text):
+    """The answer in a text: what stands after its last #."""
+    return text.split("#")[-1].replace(",", "").strip()
+
+
+class Answers:
+    """Asks a model all questions of a set: greedy, batched, cached."""
+
+    def __init__(self, items, c, tokenizer, context, machine):
+        self.items, self.c, self.tokenizer, self.machine = items, c, tokenizer, machine
+        longest = max(len(item.question) for item in items)
+        # the same for all, so that an answer does not depend on whom it is batched with
+        self.n_tokens = min(c.max_new_tokens, context - longest - c.stages * c.latents_per_step - 1)
+
+    def decode(self, ids):
+        ids = ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids
+        return self.tokenizer.decode([i for i in ids if i < self.tokenizer.vocab_size])
+
+    @torch.no_grad()
+    def ids(self, model, items, n_tokens):
+        tokens, lengths = pad([item.question for item in items], self.machine.device)
+        with self.machine.autocast():
+            return model.generate(tokens, lengths, n_tokens, eos=self.tokenizer.eot).tolist()
+
+    def predict(self, model):
+        """-> one dict per question, in order, on every rank"""
+        by_length = sorted(range(len(self.items)), key=lambda i: len(self.items[i].question))
+        mine, out = by_length[self.machine.rank :: self.machine.world], []
+        for i in range(0, len(mine), self.c.micro_batch):
+            chunk = mine[i : i + self.c.micro_batch]
+            for n, ids in zip(chunk, self.ids(model, [self.items[n] for n in chunk], self.n_tokens), strict=True):
+                example, text = self.items[n].example, self.decode(ids)
+                said = extract(text)
+                record = dict(item=n, where=example.where, question=example.question, gold=example.answer, answer=said)
+                out.append(record | dict(correct=said == example.answer, text=text))
+        return sorted(self.machine.gather(out), key=lambda record: record["item"])
+
+    def accuracy(self, model):
+        predictions = self.predict(model)
+        return sum(p["correct"] for p in predictions) / len(predictions)
+
+    def cost(self, model, count=16):
+        """One question at a time: passes and seconds until the first token of the answer, and per answer -> dict of means"""
+        rows = []
+        for item in self.items[:count]:
+            (ids,) = self.ids(model, [item], self.n_tokens)  # also warms up
+            before = next((n for n in range(len(ids)) if "#" in self.decode(ids[: n + 1])), len(ids) - 1)
+            row = []
+            for n_tokens in (before + 1, self.n_tokens):
+                with counted_passes(model) as passes:
+                    began = time.perf_counter()
+                    self.ids(model, [item], n_tokens)  # ends with .tolist(), which waits for the device
+                    row += [passes[0], time.perf_counter() - began]
+            rows.append(row)
+        names = ("passes_to_answer", "seconds_to_answer", "passes_per_answer", "seconds_per_answer")
+        return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def counted_passes(model):
+    """Counts how often Base and Coprocessor run, whatever calls them -> a list of one number."""
+    count = [0]
+
+    def hook(module, args, output):
+        count[0] += 1
+
+    models = [model.base] + ([model.coprocessor] if model.has_coprocessor else [])
+    hooks = [m.blocks[0].norm_1.register_forward_hook(hook) for m in models]  # once a pass
+    try:
+        yield count
+    finally:
+        for h in hooks:
+            h.remove()
+
+
+# -----------------------------------------------------------------------------
+# Where a run starts
+
+
+def load_start(c, tokenizer):
+    """init_from -> Variant, for N_L = k c: a run of the same variant is taken whole, of anything else the Base."""
+    n_latents = c.stages * c.latents_per_step
+    config_path = os.path.join(c.init_from, "config.json")
+    if os.path.exists(os.path.join(c.init_from, "metrics.jsonl")) and os.path.exists(config_path):
+        with open(config_path) as f:
+            before = json.load(f)
+        if before["variant"] == c.variant and before["n_latents"]:
+            model, _ = coprocessor.load_run(c.init_from)
+            if before["n_latents"] < n_latents or before["scale_latents"] != c.scale_latents:
+                raise ValueError(f"{c.init_from} has {before['n_latents']} latents, scale_latents={before['scale_latents']}")
+            if model.has_soft_tokens:
+                model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
+            return model, f"all of {c.init_from}"
+    base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
+    if base.config.vocab_size < tokenizer.vocab_size:
+        raise ValueError(f"{c.tokenizer} has {tokenizer.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
+    if c.variant == "coconut":
+        base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
+    return coprocessor.build(c.variant, base, n_latents, c.scale_latents), f"the Base of {c.init_from}"
+
+
+def read_items(c, split, tokenizer, model):
+    """-> (list of Items, the longest at the first and at the last stage fits the model; rows left out)"""
+    start = model.start if c.variant == "coconut" else None
+    stages, context = sorted({*plan(c)}), model.base.config.context
+
+    def too_long(example):
+        item = Item(example, tokenizer, start)
+        # a branch may also hold an end marker
+        longest = max(len(item.question) + latents_at(c, s) + 1 + len(item.text(c, s)) for s in stages)
+        return f"{longest} tokens, the model has {context} positions" if longest > context else None
+
+    limit = {"train": c.train_limit, "valid": c.valid_limit, "test": c.test_limit}[split]
+    examples, bad = questions.read(c.data, split, limit, c.skip_bad, too_long)
+    return [Item(e, tokenizer, start) for e in examples], bad
+
+
+def main():
+    c = configure(Config, __doc__)
+    names = [v for v in coprocessor.VARIANTS if v != "continued"]
+    if c.variant not in names:
+        raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")
+    for key in "latents_per_step stages batch_size micro_batch max_new_tokens log_every checkpoint_every".split():
+        if getattr(c, key) < 1:
+            raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
+    stages = plan(c)
+    if not stages or c.first_stage > c.stages + 1:
+        raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
+    machine = runtime.start(c.device, c.precision)
+    micro_batches, uneven = divmod(c.batch_size, c.micro_batch * machine.world)
+    if uneven or not micro_batches:
+        raise ValueError(f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}")
+
+    # the system and its questions
+    torch.manual_seed(c.seed)
+    tokenizer = Tokenizer(c.tokenizer)
+    model, origin = load_start(c, tokenizer)
+    model = model.to(machine.device).train()
+    items, left_out = {}, []
+    for split in questions.SPLITS:
+        items[split], bad = read_items(c, split, tokenizer, model)
+        left_out += bad
+    steps_per_epoch = len(items["train"]) // c.batch_size
+    if not steps_per_epoch:
+        raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
+    valid, test = (Answers(items[s], c, tokenizer, model.base.config.context, machine) for s in ("valid", "test"))
+
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    parameter_names, parameters = [name for name, _ in named], [p for _, p in named]
+
+    def new_optimizer():
+        return torch.optim.AdamW(
+            parameters, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, fused=machine.device.type == "cuda"
+        )
+
+    optimizer = new_optimizer()
+
+    # the run folder
+    if machine.master:
+        settings = dataclasses.asdict(c) | {"n_latents": model.n_latents}
+        runtime.open_run(c.out_dir, settings, c.resume, c.overwrite, MAY_DIFFER)
+        if tokenizer.path:
+            shutil.copy(tokenizer.path, os.path.join(c.out_dir, "tokenizer.json"))
+    machine.total(torch.zeros(1))  # the others wait until the folder is in order
+    state = dict(step=0, seconds=0.0, tokens=0, best=-1.0, questions=len(items["train"]))
+    if c.resume:
+        folder = runtime.checkpoint_of(c.out_dir)
+        coprocessor.load(model, folder)
+        runtime.load_optimizer(optimizer, parameter_names, folder)
+        found = runtime.read_state(folder)
+        if found["questions"] != state["questions"]:
+            raise ValueError(f"{c.data} has {state['questions']} training questions, it had {found['questions']} when the run began")
+        state = found
+    metrics = runtime.Metrics(c.out_dir, state["step"] if c.resume else None) if machine.master else None
+    seconds = runtime.Stopwatch(machine.device, state["seconds"])
+
+    n_latents, total = model.n_latents, len(stages) * steps_per_epoch
+    if machine.master:
+        print(show(c))
+        print(
+            f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of {sum(p.numel() for p in model.parameters()):,} "
+            f"parameters; {len(items['train']):,} questions, {len(stages)} epochs of {steps_per_epoch:,} steps, stages {stages[0]} to "
+            f"{stages[-1]}; {len(left_out)} rows left out"
+        )
+        print(*left_out[:5], sep="\n", end="\n" if left_out else "")
+
+    def save_weights(folder):
+        coprocessor.save(model, folder)
+
+    started, start_step = seconds(), state["step"]
+    for epoch in range(state["step"] // steps_per_epoch, len(stages)):
+        stage = stages[epoch]
+        if epoch == 0 or stage != stages[epoch - 1]:
+            state["best"] = -1.0 if state["step"] == epoch * steps_per_epoch else state["best"]
+        if c.reset_optimizer and state["step"] == epoch * steps_per_epoch:
+            optimizer = new_optimizer()
+        # the last stage has as many latents as the one before; without latents the Base learns alone
+        model.n_latents = min(n_latents, latents_at(c, stage))
+        run = model
+        if not model.n_latents and c.variant != "coconut":
+            run = coprocessor.CoT(model.base, 0)
+        asked = run
+        if machine.world > 1:
+            run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
+
+        rows = order(c.seed, epoch, len(items["train"]))
+        for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
+            chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
+            chosen.sort(key=lambda item: len(item.question))  # neighbours share a micro-batch: less padding
+            labels = sum(len(item.text(c, stage)) for item in chosen)  # of the global batch
+            loss = torch.zeros((), device=machine.device)
+            for micro in range(micro_batches):
+                start = (micro * machine.world + machine.rank) * c.micro_batch
+                last = micro == micro_batches - 1
+                with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
+                    with machine.autocast():
+                        nll = batch_nll(run, chosen[start : start + c.micro_batch], c, stage, machine.device)
+                    micro_loss = nll / labels
+                    (micro_loss * machine.world).backward()  # DDP averages gradients, the objective is a sum over ranks
+                loss += micro_loss.detach()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, c.clip or math.inf)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            state["step"] += 1
+            state["tokens"] += sum(len(item.question) for item in chosen) + labels
+            done, epoch_ends = state["step"], i == steps_per_epoch - 1
+            if done % c.log_every == 0 or epoch_ends or done == 1:
+                loss = machine.total(loss).item()
+                elapsed = seconds()
+                record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=loss, lr=c.lr)
+                record |= dict(grad_norm=norm.item(), seconds=elapsed)
+                if not math.isfinite(loss + record["grad_norm"]):
+                    raise ValueError(f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it")
+                speed = (done - start_step) / (elapsed - started)
+                line = f"step {done}/{total}: stage {stage}, loss {loss:.4f}, {runtime.clock((total - done) / speed)} left"
+                if epoch_ends:
+                    asked.eval()
+                    record["valid_accuracy"] = valid.accuracy(asked)
+                    asked.train()
+                    line += f", validation accuracy {record['valid_accuracy']:.1%}"
+                    if record["valid_accuracy"] > state["best"]:  # of this stage
+                        state["best"] = record["valid_accuracy"]
+                        if machine.master:
+                            runtime.replace_folder(os.path.join(c.out_dir, "best"), save_weights)
+                if machine.master:
+                    metrics.write(record)
+                    print(line, flush=True)
+            if (done % c.checkpoint_every == 0 or epoch_ends) and machine.master:
+                runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, state | {"seconds": seconds()})
+
+    # once, at the end: the test set, asked of the last stage's best
+    machine.total(torch.zeros(1))  # until the best is on the disk
+    coprocessor.load(model, os.path.join(c.out_dir, "best"))
+    model.n_latents = min(n_latents, latents_at(c, stages[-1]))
+    model.eval()
+    predictions = test.predict(model)
+    if machine.master:
+        correct = sum(p["correct"] for p in predictions)
+        record = dict(step=total, tokens=state["tokens"], seconds=seconds(), valid_accuracy=state["best"])
+        record |= dict(test_accuracy=correct / len(predictions), test_questions=len(predictions), **test.cost(model))
+        metrics.write(record)
+        with open(os.path.join(c.out_dir, "predictions.jsonl"), "w") as f:
+            f.writelines(json.dumps(p) + "\n" for p in predictions)
+        print(
+            f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}); until the answer begins "
+            f"{record['passes_to_answer']:.1f} forward passes, {record['seconds_to_answer']:.3f} s\n"
+            f"done: {c.out_dir}/predictions.jsonl holds every answer, {c.out_dir}/best the weights"
+        )
+    runtime.finish()
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
