@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from coprocessor import build
+from coprocessor import ahead_tokens, build
 from model import load_pretrained, random_model
 
 PARAMETERS = {"gpt2": 124_439_808, "qwen3-0.6b": 596_049_920}
@@ -35,7 +35,8 @@ for size, expected in PARAMETERS.items():
             assert torch.equal(again.logits(again.prefix(tokens)[0][:, -1]), before)
         del again
     model = build("h2", base, n_latents=16)
-    nll = model(tokens, torch.tensor([[3, 17, 40]]), n_ahead=16)
+    sites = torch.tensor([[3, 17, 40]])
+    nll = model(tokens, sites, ahead_tokens(tokens, sites, 16))
     nll.mean().backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing, missing

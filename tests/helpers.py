@@ -12,7 +12,7 @@ from coprocessor import VARIANTS, build
 from model import FAMILIES, Config, gpt2_config
 
 VOCAB, CONTEXT = 50, 64
-CASES = [*VARIANTS, "h2 scaled"]  # with the learnable scale of the latents, too
+CASES = [*(v for v in VARIANTS if v != "no_cot"), "h2 scaled"]  # no_cot is cot on other data
 
 
 # -----------------------------------------------------------------------------
@@ -130,10 +130,15 @@ def slow_begin(case, model, tokens, past, site):
     """
     base, before = model.base, cut(past, site + 1)
     own = base.wte.weight[tokens[site]][None]
-    if case == "continued":
+    if case in ("continued", "cot"):
         return cut(past, site), site, own  # an ordinary language model that has come to its token `site`
     if case == "soft":
         return before, site + 1, model.soft
+    if case == "coconut":
+        z, end = slow_read(base, tokens[: site + 1])[0][-1], base.wte.weight[model.end]
+        for i in range(model.n_latents - 1):
+            z, before = slow_step(base, z, site + 1 + i, before)
+        return before, site + model.n_latents, torch.stack([z, end])
     z, with_phi = slow_run(model.coprocessor, model.soft, site + 1, before)
     if case == "h1":
         return with_phi, site + 1 + len(model.soft), own

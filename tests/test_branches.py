@@ -45,8 +45,8 @@ def slowly(case, family):
 
 def three_passes(model, tokens, sites, ahead):
     """The hidden states of pass 3."""
-    prefix_kv = model.pass1_read(tokens)
-    return model.pass3_decode(model.pass2_begin(tokens, sites, prefix_kv), ahead, prefix_kv)
+    prefix_kv, begin = model.begin(tokens, sites)
+    return model.pass3_decode(begin, ahead, prefix_kv)
 
 
 # -----------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_variant_equals_one_branch_and_one_token_per_call(case, family, path):
     ahead = ahead_tokens(TOKENS, SITES, N_A)
     close(three_passes(model, TOKENS, SITES, ahead).detach(), hidden, 1e-9)
     # Continued trains on every token, and is only scored on the ahead tokens
-    fast = model.ahead_nll(TOKENS, SITES, ahead) if case == "continued" else model(TOKENS, SITES, N_A)
+    fast = model.ahead_nll(TOKENS, SITES, ahead) if case == "continued" else model(TOKENS, SITES, ahead)
     close(fast.detach(), nll, 1e-9)
     (fast * WEIGHTS).sum().backward()
     own = gradients(model)
@@ -72,7 +72,7 @@ def test_variant_equals_one_branch_and_one_token_per_call(case, family, path):
 def test_continued_trains_on_every_token(family):
     model, slow = tiny_variant("continued", family), tiny_variant("continued", family)
     weights = random_inputs(B, S - 1, seed=8)
-    fast_nll = model(TOKENS, SITES, N_A)
+    fast_nll = model(TOKENS, SITES, ahead_tokens(TOKENS, SITES, N_A))
     slow_nlls = torch.stack([slow_nll(slow.base, slow_read(slow.base, row)[0][:-1], row[1:]) for row in TOKENS])
     close(fast_nll, slow_nlls, 1e-9)
     (fast_nll * weights).sum().backward()
@@ -347,7 +347,7 @@ def test_the_whole_forward_compiles_as_one_graph_to_the_same_loss_and_gradients(
         results = []
         for f in (model, compiled):
             model.zero_grad()
-            nll = f(TOKENS, sites, N_A)
+            nll = f(TOKENS, sites, ahead_tokens(TOKENS, sites, N_A))
             (nll * WEIGHTS.float()).sum().backward()
             results.append({"nll": nll.detach(), **gradients(model)})
         for name in results[0]:

@@ -60,8 +60,7 @@ def test_chunks_after_latents(case, chunks, family):
     for s in range(S - N_A):
         sites = torch.tensor([[s, (s + 3) % (S - N_A)]]).expand(B, -1)
         ahead = ahead_tokens(TOKENS, sites, N_A)
-        prefix_kv = model.pass1_read(TOKENS)
-        begin = model.pass2_begin(TOKENS, sites, prefix_kv)
+        prefix_kv, begin = model.begin(TOKENS, sites)
         whole = model.pass3_decode(begin, ahead, prefix_kv)
         first, kv = run_in_chunks(model.base, begin.x, prefix_kv, begin.sites, begin.kv, chunks)
         rest, _ = run_in_chunks(model.base, model.base.embed(ahead[..., :-1]), prefix_kv, begin.sites, kv, chunks)
@@ -123,7 +122,7 @@ def test_batched_greedy_after_latents_equals_one_by_one_without_cache(case, fami
     assert torch.equal(model.generate(with_other_padding(), LENGTHS, N_NEW), expected)
     alone = one_at_a_time(greedy_without_cache, model.base)
     assert torch.equal(model.generate(PROMPTS, LENGTHS, N_NEW, with_latents=False), alone)
-    assert torch.equal(expected, alone) == (case == "continued")  # the others' latents do something
+    assert torch.equal(expected, alone) == (case in ("continued", "cot"))  # the others' latents do something
 
 
 def cut_at_eos(tokens, eos):
@@ -221,7 +220,7 @@ def test_a_sequence_as_long_as_the_context_fits_and_one_longer_does_not(family):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
-    n_fed = {"continued": N_A - 1, "h1": N_L + N_A}.get(case, N_L + N_A - 1)  # positions after the site
+    n_fed = {"continued": N_A - 1, "cot": N_A - 1, "h1": N_L + N_A, "coconut": N_L + N_A}.get(case, N_L + N_A - 1)  # positions after the site
     sites, ahead = torch.tensor([[5, 0]]), random_tokens(1, 2, N_A)
     fits, short = (tiny_variant(case, family, n_latents=N_L, context=6 + n) for n in (n_fed, n_fed - 1))
     fits.ahead_nll(TOKENS[:1, :6], sites, ahead)
@@ -232,7 +231,7 @@ def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
 @pytest.mark.parametrize("case", CASES)
 def test_generation_past_the_context_is_an_error(case, family):
     longest = int(LENGTHS.max())
-    latents = {"continued": 0, "h1": N_L + 1}.get(case, N_L)  # h1 reads the last token once more
+    latents = {"continued": 0, "cot": 0, "h1": N_L + 1, "coconut": N_L + 1}.get(case, N_L)  # h1 reads the last token once more
     model = tiny_variant(case, family, n_latents=N_L, context=longest + latents + N_NEW - 1)
     assert model.generate(PROMPTS, LENGTHS, N_NEW).shape == (len(PROMPTS), N_NEW)  # the last token is not fed
     with pytest.raises(ValueError):

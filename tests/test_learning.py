@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import CASES, close, random_inputs, random_tokens, tiny, tiny_variant
 
-from coprocessor import VARIANTS, build
+from coprocessor import VARIANTS, ahead_tokens, build
 
 B, S, N_L, N_A = 2, 14, 3, 4
 TOKENS = random_tokens(B, S)
@@ -32,6 +32,8 @@ def learners(case, family):
     assert dead <= coprocessor
     return {
         "continued": base,
+        "cot": base,
+        "coconut": base,
         "soft": base | {"soft"},
         "liu": coprocessor | {"soft"},
         "h1": coprocessor - dead | {"soft"},
@@ -47,7 +49,7 @@ def trained(case, family, steps):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        model(TOKENS, SITES, N_A).mean().backward()
+        model(TOKENS, SITES, ahead_tokens(TOKENS, SITES, N_A)).mean().backward()
         optimizer.step()
     return before, model
 
@@ -55,7 +57,7 @@ def trained(case, family, steps):
 @pytest.mark.parametrize("case", CASES)
 def test_exactly_these_parameters_receive_gradient(case, family):
     model = tiny_variant(case, family, n_latents=N_L)
-    model(TOKENS, SITES, N_A).mean().backward()
+    model(TOKENS, SITES, ahead_tokens(TOKENS, SITES, N_A)).mean().backward()
     expected = learners(case, family)
     parameters = dict(model.named_parameters())
     # asked to learn, reached by the graph, and moved: DDP stops where the first two differ
@@ -87,7 +89,7 @@ def test_no_grad_outside_is_no_grad_inside(variant, family):
     model = tiny_variant(variant, family)
     with torch.no_grad():
         assert not any(t.requires_grad for pair in model.pass1_read(TOKENS) for t in pair)
-        assert not model(TOKENS, SITES, N_A).requires_grad
+        assert not model(TOKENS, SITES, ahead_tokens(TOKENS, SITES, N_A)).requires_grad
 
 
 @pytest.mark.parametrize("variant", ["liu", "h1", "h2"])
@@ -124,7 +126,7 @@ def test_without_soft_tokens_or_latents_nothing_is_added(family):
     assert model.n_latents == 0 and all(name.startswith("base.") for name, _ in model.named_parameters())
 
 
-@pytest.mark.parametrize("variant", ["continued", "soft", "h1"])
+@pytest.mark.parametrize("variant", ["continued", "soft", "h1", "coconut", "cot"])
 def test_scaling_latents_that_are_not_fed_is_refused(variant, family):
     with pytest.raises(ValueError, match=f"scale_latents is for variants that feed Z, {variant} feeds none"):
         build(variant, tiny(family), N_L, scale_latents=True)

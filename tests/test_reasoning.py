@@ -1,0 +1,579 @@
+"""Reasoning: the questions, the curriculum, Coconut as published, ragged batches, answers, whole runs."""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import close, random_weights, slow_nll, slow_read, tiny
+
+import coprocessor
+import finetune_reasoning as fr
+import prosqa
+import questions
+import runtime
+from configurator import configure, one_line_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
+LINES = [
+    "Ann has 3 bags of 4 nuts and eats 2. How many are left?||<<3*4=12>> <<12-2=10>> #### 10",
+    "A pen costs 2.5 dollars. What do 4 cost?||<<2.5*4=10>> #### 10",
+    "Tom runs 3 miles a day, 5 days a week. How many miles in 4 weeks, if he skips 6 miles?||<<3*5=15>> <<15*4=60>> <<60-6=54>> #### 1,054",
+    "What is 7?||#### 7",
+]
+
+
+class Letters:
+    """A tokenizer of 50 characters and an end; no file, no network."""
+
+    alphabet = "\n !#*+,-./0123456789:<=>?ABEHINTWacdehijklmnoprs|"
+    name, path, eot, vocab_size = "letters", None, len(alphabet), len(alphabet) + 1
+
+    def encode(self, text):
+        return [max(0, self.alphabet.find(x)) for x in text]
+
+    def decode(self, ids):
+        return "".join(self.alphabet[i] for i in ids)
+
+
+def config(**changes):
+    return fr.Config(**{"variant": "h2", "stages": 2, "latents_per_step": 2, **changes})
+
+
+def items_of(tokenizer, start=None):
+    return [fr.Item(questions.parse(line, f"x:{i}"), tokenizer, start) for i, line in enumerate(LINES)]
+
+
+def system(variant, family="gpt2", n_latents=4, dtype=torch.float64):
+    """A tiny random model with room for the letters and, for coconut, its markers."""
+    base = tiny(family, torch.float32, context=256)
+    base.add_tokens(Letters.vocab_size - base.config.vocab_size + 3 * (variant == "coconut"), like=0)
+    model = coprocessor.build(variant, base, n_latents)
+    return random_weights(model, seed=1).to(dtype)
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+# -----------------------------------------------------------------------------
+# The curriculum
+
+
+def test_the_plan_of_the_epochs():
+    c = config(stages=2, epochs_per_stage=2, last_stage_epochs=3)
+    assert fr.plan(c) == [0, 0, 1, 1, 2, 2, 3, 3, 3]
+    assert fr.plan(config(variant="liu", epochs_per_stage=1, last_stage_epochs=1)) == [1, 2, 3]  # nothing to train in stage 0
+    assert fr.plan(config(first_stage=3, last_stage_epochs=2)) == [3, 3]  # no curriculum
+    assert fr.plan(config(variant="cot", epochs_per_stage=3)) == [0, 0, 0]
+    assert fr.plan(config(variant="no_cot", last_stage_epochs=2)) == [3, 3]
+    assert [fr.latents_at(c, s) for s in range(4)] == [0, 2, 4, 4]
+
+
+def test_what_is_written_at_each_stage():
+    tokenizer, c = Letters(), config()
+    item = items_of(tokenizer)[2]
+    said = [tokenizer.decode(item.text(c, stage)[:-1]) for stage in range(4)]
+    assert said == [
+        "<<3*5=15>>\n<<15*4=60>>\n<<60-6=54>>\n### 1054",
+        "<<15*4=60>>\n<<60-6=54>>\n### 1054",
+        "<<60-6=54>>\n### 1054",  # two steps are latents,
+        "### 1054",  # and past the last stage no step is in words
+    ]
+    assert all(item.text(c, stage)[-1] == tokenizer.eot for stage in range(4))
+    assert tokenizer.decode(item.question).endswith("miles?\n")
+    none = items_of(tokenizer)[3]  # a question without steps has its latents all the same
+    assert none.steps == [] and fr.latents_at(c, 1) == 2 and none.text(c, 1) == none.text(c, 0)
+
+
+# -----------------------------------------------------------------------------
+# Coconut as published: no cache, n + 1 full passes, latent embeddings replaced by hidden states
+
+
+def published_coconut(model, item, text, n_latents):
+    """Loss per label of one example the obvious way: the whole sequence is run anew for every latent."""
+    base = model.base
+    start, end, latent = (base.config.vocab_size - n for n in (3, 2, 1))
+    ids = [*item.question, *[latent] * n_latents, end, *text]
+    assert item.question[-1] == start
+    labels = [-100] * (len(item.question) + n_latents + 1) + list(text)
+    embeddings = base.wte.weight[torch.tensor(ids)]  # (n, C)
+    for position in [i for i, token in enumerate(ids) if token == latent]:
+        hidden = full_pass(base, embeddings)
+        embeddings = torch.cat([embeddings[:position], hidden[position - 1][None], embeddings[position + 1 :]])
+    hidden = full_pass(base, embeddings)
+    shown = [i for i in range(len(ids) - 1) if labels[i + 1] != -100]
+    return slow_nll(base, hidden[shown], torch.tensor([labels[i + 1] for i in shown]))
+
+
+def full_pass(base, embeddings):
+    """The model on embeddings (n, C), all of it, with an explicit triangle -> hidden (n, C)"""
+    n = len(embeddings)
+    x, rope = base.place(embeddings[None], torch.arange(n))
+    triangle = torch.ones(n, n, dtype=torch.bool).tril()
+    for block in base.blocks:
+        q, k, v = block.qkv(x, rope)
+        share = q.size(1) // k.size(1)
+        k, v = k.repeat_interleave(share, dim=1), v.repeat_interleave(share, dim=1)
+        scores = (q @ k.transpose(2, 3) / math.sqrt(q.size(3))).masked_fill(~triangle, -math.inf)
+        x = block.finish(x, scores.softmax(dim=-1) @ v)
+    return base.norm(x)[0]
+
+
+@pytest.mark.parametrize("stage, n_latents", [(0, 0), (1, 2), (2, 4), (3, 4), (1, 1)])
+def test_coconut_equals_the_published_recipe(stage, n_latents, family):
+    c = config(variant="coconut")
+    model = system("coconut", family)
+    model.n_latents = n_latents
+    items = items_of(Letters(), model.start)
+    fast = fr.batch_nll(model, items, c, stage, "cpu")
+    slow = torch.cat([published_coconut(model, item, item.text(c, stage), n_latents) for item in items]).sum()
+    close(fast, slow, 1e-9)
+    model.zero_grad()
+    fast.backward()
+    own = gradients(model)
+    model.zero_grad()
+    slow.backward()
+    theirs = gradients(model)
+    assert own.keys() == theirs.keys()
+    for name in own:
+        close(own[name], theirs[name], 1e-8)
+
+
+def test_markers_start_as_the_embedding_of_a_step_s_beginning():
+    base = tiny("gpt2")
+    before = base.wte.weight.detach().clone()
+    base.add_tokens(3, like=7)
+    assert base.config.vocab_size == len(before) + 3 and torch.equal(base.wte.weight[:-3], before)
+    assert all(torch.equal(row, before[7]) for row in base.wte.weight[-3:])
+    model = coprocessor.build("coconut", base, 2)
+    assert (model.start, model.end) == (len(before), len(before) + 1)
+
+
+# -----------------------------------------------------------------------------
+# Ragged batches
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
+    """Loss, gradients; and the mean is over all label tokens, not over examples."""
+    c = config(variant=variant)
+    model = system(variant, family)
+    items = items_of(Letters(), model.start if variant == "coconut" else None)
+    model.n_latents = fr.latents_at(c, stage) if model.has_latents else 0
+    if stage == 0 and variant not in ("coconut", "cot"):
+        if not model.trains_base:
+            return
+        model = coprocessor.CoT(model.base, 0)
+    together = fr.batch_nll(model, items, c, stage, "cpu")
+    together.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    alone = [fr.batch_nll(model, [item], c, stage, "cpu") for item in items]
+    sum(alone).backward()
+    close(together, sum(alone), 1e-9)
+    for name, grad in gradients(model).items():
+        close(grad, expected[name], 1e-9)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_answers_do_not_depend_on_the_batch(variant, family):
+    c, tokenizer, machine = config(variant=variant, max_new_tokens=12), Letters(), runtime.Machine(torch.device("cpu"), False)
+    model = system(variant, family).eval()
+    items = items_of(tokenizer, model.start if variant == "coconut" else None)
+    texts = []
+    for micro_batch in (1, 3, 4):
+        c.micro_batch = micro_batch
+        answers = fr.Answers(items, c, tokenizer, 256, machine)
+        predictions = answers.predict(model)
+        assert [p["item"] for p in predictions] == [0, 1, 2, 3]
+        texts.append([p["text"] for p in predictions])
+    assert texts[0] == texts[1] == texts[2] and len(set(texts[0])) > 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padding_and_question_tokens_carry_no_label(variant):
+    """Whatever ids fill the padding, the loss is the same to the bit; and the sum has one term per written token."""
+    c = config(variant=variant)
+    model = system(variant, dtype=torch.float32)
+    items = items_of(Letters(), model.start if variant == "coconut" else None)
+    plain, seen = fr.pad, []
+
+    def other_padding(rows, device):
+        padded, lengths = plain(rows, device)
+        beyond = torch.arange(padded.size(1)) >= lengths[:, None]
+        return padded.masked_fill(beyond, 5), lengths
+
+    class Count(torch.nn.Module):
+        def forward(self, tokens, sites, ahead):
+            seen.append(ahead.shape)
+            return torch.ones(ahead.shape)
+
+    loss = fr.batch_nll(model, items, c, 1, "cpu")
+    fr.pad = other_padding
+    try:
+        assert torch.equal(fr.batch_nll(model, items, c, 1, "cpu"), loss)
+    finally:
+        fr.pad = plain
+    assert fr.batch_nll(Count(), items, c, 1, "cpu") == sum(len(item.text(c, 1)) for item in items)
+    assert seen[0][1] == 1  # one branch each
+
+
+# -----------------------------------------------------------------------------
+# What an answer costs
+
+
+def test_forward_passes_are_counted_not_computed():
+    costs = {}
+    for variant in VARIANTS:
+        for n_latents in (2, 4):
+            model = system(variant, n_latents=n_latents, dtype=torch.float32).eval()
+            tokens = torch.tensor([items_of(Letters())[0].question])
+            with fr.counted_passes(model) as passes:
+                model.generate(tokens, torch.tensor([tokens.size(1)]), 1)
+            costs[variant, n_latents] = passes[0]
+    assert costs["h2", 2] == costs["h2", 4] == 3  # the paper's three passes, whatever N_L
+    assert costs["liu", 4] == costs["h1", 4] == 3
+    assert costs["soft", 4] == costs["cot", 4] == 2
+    assert (costs["coconut", 2], costs["coconut", 4]) == (3, 5)  # N_L + 1
+
+
+def test_cost_until_the_answer_counts_the_steps_written_before_it():
+    tokenizer, machine = Letters(), runtime.Machine(torch.device("cpu"), False)
+    model = system("soft", dtype=torch.float32).eval()
+    text = tokenizer.encode("<<1+1=2>>\n### 2") + [tokenizer.eot]
+
+    def scripted(tokens, lengths, n_tokens, eos):
+        for _ in range(2):
+            model.base.prefix(tokens[:1])
+        for _ in range(min(n_tokens, len(text)) - 1):
+            model.base.prefix(tokens[:1, :1])
+        return torch.tensor([text[:n_tokens]])
+
+    model.generate = scripted
+    cost = fr.Answers(items_of(tokenizer)[:1], config(max_new_tokens=40), tokenizer, 256, machine).cost(model)
+    assert cost["passes_to_answer"] == 2 + text.index(tokenizer.encode("#")[0])
+    assert cost["passes_per_answer"] == 2 + len(text) - 1
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [("<<3*4=12>>\n### 12", "12"), ("### 1,054 ", "1054"), ("### Tom is a b.", "Tom is a b."), ("12", "12"), ("### 3 # 4", "4"), ("", "")],
+)
+def test_extraction(text, answer):
+    assert fr.extract(text) == answer
+
+
+# -----------------------------------------------------------------------------
+# Questions
+
+
+def test_formats_of_questions():
+    icot = questions.parse(LINES[2], "f:3")
+    assert icot == (icot.question, ["<<3*5=15>>", "<<15*4=60>>", "<<60-6=54>>"], "1054", "f:3")
+    hub = {"question": " How? ", "answer": "He has 48/2 = <<48/2=24>>24.\nThen <<24+48=72>>72.\n#### 1,072"}
+    assert questions.parse(hub, "f:1")[:3] == ("How?", ["<<48/2=24>>", "<<24+48=72>>"], "1072")
+    aug = {"question": "How?", "steps": ["<<1+1=2>>"], "answer": "2"}
+    assert questions.parse(aug, "f:1")[:3] == ("How?", ["<<1+1=2>>"], "2")
+    cot = {"question": "How?", "cot": "<<1+1=2>> <<2+1=3>>", "answer": "3"}
+    assert questions.parse(cot, "f:1")[:3] == ("How?", ["<<1+1=2>>", "<<2+1=3>>"], "3")
+    graph = prosqa.draw_example(np.random.default_rng(0))
+    assert questions.parse(graph, "f:1")[:3] == (graph["question"], graph["steps"], graph["answer"])
+
+
+BAD = [
+    ("How many <<1+1=2>> #### 2", "no || after the question"),
+    ("||<<1+1=2>> #### 2", "an empty question"),
+    ("How?||<<1+1=2>> 2", "no #### before the answer"),
+    ("How?||<<1+1=2>> ####  ", "an empty answer"),
+    ("How?||<<1+1=2 #### 2", "a step without << or >>"),
+    ("", "no || after the question"),
+    ("How?" + "x" * 300 + "||#### 2", "tokens, the model has 256 positions"),
+]
+
+
+def write_folder(folder, train, valid=LINES, test=LINES):
+    folder.mkdir(exist_ok=True)
+    for name, lines in (("train", train), ("valid", valid), ("test", test)):
+        (folder / f"{name}.txt").write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize("line, reason", BAD)
+def test_a_bad_row_is_one_line_with_its_place_or_is_counted(line, reason, tmp_path):
+    write_folder(tmp_path / "q", [LINES[0], line, LINES[1]])
+    c, model = config(data=str(tmp_path / "q")), system("h2", dtype=torch.float32)
+    with pytest.raises(ValueError) as e:
+        fr.read_items(c, "train", Letters(), model)
+    assert f"{tmp_path}/q/train.txt:2: " in str(e.value) and reason in str(e.value) and "\n" not in str(e.value)
+    c.skip_bad = True
+    items, bad = fr.read_items(c, "train", Letters(), model)
+    assert len(items) == 2 and len(bad) == 1 and reason in bad[0]
+
+
+def test_missing_questions_and_wrong_files_are_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="prosqa.py data/prosqa_none --help"):
+        questions.read("data/prosqa_none", "train")
+    (tmp_path / "prosqa_train.json").write_text("{]")
+    with pytest.raises(ValueError, match="prosqa_train.json: not JSON"):
+        questions.read(str(tmp_path), "train")
+    (tmp_path / "prosqa_train.json").write_text('[{"question": 3}]')
+    with pytest.raises(ValueError, match="prosqa_train.json:1: not a row with question and answer"):
+        questions.read(str(tmp_path), "train")
+
+
+def test_a_download_counts_the_rows_and_leaves_no_half_file(tmp_path):
+    source = tmp_path / "source.json"
+    source.write_text(json.dumps([{"question": "q"}] * 3))
+    path = tmp_path / "data" / "x.json"
+    with pytest.raises(ValueError, match="has 3 rows, not 4"):
+        questions.download(source.as_uri(), str(path), 4)
+    assert not path.exists()
+    questions.download(source.as_uri(), str(path), 3)
+    assert len(json.loads(path.read_text())) == 3
+    with pytest.raises(OSError, match="copy it to .*y.json"):
+        questions.download((tmp_path / "none.json").as_uri(), str(tmp_path / "y.json"), 3)
+
+
+# -----------------------------------------------------------------------------
+# The generator of ProsQA
+
+
+def reachable(example, start):
+    """Every node below one, by following edges until nothing new appears."""
+    found = {start}
+    while True:
+        more = found | {c for p, c in example["edges"] if p in found}
+        if more == found:
+            return found
+        found = more
+
+
+@pytest.mark.parametrize("kind", [{}, {"depth_matched": True}, {"nodes": 9, "hops": (2, 3), "depth_matched": True}])
+def test_generated_questions_have_one_answer_and_follow_from_the_text(kind):
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        e = prosqa.draw_example(rng, **kind)
+        words, told = e["idx_to_symbol"], set(e["question"].split(". ")[:-1])
+        assert told == {prosqa.tell(words, p, c)[:-1] for p, c in e["edges"]} and len(told) == len(e["edges"])
+        assert len(set(words)) == len(words) and {v for edge in e["edges"] for v in edge} == set(range(len(words)))
+        below = reachable(e, e["root"])
+        assert e["target"] in below and e["neg_target"] not in below
+        parents = {p for p, _ in e["edges"]}
+        assert e["target"] not in parents and e["neg_target"] not in parents, "both are leaves"
+        name, a, b = words[e["root"]], words[e["target"]], words[e["neg_target"]]
+        assert e["question"].endswith((f"Is {name} a {a} or {b}?", f"Is {name} a {b} or {a}?"))
+        assert e["answer"] == f"{name} is a {a}."
+        assert {s[:-1] for s in e["steps"]} <= told and e["steps"][0].startswith(name) and e["steps"][-1].endswith(a + ".")
+        low, high = kind.get("hops", (3, 6))
+        assert low <= len(e["steps"]) <= high and len(e["steps"]) == distance(e, e["root"], e["target"])
+        if kind.get("depth_matched"):
+            other = min(distance(e, v, e["neg_target"]) for v in parents - {c for _, c in e["edges"]} if v != e["root"])
+            assert other <= len(e["steps"])
+
+
+def distance(example, start, goal):
+    """Hops from start to goal: the sets of nodes within 0, 1, 2, ... hops (inf if it is never in one)."""
+    within = {start}
+    for hops in range(len(example["idx_to_symbol"]) + 1):
+        if goal in within:
+            return hops
+        within = within | {c for p, c in example["edges"] if p in within}
+    return math.inf
+
+
+def test_statistics_are_those_of_the_original():
+    rng = np.random.default_rng(1)
+    examples = [prosqa.draw_example(rng) for _ in range(400)]
+    nodes, edges = (np.mean([len(e[key]) for e in examples]) for key in ("idx_to_symbol", "edges"))
+    hops = [np.mean([len(e["steps"]) == n for e in examples]) for n in (3, 4, 5, 6)]
+    assert abs(nodes - 22.8) < 1 and abs(edges - 36) < 1.5
+    assert np.abs(np.array(hops) - [0.41, 0.44, 0.13, 0.02]).max() < 0.13
+    first = np.mean([e["question"].split(" a ")[-1].startswith(e["idx_to_symbol"][e["target"]] + " ") for e in examples])
+    assert 0.4 < first < 0.6, "the right concept is named first as often as second"
+
+
+def test_depth_matched_questions_cannot_be_answered_without_the_entity():
+    """The same graph asks for either founder as often, and the deeper concept is right half of the time."""
+    rng = np.random.default_rng(2)
+    examples = [prosqa.draw_example(rng, nodes=12, hops=(2, 4), depth_matched=True) for _ in range(400)]
+    line = prosqa.statistics(examples)[-1]
+    assert 45 < float(line.split()[-2]) < 55, line
+    plain = prosqa.statistics([prosqa.draw_example(rng) for _ in range(200)])[-1]
+    assert float(plain.split()[-2]) > 80, "the shortcut that the depth-matched set closes"
+
+
+def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tmp_path):
+    for out in ("a", "b"):
+        command = [sys.executable, "prosqa.py", str(tmp_path / out), "--nodes=8", "--hops", "2", "3", "--counts", "40", "20", "20"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    a, b = ([json.loads((tmp_path / out / f"prosqa_{s}.json").read_text()) for s in questions.SPLITS] for out in "ab")
+    assert a == b and [len(x) for x in a] == [40, 20, 20]
+    assert len({e["question"] for split in a for e in split}) == 80
+
+
+def test_statements_ask_nothing():
+    text = prosqa.draw_statements(np.random.default_rng(0), 9)
+    assert "?" not in text and "Is " not in text and "### " in text
+
+
+# -----------------------------------------------------------------------------
+# Whole runs
+
+
+SMALL = dict(
+    init_from="random:tiny_qwen3", train_limit=24, valid_limit=6, test_limit=6, stages=2, latents_per_step=1, epochs_per_stage=1,
+    last_stage_epochs=2, batch_size=8, micro_batch=4, max_new_tokens=8, lr=1e-3, device="cpu", log_every=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Generated questions and a tokenizer of their words -> the settings of a run on them."""
+    from data import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("small")
+    command = [sys.executable, "prosqa.py", str(folder / "q"), "--nodes=7", "--hops", "2", "3", "--counts", "40", "20", "20"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    rows = json.loads((folder / "q" / "prosqa_train.json").read_text())
+    train_tokenizer([r["question"] + "\n### " + r["answer"] for r in rows], 400, str(folder / "tokenizer.json"))
+    return SMALL | dict(data=str(folder / "q"), tokenizer=str(folder / "tokenizer.json"))
+
+
+def arguments(settings):
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def run_script(settings, out, *more, **kwargs):
+    command = [sys.executable, "finetune_reasoning.py", *arguments(settings), f"--out_dir={out}", *more]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, **kwargs)
+
+
+def run_here(settings, out, *more, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["finetune_reasoning.py", *arguments(settings), f"--out_dir={out}", *more])
+    fr.main()
+    return out
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "no_cot"])
+def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_path, monkeypatch):
+    out = run_here(small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
+    records = runtime.read_metrics(out)
+    stages = [r["stage"] for r in records if "stage" in r and "valid_accuracy" in r]
+    expected = {"liu": [1, 2, 3, 3], "h1": [1, 2, 3, 3], "cot": [0], "no_cot": [3, 3]}.get(variant, [0, 1, 2, 3, 3])
+    assert stages == expected
+    assert {"test_accuracy", "passes_to_answer", "seconds_to_answer", "passes_per_answer"} <= records[-1].keys()
+    predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert len(predictions) == 6 == records[-1]["test_questions"]
+    assert records[-1]["test_accuracy"] == sum(p["correct"] for p in predictions) / 6
+    assert all(p["correct"] == (p["answer"] == p["gold"]) for p in predictions)
+    model, saved = coprocessor.load_run(str(out))  # what others start from
+    assert saved["variant"] == variant and model.n_latents == {"cot": 0, "no_cot": 0}.get(variant, 2)
+
+
+def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
+    """Cut off after any step: the resumed run ends with the same bytes. Without optimiser resets, across stages."""
+    settings = small | dict(variant="h2", reset_optimizer=False, checkpoint_every=1)
+    whole = run_here(settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    for stop in (2, 3, 5, 10):  # in stage 0, at its end, in stage 1, in the last stage
+        out, save = tmp_path / f"cut{stop}", runtime.save_checkpoint
+
+        def save_then_stop(folder, write, optimizer, names, state, stop=stop, save=save):
+            save(folder, write, optimizer, names, state)
+            if state["step"] == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(runtime, "save_checkpoint", save_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(settings, out, monkeypatch=monkeypatch)
+        monkeypatch.setattr(runtime, "save_checkpoint", save)
+        with open(out / "metrics.jsonl", "a") as f:
+            f.write('{"step": 99, "loss": 0}\n')  # logged after the checkpoint, before the end
+        run_here(settings, out, "--resume", monkeypatch=monkeypatch)
+        for name in ("best/base/model.safetensors", "checkpoint/optimizer.safetensors", "checkpoint/added.safetensors"):
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), (stop, name)
+        timeless = [
+            [{k: v for k, v in r.items() if "seconds" not in k} for r in runtime.read_metrics(folder)] for folder in (whole, out)
+        ]
+        assert timeless[0] == timeless[1]
+        assert (out / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
+
+
+def test_two_ranks_equal_one(small, tmp_path):
+    """Same global batch, same loss and weights; stage 0 leaves the Coprocessor out of DDP."""
+    settings = small | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4)
+    assert run_script(settings, tmp_path / "one").returncode == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "finetune_reasoning.py"]
+    command += [*arguments(settings), f"--out_dir={tmp_path / 'two'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (runtime.read_metrics(tmp_path / n) for n in ("one", "two"))
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        assert abs(a.get("loss", 0) - b.get("loss", 0)) < 1e-5 and a.get("valid_accuracy") == b.get("valid_accuracy")
+    assert (tmp_path / "one/predictions.jsonl").read_text() == (tmp_path / "two/predictions.jsonl").read_text()
+
+
+def test_where_a_run_starts(small, tmp_path, monkeypatch):
+    """From a run of the same variant all is taken, from another its Base; too few latents are refused."""
+    settings = small | dict(variant="h2", first_stage=3, last_stage_epochs=1)
+    run_here(settings | dict(latents_per_step=2), tmp_path / "four", monkeypatch=monkeypatch)
+    first, _ = coprocessor.load_run(str(tmp_path / "four"))
+    from data import Tokenizer
+
+    tokenizer = Tokenizer(small["tokenizer"])
+
+    def start(**changes):
+        return fr.load_start(fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes)), tokenizer)
+
+    same, origin = start()
+    assert origin.startswith("all of") and torch.equal(same.soft, first.soft[:2]) and same.n_latents == 2
+    assert torch.equal(same.coprocessor.norm.weight, first.coprocessor.norm.weight)
+    soft, origin = start(variant="soft")
+    assert origin.startswith("the Base of") and torch.equal(soft.base.wte.weight, first.base.wte.weight)
+    coconut, _ = start(variant="coconut")
+    assert coconut.base.config.vocab_size == first.base.config.vocab_size + 3
+    with pytest.raises(ValueError, match="has 4 latents"):
+        start(latents_per_step=3)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(variant="continued"), "unknown variant 'continued'"),
+        (dict(batch_size=6), "not a multiple of micro_batch x ranks"),
+        (dict(batch_size=32), "24 training questions do not fill a batch of 32"),
+        (dict(stages=0), "stages must be at least 1"),
+        (dict(first_stage=9), "no epochs to train"),
+        (dict(data="nowhere"), "nowhere is none of gsm8k"),
+        (dict(tokenizer="nothing.json"), "no tokenizer nothing.json"),
+        (dict(variant="soft", scale_latents=True), "scale_latents is for variants that feed Z"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["finetune_reasoning.py", *arguments(small | changes), f"--out_dir={tmp_path / 'x'}"])
+    with pytest.raises(SystemExit) as e:
+        one_line_errors(fr.main)
+    assert message in str(e.value.code) and "\n" not in str(e.value.code)
+
+
+def test_train_refuses_what_needs_questions(monkeypatch):
+    import train
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "--variant=coconut"])
+    with pytest.raises(SystemExit, match="coconut is trained on questions"):
+        one_line_errors(train.main)
+
+
+def test_every_reasoning_config_is_one_of_this_script():
+    assert configure(fr.Config, "", ["--variant=soft"]).variant == "soft"
+    random.seed(0)
