@@ -2,10 +2,14 @@
 
     python figures.py figure2 out/tiny_continued out/tiny_soft out/tiny_h2 --out=out/figure2.png
     python figures.py figure5 --out=assets/figure5.png
+    python figures.py table2 out/*_gsm8k_* out/*_prosqa_*
 
 figure2  validation perplexity while training: A and B the variants (GPT-2, Qwen-3), C and D h2 by N_L. Runs that differ
          only in their seed become one line with a band from the lowest to the highest. Also prints the final numbers.
 figure5  who sees whom in the three passes, for a toy sequence, from the code's own dense mask.
+table2   accuracy on GSM8K and ProsQA after the curriculum, ours beside the paper's; figure3a and figure7 draw it against N_L.
+table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and from one without curriculum; table4 on ProsQA.
+stages   validation accuracy of reasoning runs, epoch by epoch, through the stages of the curriculum.
 """
 
 import argparse
@@ -20,17 +24,37 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from configurator import one_line_errors
-from runtime import checkpoint_of, read_metrics
+from runtime import checkpoint_of, read_metrics, weights_of
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
+COLORS |= {"coconut": "#8c564b", "cot": "#17becf", "no_cot": "#bcbd22"}
 LABELS = {
     "continued": "continued pretraining",
     "soft": "soft embeddings",
     "liu": "Liu et al.",
     "h1": "Hypothesis 1 (frozen, cache)",
     "h2": "Hypothesis 2 (co-finetuned)",
+    "coconut": "Coconut",
+    "cot": "chain of thought",
+    "no_cot": "no chain of thought",
 }
 FAMILY_NAMES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
+
+# The paper's tables: {system: {(family, task): accuracy}}; the reference rows are those of Coconut's paper.
+TASKS = {"gsm8k": "GSM8K", "prosqa": "ProsQA"}
+COLUMNS = [(family, task) for family in FAMILY_NAMES for task in TASKS]
+TABLE2 = {
+    system: dict(zip(COLUMNS, row, strict=False))
+    for system, row in {
+        "cot": (42.9, 77.5), "no_cot": (16.5, 76.7), "coconut": (34.1, 97.0), "soft": (26.5, 97.7, 38.5, 99.5),
+        "liu": (16.5, 52.6, 22.4, 81.0), "h1": (12.0, 54.1, 24.0, 79.0), "h2": (31.5, 99.0, 38.6, 99.5),
+    }.items()
+}  # fmt: skip
+PROTOCOLS = ("scratch", "resume + curriculum", "straight to 16")
+TABLES3AND4 = {
+    ("gpt2", "gsm8k"): (31.5, 26.0, 28.2), ("qwen3", "gsm8k"): (38.6, 35.7, 37.3),
+    ("gpt2", "prosqa"): (99.0, 97.1, 97.3), ("qwen3", "prosqa"): (99.5, 88.3, 84.5),
+}  # fmt: skip
 
 
 def read_run(folder):
@@ -94,9 +118,7 @@ def figure2(folders, out):
         margin = 0.05 * (max(start, high) - low) + 0.01
         ax.set_ylim(low - margin, max(start, high) + margin)
         ax.set(title=title, xlabel="tokens (millions)", ylabel="validation perplexity, ahead tokens")
-        ax.legend(frameon=False, title="final perplexity", alignment="left", loc="center left", bbox_to_anchor=(1.0, 0.5))
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25)
+        finish(ax, title="final perplexity")
     save(figure, out)
 
     verdicts = [""]
@@ -153,6 +175,137 @@ def figure5(out):
     save(figure, out)
 
 
+# -----------------------------------------------------------------------------
+# Reasoning: sections 4.2 and appendix B
+
+
+def read_reasoning(folders):
+    """-> {(family, task, variant, N_L, protocol): [test accuracy in percent of each seed]}; unfinished runs are an error."""
+    groups = defaultdict(list)
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, "config.json")) as f:
+                c = json.load(f)
+            with open(os.path.join(weights_of(folder), "base", "config.json")) as f:
+                family = json.load(f)["model_type"]
+            accuracy = [100 * r["test_accuracy"] for r in read_metrics(folder) if "test_accuracy" in r]
+        except FileNotFoundError as e:
+            raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+        if not accuracy:
+            raise ValueError(f"{folder} is not a finished reasoning run: no test accuracy in its metrics.jsonl")
+        task = "prosqa" if "prosqa" in c["data"] else "gsm8k"
+        # what a run of the same system started from: a Base, or all of a large-scale run
+        resumed = c["started_from"].startswith("all of")
+        straight = c["first_stage"] > c["stages"]
+        protocol = (
+            PROTOCOLS[2] if resumed and straight else PROTOCOLS[1] if resumed else "no curriculum" if straight else "scratch"
+        )
+        variant = c["variant"] + (", scaled Z" if c["scale_latents"] else "")
+        groups[family, task, variant, c["n_latents"], protocol].append(accuracy[-1])
+    return groups
+
+
+def spread(values, digits=1):
+    """'63.1 ± 0.4 (3)', the mean, standard deviation and number of seeds; '-' where there is none."""
+    if not values:
+        return "-"
+    text = f"{np.mean(values):.{digits}f}"
+    return text + (f" ± {np.std(values, ddof=1):.{digits}f} ({len(values)})" if len(values) > 1 else "")
+
+
+def table2(folders):
+    groups = read_reasoning(folders)
+    print("Accuracy in %, ours | the paper's.\n")
+    print("| system | N_L | " + " | ".join(f"{FAMILY_NAMES[f]}, {TASKS[t]}" for f, t in COLUMNS) + " |")
+    print("|---|---|" + "---|" * len(COLUMNS))
+    order = list(TABLE2)
+    rows = {(variant, n) for _, _, variant, n, protocol in groups if protocol == "scratch"}
+    for variant, n in sorted(rows, key=lambda r: (order.index(r[0].split(",")[0]), r)):
+        cells = []
+        for column in COLUMNS:
+            ours, theirs = groups.get((*column, variant, n, "scratch"), []), TABLE2.get(variant, {}).get(column, "-")
+            cells.append(f"{spread(ours)} \\| {theirs}")
+        label = LABELS[variant.split(",")[0]] + variant.partition("scaled")[1].replace("scaled", ", scaled Z")
+        print(f"| {label} | {n or '-'} | " + " | ".join(cells) + " |")
+
+
+def table34(folders, task):
+    groups = read_reasoning(folders)
+    print(f"Accuracy in % on {TASKS[task]} with N_L = 16, ours | the paper's, and the change against scratch.\n")
+    print("| model | " + " | ".join(PROTOCOLS) + " |\n|---|---|---|---|")
+    for family in FAMILY_NAMES:
+        scratch, cells = groups.get((family, task, "h2", 16, "scratch"), []), []
+        for protocol, theirs in zip(PROTOCOLS, TABLES3AND4[family, task], strict=True):
+            ours = groups.get((family, task, "h2", 16, protocol), [])
+            change = f" ({np.mean(ours) - np.mean(scratch):+.1f})" if ours and scratch and protocol != "scratch" else ""
+            cells.append(f"{spread(ours)}{change} \\| {theirs} ({theirs - TABLES3AND4[family, task][0]:+.1f})")
+        print(f"| {FAMILY_NAMES[family]} | " + " | ".join(cells) + " |")
+
+
+def accuracy_against_latents(folders, task, out):
+    lines = defaultdict(dict)
+    for (family, found, variant, n, protocol), values in read_reasoning(folders).items():
+        if found == task and protocol == "scratch" and n:
+            lines[family, variant][n] = values
+    if not lines:
+        raise ValueError(f"none of these runs has latents on {TASKS[task]}")
+    figure, ax = plt.subplots(figsize=(7, 4.2))
+    for (family, variant), points in sorted(lines.items()):
+        n, means = sorted(points), [np.mean(points[x]) for x in sorted(points)]
+        style = ":" if variant == "soft" else "-"  # as in the paper
+        label = f"{FAMILY_NAMES[family]}, {LABELS.get(variant, variant)}"
+        ax.plot(n, means, style, marker="os"[family == "qwen3"], color=COLORS.get(variant, "#d62728"), label=label, lw=2)
+    ax.set(
+        title=f"{TASKS[task]} accuracy against total latents",
+        xlabel="$N_L$",
+        ylabel="accuracy (%)",
+        xticks=sorted({n for p in lines.values() for n in p}),
+    )
+    finish(ax)
+    save(figure, out)
+
+
+def stages(folders, out):
+    """Validation accuracy after every epoch; the background tells the stages, the dots the test set."""
+    figure, ax = plt.subplots(figsize=(9, 4.2))
+    runs = defaultdict(list)
+    for folder in folders:
+        read_reasoning([folder])
+        with open(os.path.join(folder, "config.json")) as f:
+            runs[json.load(f)["variant"]].append(read_metrics(folder))
+    spans = {}
+    for variant, records in sorted(runs.items()):
+        curves = [[r for r in run if "valid_accuracy" in r and "epoch" in r] for run in records]
+        # all end together: a run that skips a stage begins later
+        last = max(
+            len(curve)
+            for run in runs.values()
+            for curve in [[r for r in x if "epoch" in r and "valid_accuracy" in r] for x in run]
+        )
+        epochs = last - len(curves[0]) + 1 + np.arange(len(curves[0]))
+        accuracy = 100 * np.array([[r["valid_accuracy"] for r in curve] for curve in curves])
+        test = [100 * r["test_accuracy"] for run in records for r in run if "test_accuracy" in r]
+        ax.plot(epochs, accuracy.mean(0), color=COLORS[variant], lw=2, label=f"{LABELS[variant]}: {spread(test)}")
+        if len(accuracy) > 1:
+            ax.fill_between(epochs, accuracy.min(0), accuracy.max(0), color=COLORS[variant], alpha=0.2, lw=0)
+        if variant not in ("cot", "no_cot"):
+            for epoch, r in zip(epochs, curves[0], strict=True):
+                spans.setdefault(r["stage"], set()).add(int(epoch))
+    for stage, epochs in sorted(spans.items()):
+        ax.axvline(min(epochs) - 0.5, color="black", lw=0.6, ls=":")
+        name = "last" if stage == max(spans) else f"stage {stage}"
+        ax.text(min(epochs) - 0.4, 1.01, name, transform=ax.get_xaxis_transform(), fontsize=8)
+    ax.set(xlabel="epoch", ylabel="validation accuracy (%)")
+    finish(ax, title="test accuracy (%)")
+    save(figure, out)
+
+
+def finish(ax, title=None):
+    ax.legend(frameon=False, title=title, alignment="left", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25)
+
+
 def save(figure, out):
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
     figure.tight_layout()
@@ -163,16 +316,27 @@ def save(figure, out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    two = commands.add_parser("figure2", help="validation perplexity while training")
-    two.add_argument("runs", nargs="+", help="run folders")
-    five = commands.add_parser("figure5", help="the masks of the three passes")
-    for name, p in (("figure2", two), ("figure5", five)):
-        p.add_argument("--out", default=f"out/{name}.png", help=f"default out/{name}.png")
-    a = parser.parse_args()
-    if a.command == "figure2":
-        figure2(a.runs, a.out)
-    else:
-        figure5(a.out)
+    drawings = {
+        "figure2": ("validation perplexity while training", figure2),
+        "figure3a": ("GSM8K accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "gsm8k", out)),
+        "figure5": ("the masks of the three passes", figure5),
+        "figure7": ("ProsQA accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "prosqa", out)),
+        "stages": ("validation accuracy through the curriculum", stages),
+    }
+    tables = {
+        "table2": ("accuracy on GSM8K and ProsQA", table2),
+        "table3": ("where Hypothesis 2 starts from, GSM8K", lambda runs: table34(runs, "gsm8k")),
+        "table4": ("where Hypothesis 2 starts from, ProsQA", lambda runs: table34(runs, "prosqa")),
+    }
+    for name, (what, _) in (drawings | tables).items():
+        p = commands.add_parser(name, help=what, description=what)
+        if name != "figure5":
+            p.add_argument("runs", nargs="+", help="run folders")
+        if name in drawings:
+            p.add_argument("--out", default=f"out/{name}.png", help=f"default out/{name}.png")
+    a = vars(parser.parse_args())
+    _, draw = (drawings | tables)[a.pop("command")]
+    draw(*a.values())
 
 
 if __name__ == "__main__":

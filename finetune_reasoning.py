@@ -37,7 +37,9 @@ from data import Tokenizer
 class Config:
     # the system
     variant: str = "h2"  # coconut | soft | liu | h1 | h2 | cot | no_cot
-    init_from: str = "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
+    init_from: str = (
+        "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
+    )
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
     # the questions
     data: str = "gsm8k_aug"  # gsm8k | gsm8k_aug | prosqa | a folder (questions.py)
@@ -233,6 +235,7 @@ def load_start(c, tokenizer):
                 raise ValueError(f"{c.init_from} has {before['n_latents']} latents, scale_latents={before['scale_latents']}")
             if model.has_soft_tokens:
                 model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
+            model.n_latents = n_latents
             return model, f"all of {c.init_from}"
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
     if base.config.vocab_size < tokenizer.vocab_size:
@@ -272,7 +275,9 @@ def main():
     machine = runtime.start(c.device, c.precision)
     micro_batches, uneven = divmod(c.batch_size, c.micro_batch * machine.world)
     if uneven or not micro_batches:
-        raise ValueError(f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}")
+        raise ValueError(
+            f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}"
+        )
 
     # the system and its questions
     torch.manual_seed(c.seed)
@@ -300,7 +305,7 @@ def main():
 
     # the run folder
     if machine.master:
-        settings = dataclasses.asdict(c) | {"n_latents": model.n_latents}
+        settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
         runtime.open_run(c.out_dir, settings, c.resume, c.overwrite, MAY_DIFFER)
         if tokenizer.path:
             shutil.copy(tokenizer.path, os.path.join(c.out_dir, "tokenizer.json"))
@@ -312,7 +317,9 @@ def main():
         runtime.load_optimizer(optimizer, parameter_names, folder)
         found = runtime.read_state(folder)
         if found["questions"] != state["questions"]:
-            raise ValueError(f"{c.data} has {state['questions']} training questions, it had {found['questions']} when the run began")
+            raise ValueError(
+                f"{c.data} has {state['questions']} training questions, it had {found['questions']} when the run began"
+            )
         state = found
     metrics = runtime.Metrics(c.out_dir, state["step"] if c.resume else None) if machine.master else None
     seconds = runtime.Stopwatch(machine.device, state["seconds"])
@@ -321,9 +328,10 @@ def main():
     if machine.master:
         print(show(c))
         print(
-            f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of {sum(p.numel() for p in model.parameters()):,} "
-            f"parameters; {len(items['train']):,} questions, {len(stages)} epochs of {steps_per_epoch:,} steps, stages {stages[0]} to "
-            f"{stages[-1]}; {len(left_out)} rows left out"
+            f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of "
+            f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(items['train']):,} questions, "
+            f"{len(stages)} epochs of {steps_per_epoch:,} steps, stages {stages[0]} to {stages[-1]}; "
+            f"{len(left_out)} rows left out"
         )
         print(*left_out[:5], sep="\n", end="\n" if left_out else "")
 
@@ -374,7 +382,9 @@ def main():
                 record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=loss, lr=c.lr)
                 record |= dict(grad_norm=norm.item(), seconds=elapsed)
                 if not math.isfinite(loss + record["grad_norm"]):
-                    raise ValueError(f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it")
+                    raise ValueError(
+                        f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it"
+                    )
                 speed = (done - start_step) / (elapsed - started)
                 line = f"step {done}/{total}: stage {stage}, loss {loss:.4f}, {runtime.clock((total - done) / speed)} left"
                 if epoch_ends:

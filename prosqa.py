@@ -30,7 +30,7 @@ NODES, FAMILY, STRAY = 27, (0.38, 0.47, 0.15), 0.04
 
 
 def draw_edges(rng, nodes):
-    """Nodes 0 and 1 found the families; every other node draws Poisson(1.5) parents among those before it -> [(parent, child)]"""
+    """Nodes 0 and 1 found the families; every other node draws Poisson(1.5) parents among those before -> [(parent, child)]"""
     label, depth, edges = [1, 2], [0, 0], []  # a label has a bit for each family
     for node in range(2, nodes):
         way = rng.choice(3, p=FAMILY)  # parents from family 1, from family 2, from anywhere
@@ -123,25 +123,21 @@ def draw_example(rng, nodes=NODES, hops=(3, 6), depth_matched=False):
     }
 
 
-def draw_statements(rng, nodes=NODES, walks=4):
-    """The same world without a question: a graph told in any order, then walks through it and where they end -> text"""
+def draw_statements(rng, nodes=NODES, count=6):
+    """The same world without a question: a graph told in any order, then what follows from it, some in steps -> text"""
     edges, word, *_ = draw_graph(rng, nodes, (1, nodes), False)
-    children = {}
-    for parent, child in edges:
-        children.setdefault(parent, []).append(child)
     lines = [" ".join(tell(word, *e) for e in edges)]
-    for root in rng.choice([v for v in word if word[v] in NAMES], walks):
-        node, steps = root, 0
-        while node in children and (steps == 0 or rng.random() < 0.8):
-            child = children[node][rng.integers(len(children[node]))]
-            lines.append(tell(word, node, child))
-            node, steps = child, steps + 1
-        lines.append(f"### {word[root]} is a {word[node]}.")
+    for root in rng.choice([v for v in word if word[v] in NAMES], count):
+        paths = [path for path in shortest_paths(edges, root).values() if len(path) > 1]
+        path = paths[rng.integers(len(paths))]
+        if rng.random() < 0.5:
+            lines += [tell(word, *e) for e in zip(path, path[1:], strict=False)]
+        lines.append(f"### {word[root]} is a {word[path[-1]]}.")
     return "\n".join(lines)
 
 
 def statistics(examples):
-    """What REFERENCE tables of the original give, of a list of examples -> lines"""
+    """What is known of the original, for a list of examples -> lines"""
     nodes, edges = ([len(e[key]) for e in examples] for key in ("idx_to_symbol", "edges"))
     hops = Counter(len(e["steps"]) for e in examples)
     deeper = []
@@ -154,8 +150,8 @@ def statistics(examples):
         deeper.append(0.5 if a == b else float(a > b))
     entities = [len({p for p, _ in e["edges"]} - {c for _, c in e["edges"]}) for e in examples]
     return [
-        f"{len(examples)} graphs: {np.mean(nodes):.1f} ± {np.std(nodes):.1f} nodes, {np.mean(edges):.1f} ± {np.std(edges):.1f} edges, "
-        f"{np.mean(entities):.2f} entities",
+        f"{len(examples)} graphs: {np.mean(nodes):.1f} ± {np.std(nodes):.1f} nodes, {np.mean(edges):.1f} ± "
+        f"{np.std(edges):.1f} edges, {np.mean(entities):.2f} entities",
         "hops: " + ", ".join(f"{n}: {count / len(examples):.2f}" for n, count in sorted(hops.items())),
         f'"choose the deeper concept" is right in {100 * np.mean(deeper):.1f} %',
     ]
@@ -164,10 +160,14 @@ def statistics(examples):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", help="the folder to write")
-    parser.add_argument("--nodes", type=int, default=NODES, help=f"that a graph grows to (default {NODES}); those without an edge are dropped")
+    parser.add_argument(
+        "--nodes", type=int, default=NODES, help=f"that a graph grows to (default {NODES}); those without an edge are dropped"
+    )
     parser.add_argument("--hops", type=int, nargs=2, default=(3, 6), help="from the entity to the answer (default 3 6)")
     parser.add_argument("--depth_matched", action="store_true", help="both candidates equally deep")
-    parser.add_argument("--counts", type=int, nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)")
+    parser.add_argument(
+        "--counts", type=int, nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="default 0")
     parser.add_argument("--show", type=int, help="print that many, and statistics, and write nothing")
     a = parser.parse_args()

@@ -1,10 +1,10 @@
 """Where questions come from: GSM8K, GSM8K-Aug and ProsQA, each row a question, its steps and its answer.
 
-    gsm8k          openai/gsm8k on the hub; steps are its <<48/2=24>> annotations, validation its last 500 training rows
-    gsm8k_aug      385,620 generated training questions (Deng et al. 2023): whynlp/gsm8k-aug on the hub
-    prosqa         17,886 graphs (Hao et al. 2024), downloaded once to data/prosqa
-    any folder     with prosqa_{train,valid,test}.json, which prosqa.py makes, too, or with {train,valid,test}.txt, whose
-                   lines read: question||<<48/2=24>> <<24+48=72>> #### 72
+gsm8k          openai/gsm8k on the hub; steps are its <<48/2=24>> annotations, validation its last 500 training rows
+gsm8k_aug      385,620 generated training questions (Deng et al. 2023): whynlp/gsm8k-aug on the hub
+prosqa         17,886 graphs (Hao et al. 2024), downloaded once to data/prosqa
+any folder     with prosqa_{train,valid,test}.json, which prosqa.py makes, too, or with {train,valid,test}.txt, whose
+               lines read: question||<<48/2=24>> <<24+48=72>> #### 72
 """
 
 import json
@@ -95,7 +95,9 @@ def rows_of(source, split):
     """-> [(where, row)] of one split. Raises OSError where it cannot be got."""
     index = SPLITS.index(split)
     if source == "gsm8k":
-        rows = numbered(hub_file(GSM8K[0], f"main/{'test' if split == 'test' else 'train'}-00000-of-00001.parquet", revision=GSM8K[1]))
+        rows = numbered(
+            hub_file(GSM8K[0], f"main/{'test' if split == 'test' else 'train'}-00000-of-00001.parquet", revision=GSM8K[1])
+        )
         return {"train": rows[:-500], "valid": rows[-500:], "test": rows}[split]
     if source == "gsm8k_aug":
         name = ("train", "validation", "test")[index]
@@ -113,7 +115,9 @@ def rows_of(source, split):
         if os.path.isfile(path):
             return numbered(path)
     made = f": `python prosqa.py {source} --help` says how to make it" if source.startswith("data/prosqa") else ""
-    raise FileNotFoundError(f"{source} is none of gsm8k, gsm8k_aug, prosqa, and no folder with prosqa_{split}.json or {split}.txt{made}")
+    raise FileNotFoundError(
+        f"{source} is none of gsm8k, gsm8k_aug, prosqa, and no folder with prosqa_{split}.json or {split}.txt{made}"
+    )
 
 
 def read(source, split, limit=0, skip_bad=False, too_long=lambda example: None):

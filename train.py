@@ -262,7 +262,9 @@ def main():
             with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
                 with machine.autocast():
                     # pass 1 reads, pass 2 begins the branches, pass 3 predicts
-                    nll = run(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))  # (B, M, N_A); continued: (B, S-1)
+                    nll = run(
+                        tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead)
+                    )  # (B, M, N_A); continued: (B, S-1)
                 micro_loss = nll.mean() / micro_batches
                 micro_loss.backward()
             loss = loss + micro_loss.detach()

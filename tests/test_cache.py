@@ -220,7 +220,9 @@ def test_a_sequence_as_long_as_the_context_fits_and_one_longer_does_not(family):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
-    n_fed = {"continued": N_A - 1, "cot": N_A - 1, "h1": N_L + N_A, "coconut": N_L + N_A}.get(case, N_L + N_A - 1)  # positions after the site
+    n_fed = {"continued": N_A - 1, "cot": N_A - 1, "h1": N_L + N_A, "coconut": N_L + N_A}.get(
+        case, N_L + N_A - 1
+    )  # positions after the site
     sites, ahead = torch.tensor([[5, 0]]), random_tokens(1, 2, N_A)
     fits, short = (tiny_variant(case, family, n_latents=N_L, context=6 + n) for n in (n_fed, n_fed - 1))
     fits.ahead_nll(TOKENS[:1, :6], sites, ahead)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import finetune_reasoning
 import train
 from configurator import configure, one_line_errors
 
@@ -91,14 +92,41 @@ def test_help_lists_every_key_with_default_and_comment(capsys):
     assert "--n_latents=16" in text and "N_L, latents per augmentation" in text
 
 
-@pytest.mark.parametrize("file", sorted(glob.glob("config/*.py")))
-def test_every_config_fits_its_launch_line(file):
-    """Steps divide over the ranks of the launch line in the file, and sites fit."""
-    c = configure(train.Config, "", [file])
+def script_of(file):
+    """The script that the file's launch line names, and the ranks it starts."""
     with open(file) as f:
         text = f.read()
-    assert f"train.py {file}" in text, "the file shows how to launch it"
-    ranks = 8 if f"nproc_per_node=8 train.py {file}" in text else 1
+    (script,) = {s for s in ("train", "finetune_reasoning") if f"{s}.py {file}" in text}  # the file shows how to launch it
+    return script, 8 if f"nproc_per_node=8 {script}.py {file}" in text else 1
+
+
+CONFIGS = [(file, *script_of(file)) for file in sorted(glob.glob("config/*.py"))]
+
+
+@pytest.mark.parametrize("file, ranks", [(file, ranks) for file, script, ranks in CONFIGS if script == "train"])
+def test_every_large_scale_config_fits_its_launch_line(file, ranks):
+    """Steps divide over the ranks of the launch line in the file, and sites fit."""
+    c = configure(train.Config, "", [file])
     assert c.tokens_per_step % (c.seq_len * c.batch_size * ranks) == 0
     assert train.site_limit(c, 1024) >= c.n_sites
     assert c.tokens >= c.tokens_per_step
+
+
+@pytest.mark.parametrize("file, ranks", [(file, ranks) for file, script, ranks in CONFIGS if script == "finetune_reasoning"])
+def test_every_reasoning_config_fits_its_launch_line(file, ranks):
+    """Batches divide over the ranks; the system, the task and the family are those of the file's name."""
+    c = configure(finetune_reasoning.Config, "", [file])
+    assert c.batch_size % (c.micro_batch * ranks) == 0 and finetune_reasoning.plan(c)
+    name = file.removeprefix("config/")
+    if not name.startswith("tiny"):
+        assert name.startswith(c.variant + "_") and c.data.startswith("gsm8k" if "gsm8k" in name else "prosqa")
+        assert (c.tokenizer == "qwen3") == (c.init_from == "Qwen/Qwen3-0.6B") == ("qwen3" in name)
+        assert len(finetune_reasoning.plan(c)) <= 50 and c.lr == 1e-4
+
+
+def test_the_published_coconut_recipe():
+    """Stages 1 to 3 from a CoT run, epochs 3 to 24 on GSM8K; stages 0 to 6, 50 epochs on ProsQA."""
+    c = configure(finetune_reasoning.Config, "", ["config/coconut_gsm8k_gpt2.py"])
+    assert finetune_reasoning.plan(c) == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 13 and c.latents_per_step == 2
+    c = configure(finetune_reasoning.Config, "", ["config/coconut_prosqa_gpt2.py"])
+    assert finetune_reasoning.plan(c) == [s for s in range(7) for _ in range(5)] + [7] * 15 and c.latents_per_step == 1

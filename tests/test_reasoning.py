@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import close, random_weights, slow_nll, slow_read, tiny
+from helpers import close, random_weights, slow_nll, tiny
 
 import coprocessor
 import finetune_reasoning as fr
 import prosqa
 import questions
 import runtime
-from configurator import configure, one_line_errors
+from configurator import one_line_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
 LINES = [
     "Ann has 3 bags of 4 nuts and eats 2. How many are left?||<<3*4=12>> <<12-2=10>> #### 10",
     "A pen costs 2.5 dollars. What do 4 cost?||<<2.5*4=10>> #### 10",
-    "Tom runs 3 miles a day, 5 days a week. How many miles in 4 weeks, if he skips 6 miles?||<<3*5=15>> <<15*4=60>> <<60-6=54>> #### 1,054",
+    "Tom runs 3 miles on 5 days a week. How many in 4 weeks, if he skips 6?||<<3*5=15>> <<15*4=60>> <<60-6=54>> #### 1,054",
     "What is 7?||#### 7",
 ]
 
@@ -88,7 +87,7 @@ def test_what_is_written_at_each_stage():
         "### 1054",  # and past the last stage no step is in words
     ]
     assert all(item.text(c, stage)[-1] == tokenizer.eot for stage in range(4))
-    assert tokenizer.decode(item.question).endswith("miles?\n")
+    assert tokenizer.decode(item.question).endswith("skips 6?\n")
     none = items_of(tokenizer)[3]  # a question without steps has its latents all the same
     assert none.steps == [] and fr.latents_at(c, 1) == 2 and none.text(c, 1) == none.text(c, 0)
 
@@ -266,7 +265,14 @@ def test_cost_until_the_answer_counts_the_steps_written_before_it():
 
 @pytest.mark.parametrize(
     "text, answer",
-    [("<<3*4=12>>\n### 12", "12"), ("### 1,054 ", "1054"), ("### Tom is a b.", "Tom is a b."), ("12", "12"), ("### 3 # 4", "4"), ("", "")],
+    [
+        ("<<3*4=12>>\n### 12", "12"),
+        ("### 1,054 ", "1054"),
+        ("### Tom is a b.", "Tom is a b."),
+        ("12", "12"),
+        ("### 3 # 4", "4"),
+        ("", ""),
+    ],
 )
 def test_extraction(text, answer):
     assert fr.extract(text) == answer
@@ -413,7 +419,19 @@ def test_depth_matched_questions_cannot_be_answered_without_the_entity():
 
 def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tmp_path):
     for out in ("a", "b"):
-        command = [sys.executable, "prosqa.py", str(tmp_path / out), "--nodes=8", "--hops", "2", "3", "--counts", "40", "20", "20"]
+        command = [
+            sys.executable,
+            "prosqa.py",
+            str(tmp_path / out),
+            "--nodes=8",
+            "--hops",
+            "2",
+            "3",
+            "--counts",
+            "40",
+            "20",
+            "20",
+        ]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     a, b = ([json.loads((tmp_path / out / f"prosqa_{s}.json").read_text()) for s in questions.SPLITS] for out in "ab")
     assert a == b and [len(x) for x in a] == [40, 20, 20]
@@ -430,8 +448,8 @@ def test_statements_ask_nothing():
 
 
 SMALL = dict(
-    init_from="random:tiny_qwen3", train_limit=24, valid_limit=6, test_limit=6, stages=2, latents_per_step=1, epochs_per_stage=1,
-    last_stage_epochs=2, batch_size=8, micro_batch=4, max_new_tokens=8, lr=1e-3, device="cpu", log_every=1,
+    init_from="random:tiny_qwen3", train_limit=24, valid_limit=6, test_limit=6, stages=2, latents_per_step=1,
+    epochs_per_stage=1, last_stage_epochs=2, batch_size=8, micro_batch=4, max_new_tokens=8, lr=1e-3, device="cpu", log_every=1,
 )  # fmt: skip
 
 
@@ -502,7 +520,8 @@ def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
         for name in ("best/base/model.safetensors", "checkpoint/optimizer.safetensors", "checkpoint/added.safetensors"):
             assert (out / name).read_bytes() == (whole / name).read_bytes(), (stop, name)
         timeless = [
-            [{k: v for k, v in r.items() if "seconds" not in k} for r in runtime.read_metrics(folder)] for folder in (whole, out)
+            [{k: v for k, v in r.items() if "seconds" not in k} for r in runtime.read_metrics(folder)]
+            for folder in (whole, out)
         ]
         assert timeless[0] == timeless[1]
         assert (out / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
@@ -572,8 +591,3 @@ def test_train_refuses_what_needs_questions(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--variant=coconut"])
     with pytest.raises(SystemExit, match="coconut is trained on questions"):
         one_line_errors(train.main)
-
-
-def test_every_reasoning_config_is_one_of_this_script():
-    assert configure(fr.Config, "", ["--variant=soft"]).variant == "soft"
-    random.seed(0)
