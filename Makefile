@@ -7,6 +7,8 @@ setup: .venv/installed
 demo: setup $(RUNS:%=out/%/.finished)
 	$(BIN)/python figures.py figure2 $(RUNS:%=out/%) --out=out/figure2.png
 	$(BIN)/python sample.py out/tiny_h2 --prompt="def main():"
+reasoning: setup out/tiny_prosqa_h2/.finished
+	$(BIN)/python figures.py stages out/tiny_prosqa_h2
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q tests
 lint: .venv/installed-dev
@@ -15,7 +17,7 @@ bench: setup
 	$(BIN)/python bench.py
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo test lint bench full-size
+.PHONY: setup demo reasoning test lint bench full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -33,3 +35,15 @@ out/%/.finished: config/%.py config/tiny_base.py config/tiny_continued.py data/s
 		$$(test ! -e $@ -a \( -e out/$*/checkpoint -o -e out/$*/checkpoint.old \) && echo --resume || echo --overwrite)
 	touch $@
 $(RUNS:%=out/%/.finished): out/tiny_base/.finished
+
+TINY_WORLD = --nodes=7 --hops 2 3 --words 4 8
+data/statements/prosqa_train.json: | .venv/installed
+	$(BIN)/python prosqa.py data/statements $(TINY_WORLD) --statements --counts 40000 100 100
+data/prosqa_tiny/prosqa_train.json: | .venv/installed
+	$(BIN)/python prosqa.py data/prosqa_tiny $(TINY_WORLD) --depth_matched --counts 10000 300 500
+out/tiny_statements/.finished: data/statements/prosqa_train.json config/tiny_statements.py
+	$(BIN)/python finetune_reasoning.py config/tiny_statements.py --overwrite
+	touch $@
+out/tiny_prosqa_%/.finished: data/prosqa_tiny/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa_%.py
+	$(BIN)/python finetune_reasoning.py config/tiny_prosqa_$*.py --overwrite
+	touch $@

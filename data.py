@@ -2,7 +2,6 @@
 
     python data.py sample                                     # the Python standard library's own source: no download
     python data.py fineweb_edu --tokenizer gpt2 --shards 2    # FineWeb-Edu 100BT from the hub, 0.7B tokens a shard
-    python data.py statements                                 # plain statements about made-up graphs, and sums
     python data.py check data/sample                          # every checksum, in full
 
 A corpus becomes a folder of shards, train_*.bin and val_*.bin. A shard is a header of 512 bytes, one JSON object that
@@ -25,7 +24,6 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
-import prosqa
 from configurator import one_line_errors
 
 HEADER_BYTES = 512
@@ -284,14 +282,19 @@ class Sample(Corpus):
                 yield f.read()
 
 
-def train_tokenizer(texts, vocab_size, path, single_digits=False):
-    """A small byte-level BPE, as tokenizer.json; it may end with fewer tokens, if the texts have no more to merge."""
+def train_tokenizer(texts, vocab_size, path, apart=None):
+    """A small byte-level BPE, as tokenizer.json; it may end with fewer tokens, if the texts have no more to merge.
+
+    apart: a regular expression of what stands apart from its neighbours; None: words and numbers do, as in GPT-2's.
+    """
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as FastTokenizer
-    from tokenizers import decoders, models, pre_tokenizers, trainers
 
     fast = FastTokenizer(models.BPE())
-    split = [pre_tokenizers.Digits(individual_digits=True)] if single_digits else []
-    fast.pre_tokenizer = pre_tokenizers.Sequence([*split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    split = [pre_tokenizers.Split(Regex(apart), "isolated")] if apart else []
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [*split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not apart)]
+    )
     fast.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -302,49 +305,6 @@ def train_tokenizer(texts, vocab_size, path, single_digits=False):
     fast.train_from_iterator(texts, trainer)
     fast.save(path + ".tmp")
     os.replace(path + ".tmp", path)
-
-
-class Statements(Corpus):
-    """What a tiny Base reads before it is asked anything: graphs told and walked through, sums done step by step.
-
-    The words are those of ProsQA and of GSM8K's annotations, but there is no question in it.
-    """
-
-    val_every = 50
-
-    def __init__(self, out, docs, nodes):
-        self.nodes = nodes
-        self.parts = {"000": [(seed, min(1000, docs - seed)) for seed in range(0, docs, 1000)]}
-        self.tokenizer_name = os.path.join(out, "tokenizer.json")
-        if not os.path.isfile(self.tokenizer_name):
-            rng = np.random.default_rng(0)
-            asked = [prosqa.draw_example(rng)["question"] for _ in range(200)]  # or "Is" and "or" would be spelled out
-            train_tokenizer([*self.texts((0, 1000)), *asked], 512, self.tokenizer_name, single_digits=True)
-
-    def __getstate__(self):
-        return {"tokenizer_name": self.tokenizer_name, "nodes": self.nodes}
-
-    def texts(self, item):
-        seed, count = item
-        rng = np.random.default_rng((seed, 2))
-        for i in range(count):
-            yield prosqa.draw_statements(rng, self.nodes) if i % 4 else draw_sums(rng)
-
-
-def draw_sums(rng):
-    """Chains of calculations in the form of GSM8K's annotations -> text"""
-    lines = []
-    for _ in range(4):
-        value = int(rng.integers(1, 100))
-        for _ in range(rng.integers(1, 4)):
-            other, operator = int(rng.integers(2, 50)), "+-*/"[rng.integers(4)]
-            result = {"+": value + other, "-": value - other, "*": value * other, "/": value / other}[operator]
-            if result != int(result) or not 0 <= result < 1000:
-                operator, result = "+", value + other
-            lines.append(f"<<{value}{operator}{other}={int(result)}>>")
-            value = int(result)
-        lines.append(f"### {value}")
-    return "\n".join(lines)
 
 
 class FineWebEdu(Corpus):
@@ -411,10 +371,7 @@ def main():
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
     fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
-    statements = commands.add_parser("statements", help="plain statements about made-up graphs, and sums, for a tiny Base")
-    statements.add_argument("--docs", type=int, default=60000, help="how many texts (default 60000)")
-    statements.add_argument("--nodes", type=int, default=9, help="of a graph (default 9)")
-    for p in (sample, fineweb, statements):
+    for p in (sample, fineweb):
         p.add_argument("--out", help="the folder to write (default data/<corpus>)")
         p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     check = commands.add_parser("check", help="verify every checksum of a folder of shards")
@@ -429,14 +386,9 @@ def main():
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    out = a.out or os.path.join("data", f"fineweb_edu_{a.tokenizer}" if a.command == "fineweb_edu" else a.command)
+    out = a.out or os.path.join("data", "sample" if a.command == "sample" else f"fineweb_edu_{a.tokenizer}")
     os.makedirs(out, exist_ok=True)
-    if a.command == "sample":
-        corpus = Sample(out, a.vocab_size)
-    elif a.command == "statements":
-        corpus = Statements(out, a.docs, a.nodes)
-    else:
-        corpus = FineWebEdu(out, a.tokenizer, a.shards)
+    corpus = Sample(out, a.vocab_size) if a.command == "sample" else FineWebEdu(out, a.tokenizer, a.shards)
     prepare(corpus, out, a.workers)
 
 

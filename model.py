@@ -60,7 +60,7 @@ SIZES = {
     "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
     "tiny_gpt2": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=64),
     "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
-    "mini_qwen3": Config("qwen3", 512, 1024, 4, 4, 2, 16, 64, 160, 1e-6, 1e4),
+    "mini_qwen3": Config("qwen3", 512, 1024, 3, 2, 2, 32, 64, 160, 1e-6, 1e2),
 }
 
 
@@ -287,10 +287,11 @@ class Model(nn.Module):
     # weights
 
     def init_weights(self):
-        """GPT-2's initialisation for both families: N(0, 0.02), what writes to the residual stream scaled by its depth."""
+        """N(0, 0.02), what writes to the residual stream scaled by its depth, as GPT-2; wider for a narrow Qwen-3."""
+        std = 0.02 if self.config.family == "gpt2" else self.config.width**-0.5
         for name, p in self.named_parameters():
             if p.dim() == 2:
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer) if "proj_out" in name else 0.02)
+                nn.init.normal_(p, std=std / math.sqrt(2 * self.config.n_layer) if "proj_out" in name else std)
         return self
 
     def tensor_names(self):

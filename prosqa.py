@@ -1,7 +1,8 @@
 """ProsQA, generated: is Tom a lorpus or a zumpus? (Hao et al. 2024, section 4.1 and appendix A.2)
 
     python prosqa.py data/prosqa_generated                                            # as large and as hard as the original
-    python prosqa.py data/prosqa_tiny --nodes=9 --hops 2 3 --depth_matched            # for a tiny model
+    python prosqa.py data/prosqa_tiny --nodes=7 --hops 2 3 --words 4 8 --depth_matched    # for a tiny model
+    python prosqa.py data/statements --nodes=7 --hops 2 3 --words 4 8 --statements         # what its Base reads before
     python prosqa.py --show=2                                                         # look at two, and at the statistics
 
 A graph of made-up concepts grows from two entities, each with a family of its own. The question names one of the
@@ -15,32 +16,60 @@ asked as often: whatever does not read the entity is right half of the time.
 
 import argparse
 import json
+import math
 import os
+import random
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
 from configurator import one_line_errors
+from data import train_tokenizer
 
 NAMES = "Ada Ben Carl Dora Emil Fay Gus Hugo Ines Jack Kim Leo Mona Nils Olga Paul Rita".split()
 CONCEPTS = [onset + rest for rest in ("umpus", "orpus", "impus", "erpus") for onset in "b d f g h k l r v z".split()][:38]
 
 # What makes graphs like the original's: shares of the three ways to draw parents, and the weight of parents without family.
-NODES, FAMILY, STRAY = 27, (0.38, 0.47, 0.15), 0.04
+FAMILY, STRAY = (0.38, 0.47, 0.15), 0.04
+
+
+class Kind(NamedTuple):
+    """Of graphs and questions; the defaults are the original's."""
+
+    nodes: int = 27  # that a graph grows to; those without an edge are dropped
+    hops: tuple = (3, 6)  # from the entity to the answer
+    words: tuple = (len(NAMES), len(CONCEPTS))  # how many names and concepts there are
+    depth_matched: bool = False  # both candidates equally deep
+
+
+ORIGINAL = Kind()
 
 
 def draw_edges(rng, nodes):
     """Nodes 0 and 1 found the families; every other node draws Poisson(1.5) parents among those before -> [(parent, child)]"""
     label, depth, edges = [1, 2], [0, 0], []  # a label has a bit for each family
     for node in range(2, nodes):
-        way = rng.choice(3, p=FAMILY)  # parents from family 1, from family 2, from anywhere
-        near = [v for v in range(node) if way == 2 or label[v] in (0, way + 1)]
-        weight = np.array([(1.5 * depth[v] + 1) * (1 if label[v] else STRAY) for v in near])
-        parents = rng.choice(near, min(rng.poisson(1.5), len(near)), replace=False, p=weight / weight.sum()).tolist()
-        label.append(int(np.bitwise_or.reduce([label[p] for p in parents] or [0])))
-        depth.append(1 + max((depth[p] for p in parents), default=-1))
-        edges += [(p, node) for p in parents]
+        (way,) = rng.choices((0, 1, 2), FAMILY)  # parents from family 1, from family 2, from anywhere
+        near = {
+            v: (1.5 * depth[v] + 1) * (1 if label[v] else STRAY) for v in range(node) if way == 2 or label[v] in (0, way + 1)
+        }
+        label.append(0), depth.append(0)
+        for _ in range(min(poisson(rng, 1.5), len(near))):
+            (parent,) = rng.choices(list(near), near.values())
+            del near[parent]  # without replacement
+            label[node] |= label[parent]
+            depth[node] = max(depth[node], depth[parent] + 1)
+            edges.append((parent, node))
     return edges
+
+
+def poisson(rng, mean):
+    """Knuth's: how many uniform numbers can be multiplied before the product is below exp(-mean)?"""
+    count, product = 0, rng.random()
+    while product > math.exp(-mean):
+        count, product = count + 1, product * rng.random()
+    return count
 
 
 def shortest_paths(edges, root):
@@ -64,53 +93,55 @@ def leaves(edges):
     return [{n: p for n, p in x.items() if n not in inner and n not in y and len(p) > 1} for x, y in ((a, b), (b, a))]
 
 
-def choose(rng, edges, hops, depth_matched):
+def choose(rng, edges, kind):
     """-> (root, path to the target, distractor), or None where the graph does not fit"""
     families = leaves(edges)
     if not all(families):
         return None
-    if depth_matched:
+    if kind.depth_matched:
         fitting = [(t, d) for t in families[0] for d in families[1] if len(families[0][t]) == len(families[1][d])]
-        fitting = [pair for pair in fitting if hops[0] <= len(families[0][pair[0]]) - 1 <= hops[1]]
+        fitting = [pair for pair in fitting if kind.hops[0] <= len(families[0][pair[0]]) - 1 <= kind.hops[1]]
         if not fitting:
             return None
-        pair, root = fitting[rng.integers(len(fitting))], int(rng.integers(2))
+        pair, root = rng.choice(fitting), rng.randrange(2)
         return root, families[root][pair[root]], pair[1 - root]
     deepest = [max(len(p) for p in f.values()) for f in families]
-    root = int(rng.integers(2)) if deepest[0] == deepest[1] else int(np.argmax(deepest))
-    if not hops[0] <= deepest[root] - 1 <= hops[1]:
+    root = rng.randrange(2) if deepest[0] == deepest[1] else deepest.index(max(deepest))
+    if not kind.hops[0] <= deepest[root] - 1 <= kind.hops[1]:
         return None
     target = rng.choice([n for n, p in families[root].items() if len(p) == deepest[root]])
-    return root, families[root][target], int(rng.choice(list(families[1 - root])))
+    return root, families[root][target], rng.choice(list(families[1 - root]))
 
 
-def name_nodes(rng, edges):
-    """-> {node: its word}: entities, which have no parents, get names; the others concepts"""
+def name_nodes(rng, edges, kind):
+    """-> {node: its word}: entities, which have no parents, get names; the others concepts. None where there are too few."""
     used, with_parents = sorted({v for edge in edges for v in edge}), {child for _, child in edges}
-    names, concepts = iter(rng.permutation(NAMES).tolist()), iter(rng.permutation(CONCEPTS).tolist())
-    return {v: next(concepts if v in with_parents else names) for v in used}
+    names, concepts = (rng.sample(w[:n], n) for w, n in zip((NAMES, CONCEPTS), kind.words, strict=True))
+    if len(used) - len(with_parents) > len(names) or len(with_parents) > len(concepts):
+        return None
+    return {v: (concepts if v in with_parents else names).pop() for v in used}
 
 
 def tell(word, parent, child):
     return f"{'' if word[parent] in NAMES else 'Every '}{word[parent]} is a {word[child]}."
 
 
-def draw_graph(rng, nodes, hops, depth_matched):
+def draw_graph(rng, kind):
     """-> (edges in the order of telling, words, root, path, distractor)"""
     for _ in range(10000):
-        edges = draw_edges(rng, nodes)
-        chosen = choose(rng, edges, hops, depth_matched)
-        with_parents = {child for _, child in edges}
-        if chosen and len({p for p, _ in edges} - with_parents) <= len(NAMES) and len(with_parents) <= len(CONCEPTS):
-            return [edges[i] for i in rng.permutation(len(edges))], name_nodes(rng, edges), *chosen
-    raise ValueError(f"10,000 graphs of {nodes} nodes had no question of {hops[0]} to {hops[1]} hops")
+        edges = draw_edges(rng, kind.nodes)
+        chosen = choose(rng, edges, kind)
+        word = chosen and name_nodes(rng, edges, kind)
+        if word:
+            return rng.sample(edges, len(edges)), word, *chosen
+    raise ValueError(f"10,000 graphs of {kind.nodes} nodes had no question of {kind.hops[0]} to {kind.hops[1]} hops")
 
 
-def draw_example(rng, nodes=NODES, hops=(3, 6), depth_matched=False):
+def draw_example(rng, kind=ORIGINAL):
     """-> a dict in the original's format. Raises ValueError where such graphs are too rare."""
-    edges, word, root, path, distractor = draw_graph(rng, nodes, hops, depth_matched)
+    edges, word, root, path, distractor = draw_graph(rng, kind)
     place = {v: i for i, v in enumerate(word)}
-    a, b = (word[v] for v in rng.permutation([path[-1], distractor]).tolist())
+    a, b = (word[v] for v in rng.sample([path[-1], distractor], 2))
     return {
         "question": " ".join([tell(word, *e) for e in edges] + [f"Is {word[root]} a {a} or {b}?"]),
         "answer": f"{word[root]} is a {word[path[-1]]}.",
@@ -123,17 +154,50 @@ def draw_example(rng, nodes=NODES, hops=(3, 6), depth_matched=False):
     }
 
 
-def draw_statements(rng, nodes=NODES, count=6):
-    """The same world without a question: a graph told in any order, then what follows from it, some in steps -> text"""
-    edges, word, *_ = draw_graph(rng, nodes, (1, nodes), False)
-    lines = [" ".join(tell(word, *e) for e in edges)]
-    for root in rng.choice([v for v in word if word[v] in NAMES], count):
-        paths = [path for path in shortest_paths(edges, root).values() if len(path) > 1]
-        path = paths[rng.integers(len(paths))]
+def draw_statements(rng, kind=ORIGINAL, count=8):
+    """The same world without a question: a graph is told, then what it says and what follows from it, some of it in steps.
+
+    -> a dict like an example's, whose "question" is the telling and whose steps and answer are the statements that follow.
+    One in eight tells of sums instead, in the form of GSM8K's annotations.
+    """
+    if rng.random() < 1 / 8:
+        first, *lines = draw_sums(rng)
+        return {"question": first, "steps": lines[:-1], "answer": lines[-1]}
+    edges, word, *_ = draw_graph(rng, kind._replace(hops=(1, kind.nodes), depth_matched=False))
+    lines = []
+    for _ in range(count):
+        lines.append(tell(word, *rng.choice(edges)))
+        root = rng.choice([v for v in word if word[v] in NAMES])
+        path = rng.choice([p for p in shortest_paths(edges, root).values() if len(p) > 1])
         if rng.random() < 0.5:
             lines += [tell(word, *e) for e in zip(path, path[1:], strict=False)]
         lines.append(f"### {word[root]} is a {word[path[-1]]}.")
-    return "\n".join(lines)
+    return {"question": " ".join(tell(word, *e) for e in edges), "steps": lines[:-1], "answer": lines[-1].removeprefix("### ")}
+
+
+def draw_sums(rng, count=4):
+    """Chains of calculations, the last line a bare result -> lines"""
+    lines = []
+    for _ in range(count):
+        value = rng.randrange(1, 100)
+        for _ in range(rng.randrange(1, 4)):
+            other, operator = rng.randrange(2, 50), rng.choice("+-*/")
+            result = {"+": value + other, "-": value - other, "*": value * other, "/": value / other}[operator]
+            if result != int(result) or not 0 <= result < 1000:
+                operator, result = "+", value + other
+            lines.append(f"<<{value}{operator}{other}={int(result)}>>")
+            value = int(result)
+        lines.append(f"### {value}")
+    return [*lines[:-1], lines[-1].removeprefix("### ")]
+
+
+def write_tokenizer(rng, kind, path):
+    """A byte-level BPE for tiny models: "Every lorpus is a zumpus. " is three tokens, a digit is one."""
+    texts = []
+    for _ in range(500):
+        e, s = draw_example(rng, kind), draw_statements(rng, kind)
+        texts += [e["question"], "\n".join([s["question"], *s["steps"], "### " + s["answer"]])]
+    train_tokenizer(texts, 512, path, r"(Every| is a| a| or) [a-z]+pus|[A-Z][a-z]+|\. ?|[?]|### |<<|>>|[0-9]|\n")
 
 
 def statistics(examples):
@@ -160,11 +224,12 @@ def statistics(examples):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", help="the folder to write")
-    parser.add_argument(
-        "--nodes", type=int, default=NODES, help=f"that a graph grows to (default {NODES}); those without an edge are dropped"
-    )
-    parser.add_argument("--hops", type=int, nargs=2, default=(3, 6), help="from the entity to the answer (default 3 6)")
+    d = ORIGINAL
+    parser.add_argument("--nodes", type=int, default=d.nodes, help=f"that a graph grows to (default {d.nodes})")
+    parser.add_argument("--hops", type=int, nargs=2, default=d.hops, help="from the entity to the answer (default 3 6)")
+    parser.add_argument("--words", type=int, nargs=2, default=d.words, help="how many names and concepts (default 17 38)")
     parser.add_argument("--depth_matched", action="store_true", help="both candidates equally deep")
+    parser.add_argument("--statements", action="store_true", help="the same world without questions, and a tokenizer.json")
     parser.add_argument(
         "--counts", type=int, nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
     )
@@ -173,10 +238,10 @@ def main():
     a = parser.parse_args()
     if (a.out is None) == (a.show is None):
         raise ValueError("give either a folder to write or --show=2")
-    kind = dict(nodes=a.nodes, hops=tuple(a.hops), depth_matched=a.depth_matched)
+    kind = Kind(a.nodes, tuple(a.hops), tuple(a.words), a.depth_matched)
     if a.show is not None:
-        rng = np.random.default_rng(a.seed)
-        examples = [draw_example(rng, **kind) for _ in range(max(a.show, 500))]
+        rng = random.Random(a.seed)
+        examples = [draw_example(rng, kind) for _ in range(max(a.show, 500))]
         for e in examples[: a.show]:
             print(e["question"], *e["steps"], e["answer"], sep="\n", end="\n\n")
         print(*statistics(examples), sep="\n")
@@ -184,17 +249,20 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     seen = set()  # no question is in two files
     for split, count in zip(("test", "valid", "train"), reversed(a.counts), strict=True):
-        rng, examples = np.random.default_rng((a.seed, len(split))), []
+        rng, examples = random.Random(f"{a.seed} {split}"), []
         while len(examples) < count:
-            e = draw_example(rng, **kind)
-            if e["question"] not in seen:
+            e = draw_statements(rng, kind) if a.statements else draw_example(rng, kind)
+            if a.statements or e["question"] not in seen:
                 seen.add(e["question"])
                 examples.append(e)
         path = os.path.join(a.out, f"prosqa_{split}.json")
         with open(path, "w") as f:
             json.dump(examples, f)
         print(f"{path}: {count:,} examples")
-    print(*statistics(examples[:1000]), sep="\n")
+    if a.statements:
+        write_tokenizer(random.Random(a.seed), kind, os.path.join(a.out, "tokenizer.json"))
+    else:
+        print(*statistics(examples[:1000]), sep="\n")
 
 
 if __name__ == "__main__":

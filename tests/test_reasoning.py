@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -291,7 +292,7 @@ def test_formats_of_questions():
     assert questions.parse(aug, "f:1")[:3] == ("How?", ["<<1+1=2>>"], "2")
     cot = {"question": "How?", "cot": "<<1+1=2>> <<2+1=3>>", "answer": "3"}
     assert questions.parse(cot, "f:1")[:3] == ("How?", ["<<1+1=2>>", "<<2+1=3>>"], "3")
-    graph = prosqa.draw_example(np.random.default_rng(0))
+    graph = prosqa.draw_example(random.Random(0))
     assert questions.parse(graph, "f:1")[:3] == (graph["question"], graph["steps"], graph["answer"])
 
 
@@ -363,11 +364,13 @@ def reachable(example, start):
         found = more
 
 
-@pytest.mark.parametrize("kind", [{}, {"depth_matched": True}, {"nodes": 9, "hops": (2, 3), "depth_matched": True}])
+@pytest.mark.parametrize(
+    "kind", [{}, {"depth_matched": True}, {"nodes": 9, "hops": (2, 3), "words": (4, 10), "depth_matched": True}]
+)
 def test_generated_questions_have_one_answer_and_follow_from_the_text(kind):
-    rng = np.random.default_rng(3)
+    rng = random.Random(3)
     for _ in range(60):
-        e = prosqa.draw_example(rng, **kind)
+        e = prosqa.draw_example(rng, prosqa.Kind(**kind))
         words, told = e["idx_to_symbol"], set(e["question"].split(". ")[:-1])
         assert told == {prosqa.tell(words, p, c)[:-1] for p, c in e["edges"]} and len(told) == len(e["edges"])
         assert len(set(words)) == len(words) and {v for edge in e["edges"] for v in edge} == set(range(len(words)))
@@ -397,7 +400,7 @@ def distance(example, start, goal):
 
 
 def test_statistics_are_those_of_the_original():
-    rng = np.random.default_rng(1)
+    rng = random.Random(1)
     examples = [prosqa.draw_example(rng) for _ in range(400)]
     nodes, edges = (np.mean([len(e[key]) for e in examples]) for key in ("idx_to_symbol", "edges"))
     hops = [np.mean([len(e["steps"]) == n for e in examples]) for n in (3, 4, 5, 6)]
@@ -409,8 +412,8 @@ def test_statistics_are_those_of_the_original():
 
 def test_depth_matched_questions_cannot_be_answered_without_the_entity():
     """The same graph asks for either founder as often, and the deeper concept is right half of the time."""
-    rng = np.random.default_rng(2)
-    examples = [prosqa.draw_example(rng, nodes=12, hops=(2, 4), depth_matched=True) for _ in range(400)]
+    rng = random.Random(2)
+    examples = [prosqa.draw_example(rng, prosqa.Kind(12, (2, 4), depth_matched=True)) for _ in range(400)]
     line = prosqa.statistics(examples)[-1]
     assert 45 < float(line.split()[-2]) < 55, line
     plain = prosqa.statistics([prosqa.draw_example(rng) for _ in range(200)])[-1]
@@ -438,9 +441,24 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
     assert len({e["question"] for split in a for e in split}) == 80
 
 
-def test_statements_ask_nothing():
-    text = prosqa.draw_statements(np.random.default_rng(0), 9)
-    assert "?" not in text and "Is " not in text and "### " in text
+def test_statements_ask_nothing_and_follow_from_the_telling():
+    rng = random.Random(0)
+    for _ in range(40):
+        e = prosqa.draw_statements(rng, prosqa.Kind(7, (2, 3), (4, 8)))
+        lines = [line.removeprefix("### ") for line in [*e["steps"], e["answer"]]]
+        assert "?" not in e["question"] + "".join(lines)
+        if "<<" in e["question"]:
+            for line in [e["question"], *lines]:
+                if "=" in line:
+                    left, right = line.strip("<>").split("=")
+                    assert eval(left) == float(right)
+            continue
+        edges = {tuple(s.rstrip(".").removeprefix("Every ").split(" is a ")) for s in e["question"].split(". ")}
+        follows, more = set(edges), True
+        while more:
+            more = {(a, d) for a, b in follows for c, d in edges if b == c} - follows
+            follows |= more
+        assert all(tuple(s.rstrip(".").removeprefix("Every ").split(" is a ")) in follows for s in lines)
 
 
 # -----------------------------------------------------------------------------

@@ -1,0 +1,23 @@
+# Table 2 at laptop size: Hypothesis 2 through the curriculum on small depth-matched graphs, where guessing between the two
+# candidates is right half of the time.
+#
+#   python prosqa.py data/prosqa_tiny --nodes=7 --hops 2 3 --words 4 8 --depth_matched --counts 10000 300 500
+#   python finetune_reasoning.py config/tiny_prosqa_h2.py
+#
+# It starts from the Base of tiny_statements.py. 312 steps an epoch; about XX minutes on two CPU cores.
+
+variant = "h2"
+init_from = "out/tiny_statements"
+data = "data/prosqa_tiny"
+tokenizer = "data/statements/tokenizer.json"
+stages = 2  # k
+latents_per_step = 2  # c; N_L = 4
+epochs_per_stage = 1
+last_stage_epochs = 2
+batch_size = 32
+micro_batch = 32
+lr = 1e-3
+clip = 1.0
+reset_optimizer = False
+max_new_tokens = 32
+log_every = 100
