@@ -255,7 +255,9 @@ class H1(Variant):
         return Beginning(self.site_embedding(tokens, sites), sites, kv_phi)
 
 
-VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2, "coconut": Coconut, "cot": CoT, "no_cot": CoT}
+VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2}
+REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT}  # these know questions only
+VARIANTS |= REASONING
 
 
 def build(variant, base, n_latents, scale_latents=False):

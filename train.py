@@ -155,7 +155,7 @@ def evaluate(model, batches, c, machine):
 
 def main():
     c = configure(Config, __doc__)
-    if c.variant in ("coconut", "cot", "no_cot"):
+    if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
     for key in "seq_len n_sites n_ahead tokens_per_step batch_size eval_every eval_rows log_every checkpoint_every".split():
         if getattr(c, key) < 1:

@@ -104,7 +104,7 @@ class Words(data.Sample):
         self.files, self.parts = files, {"000": [files[:2], files[2:]], "001": [files[:1]]}
         self.tokenizer_name = f"{out}/tokenizer.json"
         if not os.path.isfile(self.tokenizer_name):
-            self.train_tokenizer(300)
+            data.train_tokenizer(self.texts(files), 300, self.tokenizer_name)
 
 
 def test_a_corpus_becomes_shards_and_back(tmp_path, capsys):
