@@ -296,7 +296,7 @@ def load_base(name, vocab_size):
     if name.startswith("random:"):
         return random_model(name.removeprefix("random:"), vocab_size)
     if name.startswith("out/") and not os.path.exists(name):
-        raise FileNotFoundError(f"{name} is not there yet: python train.py config/{name[4:]}.py makes it")
+        raise FileNotFoundError(f"{name} is not there yet: the run of config/{name.split('/')[1]}.py makes it")
     if os.path.exists(os.path.join(name, "metrics.jsonl")):
         name = os.path.join(weights_of(name), "base")
     return load_pretrained(name)

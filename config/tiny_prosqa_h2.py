@@ -7,7 +7,7 @@
 # It starts from the Base of tiny_statements.py. 312 steps an epoch; about XX minutes on two CPU cores.
 
 variant = "h2"
-init_from = "out/tiny_statements"
+init_from = "out/tiny_statements/checkpoint/base"  # the last; the "best" means little there
 data = "data/prosqa_tiny"
 tokenizer = "data/statements/tokenizer.json"
 stages = 2  # k
