@@ -2,19 +2,19 @@
 #
 #   python finetune_reasoning.py config/tiny_gsm8k_h2.py
 #
-# It starts from random weights with GPT-2's tokenizer. About XX minutes on two CPU cores.
+# It starts from random weights with GPT-2's tokenizer. Three minutes on one CPU core; it solves none of the questions.
 
 variant = "h2"
 init_from = "random:tiny_qwen3"
 data = "gsm8k"
 tokenizer = "gpt2"
-train_limit = 1024
-valid_limit = 100
-test_limit = 200
-stages = 4
+train_limit = 512
+valid_limit = 50
+test_limit = 50
+stages = 2
 latents_per_step = 1
 epochs_per_stage = 1
-last_stage_epochs = 2
+last_stage_epochs = 1
 batch_size = 32
 micro_batch = 16
 lr = 1e-3

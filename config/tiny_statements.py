@@ -4,7 +4,7 @@
 #   python finetune_reasoning.py config/tiny_statements.py
 #
 # Plain statements and sums in the vocabulary of the questions, but never a question. Only what follows from the telling is
-# scored (the telling itself is noise): that way "who is what" is learnt within 2,000 steps. Four minutes on two CPU cores.
+# scored (the telling itself is noise): that way "who is what" is learnt within 5,000 steps. Eight minutes on one CPU core.
 # Its accuracy means little: several statements are right in the end, one is the label.
 
 variant = "cot"

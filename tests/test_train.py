@@ -186,7 +186,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
         (dict(n_latents=0), "needs n_latents >= 1"),
         (dict(tokens_per_step=100), "tokens_per_step=100 is not a multiple of seq_len x batch_size x ranks = 24 x 4 x 1"),
         (dict(data="no/such/folder"), "no train shards in no/such/folder: `python data.py sample` makes them"),
-        (dict(init_from="out/never_trained"), "python train.py config/never_trained.py makes it"),
+        (dict(init_from="out/never_trained"), "the run of config/never_trained.py makes it"),
         (dict(precision="fp8"), "precision must be"),
         (dict(device="tpu"), "device must be auto or one of ['cpu'"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
