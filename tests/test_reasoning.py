@@ -87,6 +87,7 @@ def test_what_is_written_at_each_stage():
         "<<60-6=54>>\n### 1054",  # two steps are latents,
         "### 1054",  # and past the last stage no step is in words
     ]
+    assert tokenizer.decode(item.text(config(stages=1), 2)[:-1]) == "### 1054", "nor where two more steps were left"
     assert all(item.text(c, stage)[-1] == tokenizer.eot for stage in range(4))
     assert tokenizer.decode(item.question).endswith("skips 6?\n")
     none = items_of(tokenizer)[3]  # a question without steps has its latents all the same
@@ -414,6 +415,7 @@ def test_depth_matched_questions_cannot_be_answered_without_the_entity():
     """The same graph asks for either founder as often, and the deeper concept is right half of the time."""
     rng = random.Random(2)
     examples = [prosqa.draw_example(rng, prosqa.Kind(12, (2, 4), depth_matched=True)) for _ in range(400)]
+    assert 0.4 < np.mean([e["root"] == 0 for e in examples]) < 0.6
     line = prosqa.statistics(examples)[-1]
     assert 45 < float(line.split()[-2]) < 55, line
     plain = prosqa.statistics([prosqa.draw_example(rng) for _ in range(200)])[-1]
@@ -556,6 +558,7 @@ def test_two_ranks_equal_one(small, tmp_path):
     one, two = (runtime.read_metrics(tmp_path / n) for n in ("one", "two"))
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
+        assert abs(a.get("grad_norm", 1) / b.get("grad_norm", 1) - 1) < 1e-3, "AdamW would hide another scale"
         assert abs(a.get("loss", 0) - b.get("loss", 0)) < 1e-5 and a.get("valid_accuracy") == b.get("valid_accuracy")
     assert (tmp_path / "one/predictions.jsonl").read_text() == (tmp_path / "two/predictions.jsonl").read_text()
 
