@@ -38,14 +38,20 @@ def main():
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--prompt", default="def ", help="default 'def '")
     parser.add_argument("--n_tokens", type=int, default=96, help="how many to write (default 96)")
-    parser.add_argument("--every", type=int, help="tokens per augmentation (default: the run's n_ahead)")
+    parser.add_argument(
+        "--every", type=int, help="tokens per augmentation (default: the run's n_ahead; all for a reasoning run)"
+    )
     parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default 0.8)")
     parser.add_argument("--top_k", type=int, default=20, help="sample among the k likeliest; 0: among all (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
     a = parser.parse_args()
     model, config = load_run(a.run)
     tokenizer = tokenizer_of(a.run)
-    every = a.every or config["n_ahead"]
+    if config["variant"] == "coconut":
+        raise ValueError(f"coconut needs its markers: {a.run}/predictions.jsonl has its answers")
+    asks = "stages" in config  # a reasoning run: the prompt is a question, with one augmentation at its end
+    every = a.every or (a.n_tokens if asks else config["n_ahead"])
+    a.prompt += "\n" if asks else ""
     print(f"prompt: {a.prompt!r}")
     for with_latents in [True, False] if model.n_latents else [False]:
         text = continue_text(
