@@ -273,15 +273,13 @@ def stages(folders, out):
         read_reasoning([folder])
         with open(os.path.join(folder, "config.json")) as f:
             runs[json.load(f)["variant"]].append(read_metrics(folder))
+    epochs_of = {
+        v: [[r for r in run if {"valid_accuracy", "epoch"} <= r.keys()] for run in records] for v, records in runs.items()
+    }
+    last = max(len(curve) for curves in epochs_of.values() for curve in curves)  # all end together, some begin later
     spans = {}
     for variant, records in sorted(runs.items()):
-        curves = [[r for r in run if "valid_accuracy" in r and "epoch" in r] for run in records]
-        # all end together: a run that skips a stage begins later
-        last = max(
-            len(curve)
-            for run in runs.values()
-            for curve in [[r for r in x if "epoch" in r and "valid_accuracy" in r] for x in run]
-        )
+        curves = epochs_of[variant]
         epochs = last - len(curves[0]) + 1 + np.arange(len(curves[0]))
         accuracy = 100 * np.array([[r["valid_accuracy"] for r in curve] for curve in curves])
         test = [100 * r["test_accuracy"] for run in records for r in run if "test_accuracy" in r]

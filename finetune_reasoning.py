@@ -246,19 +246,20 @@ def load_start(c, tokenizer):
 
 
 def read_items(c, split, tokenizer, model):
-    """-> (list of Items, the longest at the first and at the last stage fits the model; rows left out)"""
+    """-> (list of Items, each of which fits the model at every stage; rows left out)"""
     start = model.start if c.variant == "coconut" else None
     stages, context = sorted({*plan(c)}), model.base.config.context
 
-    def too_long(example):
+    def make(example):
         item = Item(example, tokenizer, start)
         # a branch may also hold an end marker
         longest = max(len(item.question) + latents_at(c, s) + 1 + len(item.text(c, s)) for s in stages)
-        return f"{longest} tokens, the model has {context} positions" if longest > context else None
+        if longest > context:
+            raise ValueError(f"{longest} tokens, the model has {context} positions")
+        return item
 
     limit = {"train": c.train_limit, "valid": c.valid_limit, "test": c.test_limit}[split]
-    examples, bad = questions.read(c.data, split, limit, c.skip_bad, too_long)
-    return [Item(e, tokenizer, start) for e in examples], bad
+    return questions.read(c.data, split, limit, c.skip_bad, make)
 
 
 def main():

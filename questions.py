@@ -120,20 +120,16 @@ def rows_of(source, split):
     )
 
 
-def read(source, split, limit=0, skip_bad=False, too_long=lambda example: None):
-    """-> (list of Examples, list of 'file:line: reason' for the rows left out).
+def read(source, split, limit=0, skip_bad=False, make=lambda example: example):
+    """-> (list of make(Example), list of 'file:line: reason' for the rows left out).
 
-    limit: the first so many rows, 0 for all. too_long(example) returns a reason to refuse it, or None. Raises ValueError for
+    limit: the first so many rows, 0 for all. make raises ValueError to refuse one. Raises ValueError for
     the first bad row unless skip_bad, OSError where there is no data.
     """
     examples, bad = [], []
     for where, row in rows_of(source, split)[: limit or None]:
         try:
-            example = parse(row, where)
-            reason = too_long(example)
-            if reason:
-                raise ValueError(reason)
-            examples.append(example)
+            examples.append(make(parse(row, where)))
         except ValueError as e:
             if not skip_bad:
                 raise ValueError(f"{where}: {e} (--skip_bad leaves such rows out)") from None
