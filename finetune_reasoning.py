@@ -19,7 +19,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import time
 
 import numpy as np
@@ -125,14 +124,45 @@ def pad(rows, device):
     return padded.to(device), lengths.to(device)
 
 
-def batch_nll(model, items, c, stage, device):
-    """The summed -log p of what the items' branches are to write: a scalar. Padding adds exactly nothing."""
-    tokens, lengths = pad([item.question for item in items], device)  # (B, S), (B)
-    text, text_lengths = pad([item.text(c, stage) for item in items], device)  # (B, N), (B)
+def text_nll(model, pairs, device):
+    """Pairs of (question, text) as ids -> the summed -log p of all texts, a scalar. Padding adds exactly nothing."""
+    questions, texts = zip(*pairs, strict=True)
+    tokens, lengths = pad(questions, device)  # (B, S), (B)
+    text, text_lengths = pad(texts, device)  # (B, N), (B)
     # pass 1 reads the questions, pass 2 begins one branch at the end of each, pass 3 writes
     nll = model(tokens, lengths[:, None] - 1, text[:, None])  # (B, 1, N)
     labelled = torch.arange(text.size(1), device=device) < text_lengths[:, None]  # (B, N)
     return nll[:, 0].masked_fill(~labelled, 0).sum()
+
+
+def check_batch(c, machine):
+    """Raises ValueError if micro-batches over all ranks do not add up to the batch."""
+    if c.batch_size % (c.micro_batch * machine.world):
+        raise ValueError(
+            f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}"
+        )
+
+
+def train_step(run, pairs, optimizer, parameters, c, machine):
+    """One optimizer step on the global batch, pairs of (question, text) as ids -> (this rank's part of the loss, gradient norm)
+
+    The loss is the mean over all tokens of the texts, whoever computes them.
+    """
+    pairs = sorted(pairs, key=lambda pair: len(pair[0]))  # neighbours share a micro-batch: less padding
+    labels = sum(len(text) for _, text in pairs)
+    loss = torch.zeros((), device=machine.device)
+    starts = range(machine.rank * c.micro_batch, len(pairs), machine.world * c.micro_batch)
+    for start in starts:
+        with contextlib.nullcontext() if start == starts[-1] or machine.world == 1 else run.no_sync():
+            with machine.autocast():
+                nll = text_nll(run, pairs[start : start + c.micro_batch], machine.device)
+            micro_loss = nll / labels
+            (micro_loss * machine.world).backward()  # DDP averages gradients, the objective is a sum over ranks
+        loss += micro_loss.detach()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, c.clip or math.inf)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss, norm
 
 
 def order(seed, epoch, count):
@@ -149,56 +179,62 @@ def extract(text):
 
 
 class Answers:
-    """Asks a model all questions of a set: greedy, batched, cached."""
+    """Asks a model a set of questions, lists of ids: greedy, batched, cached."""
 
-    def __init__(self, items, c, tokenizer, context, machine):
-        self.items, self.c, self.tokenizer, self.machine = items, c, tokenizer, machine
-        longest = max(len(item.question) for item in items)
+    def __init__(self, questions, model, tokenizer, c, machine):
+        self.questions, self.tokenizer, self.c, self.machine = questions, tokenizer, c, machine
+        longest = max(map(len, questions))
         # the same for all, so that an answer does not depend on whom it is batched with
-        self.n_tokens = min(c.max_new_tokens, context - longest - c.stages * c.latents_per_step - 1)
+        self.n_tokens = min(c.max_new_tokens, model.base.config.context - longest - model.n_latents - 1)
 
     def decode(self, ids):
         ids = ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids
         return self.tokenizer.decode([i for i in ids if i < self.tokenizer.vocab_size])
 
     @torch.no_grad()
-    def ids(self, model, items, n_tokens):
-        tokens, lengths = pad([item.question for item in items], self.machine.device)
+    def ids(self, model, questions, n_tokens):
+        tokens, lengths = pad(questions, self.machine.device)
         with self.machine.autocast():
             return model.generate(tokens, lengths, n_tokens, eos=self.tokenizer.eot).tolist()
 
-    def predict(self, model):
-        """-> one dict per question, in order, on every rank"""
-        by_length = sorted(range(len(self.items)), key=lambda i: len(self.items[i].question))
+    def texts(self, model):
+        """-> what it answers to each, in order, on every rank"""
+        by_length = sorted(range(len(self.questions)), key=lambda n: len(self.questions[n]))
         mine, out = by_length[self.machine.rank :: self.machine.world], []
         for i in range(0, len(mine), self.c.micro_batch):
             chunk = mine[i : i + self.c.micro_batch]
-            for n, ids in zip(chunk, self.ids(model, [self.items[n] for n in chunk], self.n_tokens), strict=True):
-                example, text = self.items[n].example, self.decode(ids)
-                said = extract(text)
-                record = dict(item=n, where=example.where, question=example.question, gold=example.answer, answer=said)
-                out.append(record | dict(correct=said == example.answer, text=text))
-        return sorted(self.machine.gather(out), key=lambda record: record["item"])
+            answers = self.ids(model, [self.questions[n] for n in chunk], self.n_tokens)
+            out += [(n, self.decode(ids)) for n, ids in zip(chunk, answers, strict=True)]
+        return [text for _, text in sorted(self.machine.gather(out))]
 
-    def accuracy(self, model):
-        predictions = self.predict(model)
-        return sum(p["correct"] for p in predictions) / len(predictions)
+    def cost(self, model, begins, count=16):
+        """One question at a time: passes and seconds until the answer proper, which begins says of a text, and per answer.
 
-    def cost(self, model, count=16):
-        """One question at a time: passes and seconds until the first token of the answer, and per answer -> dict of means"""
+        -> dict of means
+        """
         rows = []
-        for item in self.items[:count]:
-            (ids,) = self.ids(model, [item], self.n_tokens)  # also warms up
-            before = next((n for n in range(len(ids)) if "#" in self.decode(ids[: n + 1])), len(ids) - 1)
+        for question in self.questions[:count]:
+            (ids,) = self.ids(model, [question], self.n_tokens)  # also warms up
+            before = next((n for n in range(len(ids)) if begins(self.decode(ids[: n + 1]))), len(ids) - 1)
             row = []
             for n_tokens in (before + 1, self.n_tokens):
                 with counted_passes(model) as passes:
                     began = time.perf_counter()
-                    self.ids(model, [item], n_tokens)  # ends with .tolist(), which waits for the device
+                    self.ids(model, [question], n_tokens)  # ends with .tolist(), which waits for the device
                     row += [passes[0], time.perf_counter() - began]
             rows.append(row)
         names = ("passes_to_answer", "seconds_to_answer", "passes_per_answer", "seconds_per_answer")
         return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+
+
+def judge(items, texts):
+    """-> a line of predictions.jsonl for each"""
+    out = []
+    for n, (item, text) in enumerate(zip(items, texts, strict=True)):
+        example, said = item.example, extract(text)
+        record = dict(item=n, where=example.where, question=example.question, gold=example.answer, answer=said)
+        out.append(record | dict(correct=said == example.answer, text=text))
+    return out
 
 
 @contextlib.contextmanager
@@ -222,9 +258,8 @@ def counted_passes(model):
 # Where a run starts
 
 
-def load_start(c, tokenizer):
-    """init_from -> Variant, for N_L = k c: a run of the same variant is taken whole, of anything else the Base."""
-    n_latents = c.stages * c.latents_per_step
+def load_start(c, tokenizer, n_latents):
+    """init_from -> Variant: a run of the same variant is taken whole, of anything else the Base."""
     config_path = os.path.join(c.init_from, "config.json")
     if os.path.exists(os.path.join(c.init_from, "metrics.jsonl")) and os.path.exists(config_path):
         with open(config_path) as f:
@@ -274,16 +309,12 @@ def main():
     if not stages or c.first_stage > c.stages + 1:
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
     machine = runtime.start(c.device, c.precision)
-    micro_batches, uneven = divmod(c.batch_size, c.micro_batch * machine.world)
-    if uneven or not micro_batches:
-        raise ValueError(
-            f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}"
-        )
+    check_batch(c, machine)
 
     # the system and its questions
     torch.manual_seed(c.seed)
     tokenizer = Tokenizer(c.tokenizer)
-    model, origin = load_start(c, tokenizer)
+    model, origin = load_start(c, tokenizer, c.stages * c.latents_per_step)
     model = model.to(machine.device).train()
     items, left_out = {}, []
     for split in questions.SPLITS:
@@ -292,7 +323,7 @@ def main():
     steps_per_epoch = len(items["train"]) // c.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
-    valid, test = (Answers(items[s], c, tokenizer, model.base.config.context, machine) for s in ("valid", "test"))
+    valid, test = (Answers([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
 
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     parameter_names, parameters = [name for name, _ in named], [p for _, p in named]
@@ -304,27 +335,11 @@ def main():
 
     optimizer = new_optimizer()
 
-    # the run folder
-    if machine.master:
-        settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
-        runtime.open_run(c.out_dir, settings, c.resume, c.overwrite, MAY_DIFFER)
-        if tokenizer.path:
-            shutil.copy(tokenizer.path, os.path.join(c.out_dir, "tokenizer.json"))
-    machine.total(torch.zeros(1))  # the others wait until the folder is in order
-    state = dict(step=0, seconds=0.0, tokens=0, best=-1.0, questions=len(items["train"]))
-    if c.resume:
-        folder = runtime.checkpoint_of(c.out_dir)
-        coprocessor.load(model, folder)
-        runtime.load_optimizer(optimizer, parameter_names, folder)
-        found = runtime.read_state(folder)
-        if found["questions"] != state["questions"]:
-            raise ValueError(
-                f"{c.data} has {state['questions']} training questions, it had {found['questions']} when the run began"
-            )
-        state = found
-    metrics = runtime.Metrics(c.out_dir, state["step"] if c.resume else None) if machine.master else None
-    seconds = runtime.Stopwatch(machine.device, state["seconds"])
-
+    settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
+    state, metrics, seconds = runtime.begin(
+        c, settings, MAY_DIFFER, machine, tokenizer.path, lambda folder: coprocessor.load(model, folder),
+        optimizer, parameter_names, dict(step=0, seconds=0.0, rows=len(items["train"]), tokens=0, best=-1.0),
+    )  # fmt: skip
     n_latents, total = model.n_latents, len(stages) * steps_per_epoch
     if machine.master:
         print(show(c))
@@ -358,24 +373,11 @@ def main():
         rows = order(c.seed, epoch, len(items["train"]))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
             chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
-            chosen.sort(key=lambda item: len(item.question))  # neighbours share a micro-batch: less padding
-            labels = sum(len(item.text(c, stage)) for item in chosen)  # of the global batch
-            loss = torch.zeros((), device=machine.device)
-            for micro in range(micro_batches):
-                start = (micro * machine.world + machine.rank) * c.micro_batch
-                last = micro == micro_batches - 1
-                with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
-                    with machine.autocast():
-                        nll = batch_nll(run, chosen[start : start + c.micro_batch], c, stage, machine.device)
-                    micro_loss = nll / labels
-                    (micro_loss * machine.world).backward()  # DDP averages gradients, the objective is a sum over ranks
-                loss += micro_loss.detach()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, c.clip or math.inf)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            pairs = [(item.question, item.text(c, stage)) for item in chosen]
+            loss, norm = train_step(run, pairs, optimizer, parameters, c, machine)
 
             state["step"] += 1
-            state["tokens"] += sum(len(item.question) for item in chosen) + labels
+            state["tokens"] += sum(len(question) + len(text) for question, text in pairs)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
                 loss = machine.total(loss).item()
@@ -390,7 +392,7 @@ def main():
                 line = f"step {done}/{total}: stage {stage}, loss {loss:.4f}, {runtime.clock((total - done) / speed)} left"
                 if epoch_ends:
                     asked.eval()
-                    record["valid_accuracy"] = valid.accuracy(asked)
+                    record["valid_accuracy"] = np.mean([p["correct"] for p in judge(items["valid"], valid.texts(asked))]).item()
                     asked.train()
                     line += f", validation accuracy {record['valid_accuracy']:.1%}"
                     if record["valid_accuracy"] > state["best"]:  # of this stage
@@ -408,11 +410,15 @@ def main():
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
     model.n_latents = min(n_latents, latents_at(c, stages[-1]))
     model.eval()
-    predictions = test.predict(model)
+    predictions = judge(items["test"], test.texts(model))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)
         record = dict(step=total, tokens=state["tokens"], seconds=seconds(), valid_accuracy=state["best"])
-        record |= dict(test_accuracy=correct / len(predictions), test_questions=len(predictions), **test.cost(model))
+        record |= dict(
+            test_accuracy=correct / len(predictions),
+            test_questions=len(predictions),
+            **test.cost(model, lambda text: "#" in text),
+        )
         metrics.write(record)
         with open(os.path.join(c.out_dir, "predictions.jsonl"), "w") as f:
             f.writelines(json.dumps(p) + "\n" for p in predictions)

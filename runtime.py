@@ -109,14 +109,7 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
         raise ValueError("resume and overwrite exclude each other")
     if resume:
         checkpoint_of(out_dir)  # raises if there is nothing to resume
-        with open(path) as f:
-            began_with = json.load(f)
-        for key in sorted(config.keys() | began_with.keys()):
-            if key not in may_differ and began_with.get(key) != config.get(key):
-                raise ValueError(
-                    f"{out_dir} is the run of another config: {key} was {began_with.get(key)!r}, now {config.get(key)!r}"
-                )
-        return
+        return check_config(out_dir, config, may_differ)
     if os.path.exists(out_dir) and os.listdir(out_dir):
         if not overwrite:
             raise FileExistsError(
@@ -133,6 +126,39 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
     os.makedirs(out_dir, exist_ok=True)
     with open(path, "w") as f:
         json.dump(config, f, indent=2)
+
+
+def check_config(out_dir, config, may_differ):
+    """Raises ValueError if the run in out_dir began with another value of any key of config, but for those in may_differ."""
+    with open(os.path.join(out_dir, "config.json")) as f:
+        began_with = json.load(f)
+    for key in sorted(config.keys() - set(may_differ)):
+        if began_with.get(key) != config[key]:
+            raise ValueError(f"{out_dir} is the run of another config: {key} was {began_with.get(key)!r}, now {config[key]!r}")
+
+
+def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
+    """Open the run folder on every rank, and where c.resume says so go on from its checkpoint.
+
+    state: what a new run begins with: step, seconds, rows (of training data, which must not change) and what the script adds.
+    tokenizer: a file to copy beside the config, or None. load(folder) reads the weights. See open_run for the others.
+    -> (state, Metrics on rank 0 else None, Stopwatch)
+    """
+    if machine.master:
+        open_run(c.out_dir, settings, c.resume, c.overwrite, may_differ)
+        if tokenizer:
+            shutil.copy(tokenizer, os.path.join(c.out_dir, "tokenizer.json"))
+    machine.total(torch.zeros(1))  # the others wait until the folder is in order
+    if c.resume:
+        folder = checkpoint_of(c.out_dir)
+        load(folder)
+        load_optimizer(optimizer, names, folder)
+        found = read_state(folder)
+        if found["rows"] != state["rows"]:
+            raise ValueError(f"{c.data} has {state['rows']:,} training rows, it had {found['rows']:,} when the run began")
+        state = found
+    metrics = Metrics(c.out_dir, state["step"] if c.resume else None) if machine.master else None
+    return state, metrics, Stopwatch(machine.device, state["seconds"])
 
 
 class Metrics:
@@ -205,6 +231,10 @@ def checkpoint_of(out_dir):
         if os.path.isfile(os.path.join(out_dir, name, "state.json")):
             return os.path.join(out_dir, name)
     raise FileNotFoundError(f"{out_dir} has no checkpoint")
+
+
+def has_checkpoint(out_dir):
+    return any(os.path.isfile(os.path.join(out_dir, name, "state.json")) for name in ("checkpoint", "checkpoint.old"))
 
 
 def weights_of(out_dir):

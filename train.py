@@ -12,7 +12,6 @@ import dataclasses
 import importlib.util
 import math
 import os
-import shutil
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -189,23 +188,11 @@ def main():
     model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents).to(machine.device).train()
     optimizer, names = make_optimizer(model, c, machine.device)
 
-    # the run folder
-    if machine.master:
-        runtime.open_run(c.out_dir, dataclasses.asdict(c), c.resume, c.overwrite, MAY_DIFFER)
-        tokenizer = os.path.join(c.data, "tokenizer.json")
-        if os.path.isfile(tokenizer):
-            shutil.copy(tokenizer, c.out_dir)
-    machine.total(torch.zeros(1))  # the others wait until the folder is in order
-    first, before = 0, 0.0
-    if c.resume:
-        folder = runtime.checkpoint_of(c.out_dir)
-        coprocessor.load(model, folder)
-        runtime.load_optimizer(optimizer, names, folder)
-        state = runtime.read_state(folder)
-        first, before = state["step"], state["seconds"]
-        if state["rows"] != train_rows.count:
-            raise ValueError(f"{c.data} has {train_rows.count} training sequences, it had {state['rows']} when the run began")
-    metrics = runtime.Metrics(c.out_dir, first if c.resume else None) if machine.master else None
+    tokenizer = os.path.join(c.data, "tokenizer.json")
+    state, metrics, seconds = runtime.begin(
+        c, dataclasses.asdict(c), MAY_DIFFER, machine, tokenizer if os.path.isfile(tokenizer) else None,
+        lambda folder: coprocessor.load(model, folder), optimizer, names, dict(step=0, seconds=0.0, rows=train_rows.count),
+    )  # fmt: skip
 
     # one module holds all three passes, so DDP sees every gradient
     raw, run = model, model
@@ -236,10 +223,10 @@ def main():
 
     def save(step):
         if machine.master:
-            state = {"step": step, "seconds": seconds(), "rows": train_rows.count}
-            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, state)
+            now = state | {"step": step, "seconds": seconds()}
+            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, now)
 
-    seconds = runtime.Stopwatch(machine.device, before)
+    first = state["step"]
     if first == 0:
         val_ppl = evaluate(raw, val_batches, c, machine)
         log({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})

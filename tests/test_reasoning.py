@@ -51,6 +51,10 @@ def items_of(tokenizer, start=None):
     return [fr.Item(questions.parse(line, f"x:{i}"), tokenizer, start) for i, line in enumerate(LINES)]
 
 
+def pairs(items, c, stage):
+    return [(item.question, item.text(c, stage)) for item in items]
+
+
 def system(variant, family="gpt2", n_latents=4, dtype=torch.float64):
     """A tiny random model with room for the letters and, for coconut, its markers."""
     base = tiny(family, torch.float32, context=256)
@@ -134,7 +138,7 @@ def test_coconut_equals_the_published_recipe(stage, n_latents, family):
     model = system("coconut", family)
     model.n_latents = n_latents
     items = items_of(Letters(), model.start)
-    fast = fr.batch_nll(model, items, c, stage, "cpu")
+    fast = fr.text_nll(model, pairs(items, c, stage), "cpu")
     slow = torch.cat([published_coconut(model, item, item.text(c, stage), n_latents) for item in items]).sum()
     close(fast, slow, 1e-9)
     model.zero_grad()
@@ -174,11 +178,11 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
         if not model.trains_base:
             return
         model = coprocessor.CoT(model.base, 0)
-    together = fr.batch_nll(model, items, c, stage, "cpu")
+    together = fr.text_nll(model, pairs(items, c, stage), "cpu")
     together.backward()
     expected = gradients(model)
     model.zero_grad()
-    alone = [fr.batch_nll(model, [item], c, stage, "cpu") for item in items]
+    alone = [fr.text_nll(model, pairs([item], c, stage), "cpu") for item in items]
     sum(alone).backward()
     close(together, sum(alone), 1e-9)
     for name, grad in gradients(model).items():
@@ -193,10 +197,7 @@ def test_answers_do_not_depend_on_the_batch(variant, family):
     texts = []
     for micro_batch in (1, 3, 4):
         c.micro_batch = micro_batch
-        answers = fr.Answers(items, c, tokenizer, 256, machine)
-        predictions = answers.predict(model)
-        assert [p["item"] for p in predictions] == [0, 1, 2, 3]
-        texts.append([p["text"] for p in predictions])
+        texts.append(fr.Answers([item.question for item in items], model, tokenizer, c, machine).texts(model))
     assert texts[0] == texts[1] == texts[2] and len(set(texts[0])) > 1
 
 
@@ -218,13 +219,13 @@ def test_padding_and_question_tokens_carry_no_label(variant):
             seen.append(ahead.shape)
             return torch.ones(ahead.shape)
 
-    loss = fr.batch_nll(model, items, c, 1, "cpu")
+    loss = fr.text_nll(model, pairs(items, c, 1), "cpu")
     fr.pad = other_padding
     try:
-        assert torch.equal(fr.batch_nll(model, items, c, 1, "cpu"), loss)
+        assert torch.equal(fr.text_nll(model, pairs(items, c, 1), "cpu"), loss)
     finally:
         fr.pad = plain
-    assert fr.batch_nll(Count(), items, c, 1, "cpu") == sum(len(item.text(c, 1)) for item in items)
+    assert fr.text_nll(Count(), pairs(items, c, 1), "cpu") == sum(len(item.text(c, 1)) for item in items)
     assert seen[0][1] == 1  # one branch each
 
 
@@ -260,7 +261,9 @@ def test_cost_until_the_answer_counts_the_steps_written_before_it():
         return torch.tensor([text[:n_tokens]])
 
     model.generate = scripted
-    cost = fr.Answers(items_of(tokenizer)[:1], config(max_new_tokens=40), tokenizer, 256, machine).cost(model)
+    question = items_of(tokenizer)[0].question
+    answers = fr.Answers([question], model, tokenizer, config(max_new_tokens=40), machine)
+    cost = answers.cost(model, lambda text: "#" in text)
     assert cost["passes_to_answer"] == 2 + text.index(tokenizer.encode("#")[0])
     assert cost["passes_per_answer"] == 2 + len(text) - 1
 
@@ -573,7 +576,8 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     tokenizer = Tokenizer(small["tokenizer"])
 
     def start(**changes):
-        return fr.load_start(fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes)), tokenizer)
+        c = fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes))
+        return fr.load_start(c, tokenizer, c.stages * c.latents_per_step)
 
     same, origin = start()
     assert origin.startswith("all of") and torch.equal(same.soft, first.soft[:2]) and same.n_latents == 2

@@ -1,0 +1,519 @@
+"""Countdown (paper, section 4.2 and appendix B): make the target out of all the numbers. How hard is set by how many there are.
+
+python countdown.py config/tiny_countdown.py --variant=h2 --operands=3 --n_latents=4
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import random
+import re
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+import coprocessor
+import runtime
+from configurator import configure, one_line_errors, show
+from data import Tokenizer, tokenizer_of, train_tokenizer
+from finetune_reasoning import Answers, check_batch, load_start, order, train_step
+
+# -----------------------------------------------------------------------------
+# The solver: all expressions of many problems at once
+#
+# A form of n operands is a binary tree over them with an operator at every node. Only values of 0 and above are needed: the
+# sign of a difference can always be moved outwards, and a target is not negative. So a node has four operators: the sum,
+# the larger minus the smaller, the product, and the larger divided by the smaller where that leaves no remainder.
+
+OPERATORS = "+-*/"
+
+
+def splits(operands):
+    """A tuple of operands in two parts, each way once; the first operand is always on the left."""
+    first, rest = operands[0], operands[1:]
+    for size in range(len(rest)):
+        for more in itertools.combinations(rest, size):
+            yield (first, *more), tuple(x for x in rest if x not in more)
+
+
+def count_forms(n):
+    """1, 4, 48, 960, 26880, ..."""
+    return 4 ** (n - 1) * math.prod(range(1, 2 * n - 2, 2))
+
+
+def apply(a, b):
+    """Values (A,P), (B,P) -> (4AB,P), all of a and b with each of OPERATORS; nan or inf where there is none."""
+    a, b = a[:, None], b[None]
+    out = np.empty((4, a.shape[0], *b.shape[1:]), a.dtype)
+    np.add(a, b, out=out[0])
+    np.abs(np.subtract(a, b, out=out[1]), out=out[1])
+    np.multiply(a, b, out=out[2])
+    np.divide(np.maximum(a, b), np.minimum(a, b), out=out[3])
+    np.copyto(out[3], np.nan, where=out[3] != np.floor(out[3]))
+    return out.reshape(-1, out.shape[-1])
+
+
+def hits(a, b, target):
+    """Which of apply(a, b) are the target -> (4AB,P) bool: the last step, whose values are compared and never made."""
+    a, divisor = a[:, None], np.where((b > 0) & (target > 0), b, np.nan)
+    sums, differences = a == target - b, (a == b + target) | (a == b - target)
+    products, ratios = a * b == target, (a == divisor * target) | (a == divisor / target)
+    return np.stack([sums, differences, products, ratios]).reshape(-1, len(target))
+
+
+def solutions(numbers, targets):
+    """Numbers (n,P), targets (P), both of ints -> (problem, form) of every solution, sorted by problem: two arrays."""
+    n, count = numbers.shape
+    exact = np.float32 if int(numbers.max()) ** (n - 1) < 2**24 else np.float64
+    numbers, targets = numbers.astype(exact), targets.astype(exact)
+    values = {(i,): numbers[i : i + 1] for i in range(n)}  # {operands: the values of all their forms (forms,P)}
+    with np.errstate(all="ignore"):
+        for size in range(2, n):
+            for operands in itertools.combinations(range(n), size):
+                values[operands] = np.concatenate([apply(values[a], values[b]) for a, b in splits(operands)])
+        everything = tuple(range(n))
+        right = np.concatenate([hits(values[a], values[b], targets) for a, b in splits(everything)])  # (forms,P)
+    form, problem = np.divmod(np.flatnonzero(right), count)
+    order = np.argsort(problem, kind="stable")
+    return problem[order], form[order]
+
+
+def express(form, numbers, rng, operands=None):
+    """A form's index -> (value, text, how tightly its last operator binds); terms of + and * come in random order."""
+    operands = operands or tuple(range(len(numbers)))
+    if len(operands) == 1:
+        return numbers[operands[0]], str(numbers[operands[0]]), 3
+    for a, b in splits(operands):
+        each = count_forms(len(a)) * count_forms(len(b))
+        if form < 4 * each:
+            break
+        form -= 4 * each
+    operator, form = OPERATORS[form // each], form % each
+    left = express(form // count_forms(len(b)), numbers, rng, a)
+    right = express(form % count_forms(len(b)), numbers, rng, b)
+    if left[0] < right[0] if operator in "-/" else rng.random() < 0.5:
+        left, right = right, left
+    x, y = left[0], right[0]
+    value = x + y if operator == "+" else x - y if operator == "-" else x * y if operator == "*" else x // y
+    binds = 1 if operator in "+-" else 2
+    # a - (b + c) and a / (b * c) need their parentheses, a + (b - c) and a * (b / c) do not
+    tight = binds + (operator in "-/")
+    texts = [f"({text})" if inner < least else text for (_, text, inner), least in ((left, binds), (right, tight))]
+    return value, f" {operator} ".join(texts), binds
+
+
+# -----------------------------------------------------------------------------
+# The generator
+
+LARGEST, TARGETS, TRAIN, HELD_OUT, CHUNK = 50, 101, 262_144, 1024, 1024
+SPLITS = ("test", "train")
+
+
+def key(problem):
+    return (*sorted(problem["numbers"]), problem["target"])
+
+
+def draw(task):
+    """(operands, seed, split, chunk number) -> the solvable ones of CHUNK drawn problems, each with one of its solutions.
+
+    Operands are uniform in [1, 50], the target in [0, 100]; every solution, as a tree, is as likely to be the label.
+    """
+    n, seed, split, chunk = task
+    stream = (seed, n, SPLITS.index(split), chunk)
+    rng, order = np.random.default_rng(stream), random.Random(repr(stream))
+    out = []
+    for _ in range(0, CHUNK, 128):
+        numbers, targets = rng.integers(1, LARGEST + 1, (n, 128)), rng.integers(0, TARGETS, 128)
+        problem, form = solutions(numbers, targets)
+        solvable, first, count = np.unique(problem, return_index=True, return_counts=True)
+        chosen = form[first + (rng.random(len(first)) * count).astype(np.int64)]
+        for p, f in zip(solvable.tolist(), chosen.tolist(), strict=True):
+            operands = numbers[:, p].tolist()
+            out.append({"numbers": operands, "target": int(targets[p]), "solution": express(f, operands, order)[1]})
+    return out
+
+
+def generate(n, seed):
+    """-> {"test": no two problems with the same operands and target, "train": none with those of a held-out one}"""
+    problems, held_out = {split: [] for split in SPLITS}, set()
+    pool = multiprocessing.get_context("spawn").Pool()  # spawn: never fork where torch may have started threads
+    with pool, tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands", mininterval=1) as bar:
+        for (split, kept), count in zip(problems.items(), (HELD_OUT, TRAIN), strict=True):
+            for first in itertools.count(0, 16):
+                tasks = [(n, seed, split, chunk) for chunk in range(first, first + 16)]
+                for problem in itertools.chain(*pool.map(draw, tasks, chunksize=1)):
+                    if len(kept) < count and key(problem) not in held_out:
+                        kept.append(problem)
+                        held_out.update([key(problem)] if split == "test" else [])
+                        bar.update()
+                if len(kept) == count:
+                    break
+    return problems
+
+
+def prompt(numbers, target):
+    """As in the paper's example; the latents follow it."""
+    return (
+        f"User: Using the numbers [{', '.join(map(str, numbers))}], create an equation that equals {target}.\n"
+        "Assistant: Let me solve this step by step.\n"
+    )
+
+
+def answer(solution):
+    return f"<answer> {solution} </answer>"
+
+
+TOKENS = (
+    r"User: Using the numbers \[|, |\], create an equation that equals |\.\nAssistant: Let me solve this step by step\.\n"
+    r"|<answer> | </answer>| [-+*/] |[0-9]+|[()]"
+)
+
+
+def make_problems(folder, n, seed):
+    """Write the problems of n operands, and a tokenizer of one token a number for tiny models, where they are not there yet."""
+    os.makedirs(folder, exist_ok=True)
+    tokenizer = os.path.join(folder, "tokenizer.json")
+    if not os.path.isfile(tokenizer):
+        every = [prompt([x, x], x) + answer(f"({x} + {x} - {x} * {x}) / {x}") for x in range(TARGETS)]
+        train_tokenizer(every, 512, tokenizer, TOKENS)
+    if all(os.path.isfile(problem_file(folder, n, seed, split)) for split in SPLITS):
+        return
+    for split, problems in generate(n, seed).items():
+        path = problem_file(folder, n, seed, split)
+        with open(path + ".tmp", "w") as f:
+            f.writelines(json.dumps(problem) + "\n" for problem in problems)
+        os.replace(path + ".tmp", path)
+        print(f"{path}: {len(problems):,} problems", *statistics(problems), sep="\n")
+
+
+def problem_file(folder, n, seed, split):
+    return os.path.join(folder, f"{n}_seed{seed}_{split}.jsonl")
+
+
+def read_problems(folder, n, seed, split, limit=0):
+    """-> the first so many (0: all) problems: dicts of numbers, target, solution"""
+    with open(problem_file(folder, n, seed, split)) as f:
+        return [json.loads(line) for line in itertools.islice(f, limit or None)]
+
+
+def statistics(problems):
+    """Which operators the labels use -> lines"""
+    count = Counter(x for problem in problems for x in problem["solution"] if x in OPERATORS)
+    parentheses = sum("(" in problem["solution"] for problem in problems) / len(problems)
+    shares = ", ".join(f"{x} {count[x] / count.total():.1%}" for x in OPERATORS)
+    distinct = len(set(map(key, problems)))
+    return [f"    operators: {shares}; {parentheses:.1%} with parentheses; {distinct:,} distinct (operands, target)"]
+
+
+# -----------------------------------------------------------------------------
+# The verifier
+
+REASONS = ("correct", "no answer", "bad syntax", "wrong numbers", "wrong value", "division by zero")
+BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "×": 2, "÷": 2}
+
+
+def postfix(tokens):
+    """Numbers, operators and parentheses, as strings -> the numbers and operators in postfix order, None for bad syntax.
+
+    expression = term {("+" | "-") term};  term = factor {("*" | "/") factor};  factor = number | "(" expression ")"
+    """
+    out, waiting, operand_next = [], [], True
+    for token in tokens:
+        if operand_next != (token == "(" or token.isdigit()):
+            return None
+        if token.isdigit():
+            out.append(token)
+            operand_next = False
+        elif token == "(":
+            waiting.append(token)
+        else:  # an operator or a closing parenthesis ends what binds as tightly
+            while waiting and waiting[-1] != "(" and BINDS[waiting[-1]] >= BINDS.get(token, 0):
+                out.append(waiting.pop())
+            if token in BINDS:
+                waiting.append(token)
+                operand_next = True
+            elif not waiting:
+                return None
+            else:
+                waiting.pop()
+    if operand_next or "(" in waiting:
+        return None
+    return out + waiting[::-1]
+
+
+def verify(text, numbers, target):
+    """A completion that should hold one <answer>...</answer> and end with it -> (is it right?, one of REASONS).
+
+    The expression must use every one of the numbers exactly once and be worth the target, as an exact rational. Never
+    evaluates code, never raises for any text; time is linear in the text's length.
+    """
+    if "<answer>" not in text or "</answer>" not in text:
+        return False, "no answer"
+    inner, _, rest = text.partition("<answer>")[2].partition("</answer>")
+    if rest.strip() or text.count("<answer>") > 1 or not re.fullmatch(r"[-+*/×÷() \t\n0-9]+", inner):
+        return False, "bad syntax"
+    tokens = re.findall(r"[0-9]+|[^ \t\n]", inner)
+    steps = postfix(tokens)
+    # no more than a pair of parentheses around every number and every operation
+    if steps is None or tokens.count("(") > len(steps) or any(t[0] == "0" != t for t in tokens):
+        return False, "bad syntax"
+    if sorted(t for t in steps if t.isdigit()) != sorted(map(str, numbers)):
+        return False, "wrong numbers"
+    values = []
+    for step in steps:
+        if step.isdigit():
+            values.append(Fraction(int(step)))
+            continue
+        y, x = values.pop(), values.pop()
+        if step in "/÷" and y == 0:
+            return False, "division by zero"
+        values.append(x + y if step == "+" else x - y if step == "-" else x * y if step in "*×" else x / y)
+    return (True, "correct") if values[0] == target else (False, "wrong value")
+
+
+# -----------------------------------------------------------------------------
+# Training and evaluation
+
+
+@dataclasses.dataclass
+class Config:
+    # the system
+    variant: str = "h2"  # soft | liu | h1 | h2 | no_cot
+    init_from: str = (
+        "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
+    )
+    n_latents: int = 16  # N_L
+    scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
+    # the problems
+    operands: int = 4  # 3 | 4 | 5
+    data: str = "data/countdown"  # where problems are kept, and made where there are none yet
+    data_seed: int = 0  # of the problems
+    tokenizer: str = "gpt2"  # gpt2 | qwen3 | a tokenizer.json; data/countdown gets one of a token a number
+    train_limit: int = 0  # use the first so many of the 262,144 training problems; 0: all
+    test_limit: int = 0  # of the 1,024 held-out ones
+    max_new_tokens: int = 64  # of an answer
+    seed: int = 1337  # of initialisation and order
+    # training (AdamW, constant learning rate, no curriculum)
+    epochs: int = 3
+    batch_size: int = 128  # problems per optimizer step, over all ranks
+    micro_batch: int = 32  # problems per rank and forward pass; accumulation follows
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip: float = 0.0  # of the gradient's norm; 0: none
+    # a sweep: every combination, each a run of its own in out_dir_<variant>_<operands>_<N_L>; finished ones are skipped
+    sweep: bool = False
+    sweep_variants: str = "h2 soft"
+    sweep_operands: str = "3 4 5"
+    sweep_latents: str = "1 2 4 8 16"
+    # without training
+    solve: str = ""  # one problem, as "19 36 55 7 = 65": the run in out_dir answers, and so does the solver
+    show: int = 0  # print that many training problems
+    # logging
+    log_every: int = 100  # steps
+    checkpoint_every: int = 1000  # steps, and after every epoch
+    # the machine
+    device: str = "auto"  # auto | cpu | cuda | mps
+    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
+    # the run
+    out_dir: str = ""  # default: out/<name of the config file>
+    resume: bool = False  # go on from the folder's checkpoint
+    overwrite: bool = False  # delete the folder first
+
+
+# What a resumed run may change: nothing that changes what is computed.
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "device", "solve", "show")
+MAY_DIFFER += ("sweep", "sweep_variants", "sweep_operands", "sweep_latents")
+TRAINS = ("soft", "liu", "h1", "h2", "no_cot")
+
+
+def wilson(right, count, z=1.96):
+    """The 95 % interval of a share: Wilson's, which also holds near 0 and 1 -> (low, high)"""
+    share = right / count
+    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+
+
+def judge(problems, texts):
+    """-> a line of predictions.jsonl for each"""
+    out = []
+    for n, (problem, text) in enumerate(zip(problems, texts, strict=True)):
+        ok, reason = verify(text, problem["numbers"], problem["target"])
+        out.append(dict(item=n, **problem, text=text, correct=ok, reason=reason))
+    return out
+
+
+def train(c, machine):
+    """One run: train, then ask all held-out problems."""
+    if machine.master:
+        make_problems(c.data, c.operands, c.data_seed)
+    machine.total(torch.zeros(1))  # the others wait for the files
+    torch.manual_seed(c.seed)
+    tokenizer = Tokenizer(c.tokenizer)
+    model, origin = load_start(c, tokenizer, c.n_latents)
+    model = model.to(machine.device).train()
+
+    problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
+    held_out = read_problems(c.data, c.operands, c.data_seed, "test", c.test_limit)
+    pairs = [
+        (tokenizer.encode(prompt(p["numbers"], p["target"])), [*tokenizer.encode(answer(p["solution"])), tokenizer.eot])
+        for p in problems
+    ]
+    longest, context = max(len(q) + len(text) for q, text in pairs) + model.n_latents, model.base.config.context
+    if longest > context:
+        raise ValueError(f"{longest} tokens, the model has {context} positions")
+    steps_per_epoch = len(pairs) // c.batch_size
+    if not steps_per_epoch:
+        raise ValueError(f"{len(pairs)} training problems do not fill a batch of {c.batch_size}")
+    test = Answers([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
+
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    names, parameters = [name for name, _ in named], [p for _, p in named]
+    optimizer = torch.optim.AdamW(
+        parameters, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, fused=machine.device.type == "cuda"
+    )
+    state, metrics, seconds = runtime.begin(
+        c, dataclasses.asdict(c) | {"started_from": origin}, MAY_DIFFER, machine, tokenizer.path,
+        lambda folder: coprocessor.load(model, folder), optimizer, names, dict(step=0, seconds=0.0, rows=len(pairs), tokens=0),
+    )  # fmt: skip
+    run = model
+    if machine.world > 1:
+        run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
+
+    total = c.epochs * steps_per_epoch
+    if machine.master:
+        print(show(c))
+        print(
+            f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of "
+            f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(pairs):,} problems of {c.operands} operands, "
+            f"{c.epochs} epochs of {steps_per_epoch:,} steps"
+        )
+
+    def ask():
+        model.eval()
+        predictions = judge(held_out, test.texts(model))
+        model.train()
+        right = sum(p["correct"] for p in predictions)
+        record = dict(test_accuracy=right / len(predictions), test_questions=len(predictions))
+        return predictions, record | dict(test_interval=wilson(right, len(predictions)))
+
+    started, start_step = seconds(), state["step"]
+    for epoch in range(state["step"] // steps_per_epoch, c.epochs):
+        rows = order(c.seed, epoch, len(pairs))
+        for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
+            # pass 1 reads the problems, pass 2 begins a branch at the end of each, pass 3 writes the answers
+            chosen = [pairs[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
+            loss, norm = train_step(run, chosen, optimizer, parameters, c, machine)
+
+            state["step"] += 1
+            state["tokens"] += sum(len(question) + len(text) for question, text in chosen)
+            done, epoch_ends = state["step"], i == steps_per_epoch - 1
+            if done % c.log_every == 0 or epoch_ends or done == 1:
+                loss = machine.total(loss).item()
+                record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=loss, lr=c.lr, grad_norm=norm.item())
+                record["seconds"] = seconds()
+                if not math.isfinite(loss + record["grad_norm"]):
+                    raise ValueError(
+                        f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it"
+                    )
+                speed = (done - start_step) / (record["seconds"] - started)
+                line = f"step {done}/{total}: loss {loss:.4f}, {runtime.clock((total - done) / speed)} left"
+                if epoch_ends and done < total:  # only looked at: nothing is chosen by it
+                    record |= ask()[1]
+                    line += f", {record['test_accuracy']:.1%} of the held-out problems right"
+                if machine.master:
+                    metrics.write(record)
+                    print(line, flush=True)
+            if (done % c.checkpoint_every == 0 or epoch_ends) and machine.master:
+                runtime.save_checkpoint(
+                    c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, state | {"seconds": seconds()}
+                )
+
+    predictions, result = ask()
+    if machine.master:
+        metrics.write(dict(step=total, tokens=state["tokens"], seconds=seconds(), **result))
+        with open(os.path.join(c.out_dir, "predictions.jsonl.tmp"), "w") as f:
+            f.writelines(json.dumps(p) + "\n" for p in predictions)
+        os.replace(f.name, f.name.removesuffix(".tmp"))
+        low, high = result["test_interval"]
+        reasons = Counter(p["reason"] for p in predictions)
+        print(
+            f"{c.variant}, {c.operands} operands, N_L = {model.n_latents}: {result['test_accuracy']:.1%} of "
+            f"{len(predictions):,} held-out problems right (95 % interval {low:.1%} to {high:.1%}); "
+            + ", ".join(f"{reasons[reason]} {reason}" for reason in REASONS if reasons[reason])
+            + f"\ndone: {c.out_dir}/predictions.jsonl holds every answer"
+        )
+
+
+def cells(c):
+    """The runs of a sweep, each with a folder of its own."""
+    for variant, n, n_latents in itertools.product(c.sweep_variants.split(), c.sweep_operands.split(), c.sweep_latents.split()):
+        out_dir = f"{c.out_dir}_{variant}_{n}_{n_latents}"
+        yield dataclasses.replace(c, variant=variant, operands=int(n), n_latents=int(n_latents), out_dir=out_dir)
+
+
+def sweep(c, machine):
+    for cell in cells(c):
+        if os.path.exists(os.path.join(cell.out_dir, "predictions.jsonl")) and not c.overwrite:
+            runtime.check_config(cell.out_dir, dataclasses.asdict(cell), MAY_DIFFER)
+            if machine.master:
+                print(f"{cell.out_dir} is finished")
+            continue
+        cell.resume = not c.overwrite and runtime.has_checkpoint(cell.out_dir)
+        cell.overwrite = not cell.resume
+        train(cell, machine)
+
+
+def solve(c):
+    """The run's answer to one problem, the verdict on it, and a solution by exhaustive search."""
+    parts = re.fullmatch(r"\s*([0-9]+(?: +[0-9]+){1,5}) *= *([0-9]+)\s*", c.solve)
+    numbers, target = ([int(x) for x in parts[1].split()], int(parts[2])) if parts else ([], 0)
+    if not parts or max(*numbers, target) > 999:
+        raise ValueError(f'--solve="19 36 55 7 = 65" has 2 to 6 numbers and a target, none above 999; this is {c.solve!r}')
+    if os.path.exists(os.path.join(c.out_dir, "config.json")):
+        model, _ = coprocessor.load_run(c.out_dir)
+        tokenizer = tokenizer_of(c.out_dir)
+        machine = runtime.Machine(torch.device("cpu"), False)
+        (text,) = Answers([tokenizer.encode(prompt(numbers, target))], model, tokenizer, c, machine).texts(model)
+        print(f"{c.out_dir}: {text}  ({verify(text, numbers, target)[1]})")
+    else:
+        print(f"no run in {c.out_dir} to ask; --out_dir=... names one")
+    _, forms = solutions(np.array(numbers)[:, None], np.array([target]))
+    if len(forms):
+        text = express(int(random.Random(c.seed).choice(forms)), numbers, random.Random(c.seed))[1]
+        print(f"the solver: {text}  (one of {len(forms):,} expression trees)")
+    else:
+        print("the solver: no expression of all these numbers has that value without a fraction on the way")
+
+
+def main():
+    c = configure(Config, __doc__)
+    if c.variant not in TRAINS:
+        raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(TRAINS)}")
+    for key in "operands batch_size micro_batch max_new_tokens log_every checkpoint_every".split():
+        if getattr(c, key) < 1:
+            raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
+    if c.solve:
+        return solve(c)
+    if c.show:
+        make_problems(c.data, c.operands, c.data_seed)
+        for p in read_problems(c.data, c.operands, c.data_seed, "train", c.show):
+            print(prompt(p["numbers"], p["target"]) + answer(p["solution"]), end="\n\n")
+        print(*statistics(read_problems(c.data, c.operands, c.data_seed, "train")), sep="\n")
+        return
+    machine = runtime.start(c.device, c.precision)
+    check_batch(c, machine)
+    (sweep if c.sweep else train)(c, machine)
+    runtime.finish()
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
