@@ -1,6 +1,6 @@
 """What it costs, as ratios measured side by side in one run.
 
-    python bench.py                     # about three minutes on two CPU cores
+    python bench.py                     # about four minutes on two CPU cores
     python bench.py --json=bench.json   # {"name": {"ratio": 1.2, "aim": 1.25}, ...}
 
 Each pair of functions runs in turn, several times; the ratio is of the medians, so that a busy machine slows both.
@@ -16,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import coprocessor
+import countdown
 from model import GPT2, gpt2_config
 
 S, M, N_L, N_A = 1024, 64, 16, 16
@@ -103,6 +104,12 @@ def main():
     t_h2, t_plain, t_dense = seconds(h2("auto"), step(equal_positions), h2("dense"), rounds=a.rounds)
     rows["h2 step / plain loss at equal positions and targets"] = (t_h2 / t_plain, 1.25, t_h2, t_plain)
     rows["h2 step, dense mask / grouped or flex"] = (t_dense / t_h2, 1.5, t_dense, t_h2)
+
+    # the Countdown generator: a minute for the paper's 262,144 problems of five operands
+    began = time.perf_counter()
+    countdown.generate(5, seed=0)
+    t_problems = time.perf_counter() - began
+    rows["262,144 five-operand problems / a minute"] = (t_problems / 60, 1.0, t_problems, 60.0)
 
     print(f"{device}, {torch.get_num_threads()} threads, {'bf16' if bf16 else 'fp32'}, torch {torch.__version__}")
     print("| what | ratio | aim | seconds |")

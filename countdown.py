@@ -254,10 +254,11 @@ def verify(text, numbers, target):
     The expression must use every one of the numbers exactly once and be worth the target, as an exact rational. Never
     evaluates code, never raises for any text; time is linear in the text's length.
     """
-    if "<answer>" not in text or "</answer>" not in text:
+    tags = text.count("<answer>"), text.count("</answer>")
+    if not all(tags):
         return False, "no answer"
-    inner, _, rest = text.partition("<answer>")[2].partition("</answer>")
-    if rest.strip() or text.count("<answer>") > 1 or not re.fullmatch(r"[-+*/×÷() \t\n0-9]+", inner):
+    inner, closed, rest = text.partition("<answer>")[2].partition("</answer>")
+    if tags != (1, 1) or not closed or rest.strip() or not re.fullmatch(r"[-+*/×÷() \t\n0-9]+", inner):
         return False, "bad syntax"
     tokens = re.findall(r"[0-9]+|[^ \t\n]", inner)
     steps = postfix(tokens)
@@ -483,7 +484,7 @@ def solve(c):
         tokenizer = tokenizer_of(c.out_dir)
         machine = runtime.Machine(torch.device("cpu"), False)
         (text,) = Answers([tokenizer.encode(prompt(numbers, target))], model, tokenizer, c, machine).texts(model)
-        print(f"{c.out_dir}: {text}  ({verify(text, numbers, target)[1]})")
+        print(f"{c.out_dir}: {text!r}  ({verify(text, numbers, target)[1]})")
     else:
         print(f"no run in {c.out_dir} to ask; --out_dir=... names one")
     _, forms = solutions(np.array(numbers)[:, None], np.array([target]))

@@ -9,6 +9,8 @@ figure2  validation perplexity while training: A and B the variants (GPT-2, Qwen
 figure5  who sees whom in the three passes, for a toy sequence, from the code's own dense mask.
 table2   accuracy on GSM8K and ProsQA after the curriculum, ours beside the paper's; figure3a and figure7 draw it against N_L.
 table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and from one without curriculum; table4 on ProsQA.
+figure3b accuracy on Countdown against operands, a line for each N_L, and the table with 95 % intervals; figure8 at N_L = 16,
+         with h2 also from a large-scale run.
 stages   validation accuracy of reasoning runs, epoch by epoch, through the stages of the curriculum.
 """
 
@@ -24,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from configurator import one_line_errors
+from countdown import wilson
 from runtime import checkpoint_of, read_metrics, weights_of
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
@@ -298,6 +301,95 @@ def stages(folders, out):
     save(figure, out)
 
 
+# -----------------------------------------------------------------------------
+# Countdown: section 4.2 and appendix B
+
+
+def read_countdown(folders):
+    """-> {(family, variant, from a large-scale run?, N_L): {operands: [(right, asked) of each seed]}}"""
+    groups = defaultdict(lambda: defaultdict(list))
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, "config.json")) as f:
+                c = json.load(f)
+            with open(os.path.join(weights_of(folder), "base", "config.json")) as f:
+                family = json.load(f)["model_type"]
+            with open(os.path.join(folder, "predictions.jsonl")) as f:
+                correct = [json.loads(line)["correct"] for line in f]
+        except FileNotFoundError as e:
+            raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+        if "operands" not in c:
+            raise ValueError(f"{folder} is not a run of countdown.py")
+        resumed = c["started_from"].startswith("all of")
+        groups[family, c["variant"], resumed, c["n_latents"]][c["operands"]].append((sum(correct), len(correct)))
+    return groups
+
+
+def against_operands(ax, points, **style):
+    """Accuracy in percent with its 95 % interval, over all seeds' answers: {operands: [(right, asked)]}"""
+    n = sorted(points)
+    right, asked = np.array([np.sum(points[x], axis=0) for x in n]).T
+    intervals = 100 * np.array([wilson(r, a) for r, a in zip(right, asked, strict=True)])
+    accuracy = 100 * right / asked
+    errors = np.abs(intervals.T - accuracy)
+    ax.errorbar(n, accuracy, errors, lw=2, capsize=3, **style)
+    ax.set(xlabel="operands", ylabel="accuracy (%)", xticks=(3, 4, 5))
+
+
+def print_countdown(groups):
+    operands = sorted({n for points in groups.values() for n in points})
+    print("Accuracy in % with its 95 % interval.\n")
+    print("| family | system | N_L | " + " | ".join(f"{n} operands" for n in operands) + " |")
+    print("|---|---|---|" + "---|" * len(operands))
+    for (family, variant, resumed, n_latents), points in sorted(groups.items()):
+        cells = []
+        for n in operands:
+            right, asked = np.sum(points.get(n, [(0, 0)]), axis=0)
+            low, high = wilson(right, asked) if asked else (0, 0)
+            cells.append(f"{100 * right / asked:.1f} ({100 * low:.1f} to {100 * high:.1f})" if asked else "-")
+        label = LABELS.get(variant, variant) + (", resumed" if resumed else "")
+        print(f"| {FAMILY_NAMES[family]} | {label} | {n_latents} | " + " | ".join(cells) + " |")
+
+
+def figure3b(folders, out):
+    groups = read_countdown(folders)
+    print_countdown(groups)
+    variants = sorted({key[1] for key in groups}, key=lambda v: [*LABELS, v].index(v))
+    sizes = sorted({key[3] for key in groups})
+    shades = dict(zip(sizes, plt.cm.viridis(np.linspace(0.85, 0.1, len(sizes))), strict=True))
+    figure, axes = plt.subplots(1, len(variants), figsize=(1.5 + 4.2 * len(variants), 4.2), squeeze=False, sharey=True)
+    for ax, variant in zip(axes[0], variants, strict=True):
+        for (family, found, resumed, n_latents), points in sorted(groups.items()):
+            if found == variant and not resumed:
+                style = dict(marker="os"[family == "qwen3"], color=shades[n_latents])
+                against_operands(ax, points, label=f"$N_L$ = {n_latents}, {FAMILY_NAMES[family]}", **style)
+        ax.set(title=LABELS.get(variant, variant))
+        finish(ax)
+        ax.get_legend().remove()
+    lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    ax.legend(lines.values(), lines, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))  # one for all
+    ax.set_ylim(bottom=0)
+    save(figure, out)
+
+
+def figure8(folders, out):
+    groups = {key: points for key, points in read_countdown(folders).items() if key[3] == 16 and key[1] in ("h1", "h2")}
+    if not groups:
+        raise ValueError("none of these runs is h1 or h2 with N_L = 16")
+    print_countdown(groups)
+    families = [f for f in FAMILY_NAMES if any(key[0] == f for key in groups)]
+    figure, axes = plt.subplots(1, len(families), figsize=(7 * len(families), 4.2), squeeze=False)
+    for ax, family in zip(axes[0], families, strict=True):
+        for (found, variant, resumed, _), points in sorted(groups.items()):
+            if found == family:
+                label = LABELS[variant] + (", from a large-scale run" if resumed else "")
+                against_operands(ax, points, label=label, color=COLORS[variant], ls="--" if resumed else "-", marker="o")
+        ax.set(title=f"{FAMILY_NAMES[family]}: Countdown, $N_L$ = 16")
+        ax.set_ylim(bottom=0)
+        finish(ax)
+    save(figure, out)
+
+
 def finish(ax, title=None):
     ax.legend(frameon=False, title=title, alignment="left", loc="center left", bbox_to_anchor=(1.0, 0.5))
     ax.spines[["top", "right"]].set_visible(False)
@@ -317,8 +409,10 @@ def main():
     drawings = {
         "figure2": ("validation perplexity while training", figure2),
         "figure3a": ("GSM8K accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "gsm8k", out)),
+        "figure3b": ("Countdown accuracy against operands", figure3b),
         "figure5": ("the masks of the three passes", figure5),
         "figure7": ("ProsQA accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "prosqa", out)),
+        "figure8": ("Countdown at N_L = 16", figure8),
         "stages": ("validation accuracy through the curriculum", stages),
     }
     tables = {

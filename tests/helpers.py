@@ -5,9 +5,15 @@ cut at the site where a branch hangs: there is no mask anywhere, so nothing to g
 """
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import torch
 
+import runtime
 from coprocessor import VARIANTS, build
 from model import FAMILIES, Config, gpt2_config
 
@@ -173,3 +179,70 @@ def slow_passes(case, model, tokens, sites, n_ahead):
             nll.append(slow_nll(model.base, hidden[-1], ahead))
     shape = *sites.shape, n_ahead
     return torch.stack(hidden).view(*shape, -1), torch.stack(nll).view(shape)
+
+
+# -----------------------------------------------------------------------------
+# Whole runs of a script: settings is a dict of its config
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def arguments(settings, out):
+    return [*(f"--{key}={value}" for key, value in settings.items()), f"--out_dir={out}"]
+
+
+def run_here(script, settings, out, *more, monkeypatch):
+    """script.main() in this process -> out"""
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *arguments(settings, out), *more])
+    script.main()
+    return out
+
+
+def run_ranks(script, settings, out, ranks):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={ranks}",
+        f"{script.__name__}.py",
+    ]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *arguments(settings, out)], cwd=ROOT, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+def cut_and_resume(script, settings, out, stop, monkeypatch):
+    """A run that is killed right after its checkpoint of that step, and has logged a little more; then --resume."""
+    save = runtime.save_checkpoint
+
+    def save_then_stop(folder, write, optimizer, names, state):
+        save(folder, write, optimizer, names, state)
+        if state["step"] == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runtime, "save_checkpoint", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(script, settings, out, monkeypatch=monkeypatch)
+    monkeypatch.setattr(runtime, "save_checkpoint", save)
+    with open(out / "metrics.jsonl", "a") as f:
+        f.write('{"step": 99, "loss": 0}\n')
+    return run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)
+
+
+def same_bytes(a, b, *names):
+    """Two run folders hold the same files, and the same metrics but for timings."""
+    for name in names:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    timeless = [[{k: v for k, v in r.items() if "seconds" not in k} for r in runtime.read_metrics(folder)] for folder in (a, b)]
+    assert timeless[0] == timeless[1]
+
+
+def same_training(a, b):
+    """Two metrics logs agree up to the order of summation. AdamW would hide a gradient of another scale."""
+    one, two = runtime.read_metrics(a), runtime.read_metrics(b)
+    assert len(one) == len(two)
+    for x, y in zip(one, two, strict=True):
+        assert abs(x.get("grad_norm", 1) / y.get("grad_norm", 1) - 1) < 1e-3
+        assert abs(x.get("loss", 0) - y.get("loss", 0)) < 1e-5

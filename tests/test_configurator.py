@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import countdown
 import finetune_reasoning
 import train
 from configurator import configure, one_line_errors
@@ -96,7 +97,9 @@ def script_of(file):
     """The script that the file's launch line names, and the ranks it starts."""
     with open(file) as f:
         text = f.read()
-    (script,) = {s for s in ("train", "finetune_reasoning") if f"{s}.py {file}" in text}  # the file shows how to launch it
+    (script,) = {
+        s for s in ("train", "finetune_reasoning", "countdown") if f"{s}.py {file}" in text
+    }  # the file shows how to launch it
     return script, 8 if f"nproc_per_node=8 {script}.py {file}" in text else 1
 
 
@@ -122,6 +125,18 @@ def test_every_reasoning_config_fits_its_launch_line(file, ranks):
         assert name.startswith(c.variant + "_") and c.data.startswith("gsm8k" if "gsm8k" in name else "prosqa")
         assert (c.tokenizer == "qwen3") == (c.init_from == "Qwen/Qwen3-0.6B") == ("qwen3" in name)
         assert len(finetune_reasoning.plan(c)) <= 50 and c.lr == 1e-4
+
+
+@pytest.mark.parametrize("file, ranks", [(file, ranks) for file, script, ranks in CONFIGS if script == "countdown"])
+def test_every_countdown_config_fits_its_launch_line(file, ranks):
+    c = configure(countdown.Config, "", [file])
+    assert c.batch_size % (c.micro_batch * ranks) == 0 and c.variant in countdown.TRAINS
+    assert all(cell.variant in countdown.TRAINS and cell.n_latents > 0 for cell in countdown.cells(c))
+    name = file.removeprefix("config/")
+    if not name.startswith("tiny"):
+        assert name.startswith(c.variant + "_countdown_")
+        assert (c.tokenizer == "qwen3") == (c.init_from == "Qwen/Qwen3-0.6B") == ("qwen3" in name)
+        assert (c.epochs, c.lr, c.train_limit, c.test_limit) == (3, 1e-4, 0, 0)  # the paper's
 
 
 def test_the_published_coconut_recipe():

@@ -48,3 +48,41 @@ def test_figure2_refuses_what_does_not_make_a_line(tmp_path):
 def test_figure5_is_drawn(tmp_path):
     figures.figure5(str(tmp_path / "5.png"))
     assert (tmp_path / "5.png").read_bytes().startswith(b"\x89PNG")
+
+
+def fake_countdown(folder, variant, operands, right, family="gpt2", n_latents=16, started_from="the Base of x", asked=100):
+    base = folder / "checkpoint" / "base"
+    base.mkdir(parents=True)
+    (folder / "checkpoint" / "state.json").write_text("{}")
+    (base / "config.json").write_text(json.dumps({"model_type": family}))
+    config = dict(variant=variant, n_latents=n_latents, operands=operands, started_from=started_from)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps({"correct": i < right}) + "\n" for i in range(asked)))
+    return str(folder)
+
+
+def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
+    runs = [
+        fake_countdown(tmp_path / "a", "h2", 3, 60),
+        fake_countdown(tmp_path / "b", "h2", 3, 70),  # another seed
+        fake_countdown(tmp_path / "c", "h2", 5, 0),
+        fake_countdown(tmp_path / "d", "h2", 3, 80, started_from="all of out/h2_gpt2"),
+        fake_countdown(tmp_path / "e", "soft", 4, 50, family="qwen3", n_latents=4),
+        fake_countdown(tmp_path / "f", "h1", 4, 25, family="qwen3"),
+    ]
+    figures.figure3b(runs, str(tmp_path / "3b.png"))
+    table = capsys.readouterr().out
+    assert "| family | system | N_L | 3 operands | 4 operands | 5 operands |" in table
+    assert "| GPT-2 | Hypothesis 2 (co-finetuned) | 16 | 65.0 (58.2 to 71.3) | - | 0.0 (0.0 to 3.7) |" in table
+    assert "| GPT-2 | Hypothesis 2 (co-finetuned), resumed | 16 | 80.0 (71.1 to 86.7) | - | - |" in table
+    assert "| Qwen-3 | soft embeddings | 4 | - | 50.0 (40.4 to 59.6) | - |" in table
+    figures.figure8(runs, str(tmp_path / "8.png"))
+    table = capsys.readouterr().out
+    assert "resumed | 16" in table and "Hypothesis 1" in table and "soft" not in table
+    for name in ("3b.png", "8.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="none of these runs is h1 or h2 with N_L = 16"):
+        figures.figure8(runs[4:5], str(tmp_path / "x.png"))
+    with pytest.raises(ValueError, match="is not a run of countdown.py"):
+        (tmp_path / "a" / "config.json").write_text("{}")
+        figures.figure3b(runs, str(tmp_path / "x.png"))

@@ -2,16 +2,25 @@
 
 import json
 import math
-import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import close, random_weights, slow_nll, tiny
+from helpers import (
+    ROOT,
+    close,
+    cut_and_resume,
+    random_weights,
+    run_here,
+    run_ranks,
+    same_bytes,
+    same_training,
+    slow_nll,
+    tiny,
+)  # fmt: skip
 
 import coprocessor
 import finetune_reasoning as fr
@@ -20,7 +29,6 @@ import questions
 import runtime
 from configurator import one_line_errors
 
-ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
 LINES = [
     "Ann has 3 bags of 4 nuts and eats 2. How many are left?||<<3*4=12>> <<12-2=10>> #### 10",
@@ -489,25 +497,9 @@ def small(tmp_path_factory):
     return SMALL | dict(data=str(folder / "q"), tokenizer=str(folder / "tokenizer.json"))
 
 
-def arguments(settings):
-    return [f"--{key}={value}" for key, value in settings.items()]
-
-
-def run_script(settings, out, *more, **kwargs):
-    command = [sys.executable, "finetune_reasoning.py", *arguments(settings), f"--out_dir={out}", *more]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, **kwargs)
-
-
-def run_here(settings, out, *more, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["finetune_reasoning.py", *arguments(settings), f"--out_dir={out}", *more])
-    fr.main()
-    return out
-
-
 @pytest.mark.parametrize("variant", [*VARIANTS, "no_cot"])
 def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_path, monkeypatch):
-    out = run_here(small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
+    out = run_here(fr, small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
     records = runtime.read_metrics(out)
     stages = [r["stage"] for r in records if "stage" in r and "valid_accuracy" in r]
     expected = {"liu": [1, 2, 3, 3], "h1": [1, 2, 3, 3], "cot": [0], "no_cot": [3, 3]}.get(variant, [0, 1, 2, 3, 3])
@@ -524,52 +516,27 @@ def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_pat
 def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
     """Cut off after any step: the resumed run ends with the same bytes. Without optimiser resets, across stages."""
     settings = small | dict(variant="h2", reset_optimizer=False, checkpoint_every=1)
-    whole = run_here(settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    whole = run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     for stop in (2, 3, 5, 10):  # in stage 0, at its end, in stage 1, in the last stage
-        out, save = tmp_path / f"cut{stop}", runtime.save_checkpoint
-
-        def save_then_stop(folder, write, optimizer, names, state, stop=stop, save=save):
-            save(folder, write, optimizer, names, state)
-            if state["step"] == stop:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(runtime, "save_checkpoint", save_then_stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_here(settings, out, monkeypatch=monkeypatch)
-        monkeypatch.setattr(runtime, "save_checkpoint", save)
-        with open(out / "metrics.jsonl", "a") as f:
-            f.write('{"step": 99, "loss": 0}\n')  # logged after the checkpoint, before the end
-        run_here(settings, out, "--resume", monkeypatch=monkeypatch)
-        for name in ("best/base/model.safetensors", "checkpoint/optimizer.safetensors", "checkpoint/added.safetensors"):
-            assert (out / name).read_bytes() == (whole / name).read_bytes(), (stop, name)
-        timeless = [
-            [{k: v for k, v in r.items() if "seconds" not in k} for r in runtime.read_metrics(folder)]
-            for folder in (whole, out)
-        ]
-        assert timeless[0] == timeless[1]
-        assert (out / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
+        out = cut_and_resume(fr, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
+        weights = ("best/base/model.safetensors", "checkpoint/optimizer.safetensors", "checkpoint/added.safetensors")
+        same_bytes(whole, out, *weights, "predictions.jsonl")
 
 
 def test_two_ranks_equal_one(small, tmp_path):
     """Same global batch, same loss and weights; stage 0 leaves the Coprocessor out of DDP."""
     settings = small | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4)
-    assert run_script(settings, tmp_path / "one").returncode == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "finetune_reasoning.py"]
-    command += [*arguments(settings), f"--out_dir={tmp_path / 'two'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (runtime.read_metrics(tmp_path / n) for n in ("one", "two"))
-    assert len(one) == len(two)
-    for a, b in zip(one, two, strict=True):
-        assert abs(a.get("grad_norm", 1) / b.get("grad_norm", 1) - 1) < 1e-3, "AdamW would hide another scale"
-        assert abs(a.get("loss", 0) - b.get("loss", 0)) < 1e-5 and a.get("valid_accuracy") == b.get("valid_accuracy")
-    assert (tmp_path / "one/predictions.jsonl").read_text() == (tmp_path / "two/predictions.jsonl").read_text()
+    one, two = (run_ranks(fr, settings, tmp_path / str(ranks), ranks) for ranks in (1, 2))
+    same_training(one, two)
+    for a, b in zip(runtime.read_metrics(one), runtime.read_metrics(two), strict=True):
+        assert a.get("valid_accuracy") == b.get("valid_accuracy")
+    assert (one / "predictions.jsonl").read_text() == (two / "predictions.jsonl").read_text()
 
 
 def test_where_a_run_starts(small, tmp_path, monkeypatch):
     """From a run of the same variant all is taken, from another its Base; too few latents are refused."""
     settings = small | dict(variant="h2", first_stage=3, last_stage_epochs=1)
-    run_here(settings | dict(latents_per_step=2), tmp_path / "four", monkeypatch=monkeypatch)
+    run_here(fr, settings | dict(latents_per_step=2), tmp_path / "four", monkeypatch=monkeypatch)
     first, _ = coprocessor.load_run(str(tmp_path / "four"))
     from data import Tokenizer
 
@@ -604,9 +571,8 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     ],
 )
 def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["finetune_reasoning.py", *arguments(small | changes), f"--out_dir={tmp_path / 'x'}"])
     with pytest.raises(SystemExit) as e:
-        one_line_errors(fr.main)
+        one_line_errors(lambda: run_here(fr, small | changes, tmp_path / "x", monkeypatch=monkeypatch))
     assert message in str(e.value.code) and "\n" not in str(e.value.code)
 
 

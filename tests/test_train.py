@@ -216,7 +216,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, monkeypatch):
     make_shards(tmp_path / "corpus", [600], split="val")
     run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96)
     make_shards(tmp_path / "corpus", [3000, 2000])
-    with pytest.raises(SystemExit, match="has 208 training sequences, it had 125 when the run began"):
+    with pytest.raises(SystemExit, match="has 208 training rows, it had 125 when the run began"):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
 
 

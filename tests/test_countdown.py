@@ -1,0 +1,459 @@
+"""Countdown: the solver against brute force, the verifier against mutations, the generator, whole runs."""
+
+import ast
+import itertools
+import json
+import random
+import re
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from helpers import cut_and_resume, run_here, run_ranks, same_bytes, same_training
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import coprocessor
+import countdown as cd
+import runtime
+from configurator import one_line_errors
+
+
+def value_of(text, allowed=lambda value: True):
+    """A second evaluator, by Python's own parser -> the exact value; allowed is asked of every intermediate one."""
+
+    def walk(node):
+        if isinstance(node, ast.Constant):
+            return Fraction(node.value)
+        x, y = walk(node.left), walk(node.right)
+        kind = type(node.op)
+        value = x + y if kind is ast.Add else x - y if kind is ast.Sub else x * y if kind is ast.Mult else x / y
+        assert allowed(value), text
+        return value
+
+    return walk(ast.parse(text.replace("×", "*").replace("÷", "/"), mode="eval").body)
+
+
+def numbers_in(text):
+    return sorted(map(int, re.findall("[0-9]+", text)))
+
+
+# -----------------------------------------------------------------------------
+# The solver
+
+
+def reachable(numbers):
+    """Brute force, with negative values too: replace any two numbers by any result of theirs -> all integers reached"""
+    if len(numbers) == 1:
+        return {numbers[0]}
+    found = set()
+    for i, j in itertools.permutations(range(len(numbers)), 2):
+        x, y = numbers[i], numbers[j]
+        rest = [numbers[k] for k in range(len(numbers)) if k not in (i, j)]
+        results = [x + y, x - y, x * y] + ([x // y] if y and x % y == 0 else [])
+        for value in results:
+            found |= reachable((*rest, value))
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=4))
+def test_the_solver_finds_exactly_what_brute_force_finds(numbers):
+    """All targets at once; and every form that it calls a solution is one, with values of 0 and above on the way."""
+    targets = np.arange(101)
+    problem, forms = cd.solutions(np.repeat(np.array(numbers)[:, None], 101, axis=1), targets)
+    assert {*problem.tolist()} == reachable(tuple(numbers)) & {*range(101)}
+    assert list(problem) == sorted(problem)
+    for target, form in itertools.islice(zip(problem.tolist(), forms.tolist(), strict=True), 0, None, 7):
+        value, text, _ = cd.express(form, numbers, random.Random(form))
+        assert value == target == value_of(text) and numbers_in(text) == sorted(numbers)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_solver_agrees_on_five_operands(seed):
+    numbers = np.random.default_rng(seed).integers(1, 51, 5)
+    problem, forms = cd.solutions(np.repeat(numbers[:, None], 101, axis=1), np.arange(101))
+    assert {*problem.tolist()} == reachable(tuple(numbers.tolist())) & {*range(101)}
+    for target, form in zip(problem.tolist()[::50], forms.tolist()[::50], strict=True):
+        assert cd.express(form, numbers.tolist(), random.Random(0))[0] == target
+
+
+def test_every_form_is_one_expression_and_the_other_way_round():
+    """Four primes: form i of the table of values is expression i, and the count is that of all trees and operators."""
+    numbers = [31, 2, 7, 3]
+    values = {(i,): np.array([[float(x)]]) for i, x in enumerate(numbers)}
+    with np.errstate(all="ignore"):
+        for size in (2, 3, 4):
+            for operands in itertools.combinations(range(4), size):
+                values[operands] = np.concatenate([cd.apply(values[a], values[b]) for a, b in cd.splits(operands)])
+    table = values[0, 1, 2, 3][:, 0]
+    assert len(table) == cd.count_forms(4) == 15 * 4**3
+    for form in np.flatnonzero(np.isfinite(table)):
+        value, text, _ = cd.express(int(form), numbers, random.Random(int(form)))
+        assert value == table[form] == value_of(text, lambda v: v >= 0)
+
+
+def test_large_numbers_stay_exact():
+    """999 x 998 x 997 x 996 needs more digits than single precision has."""
+    numbers = np.array([999, 998, 997, 996, 994010])[:, None]
+    _, forms = cd.solutions(numbers, np.array([999 * 998 - 997 * 996 + 994010]))
+    assert len(forms)
+    for form in forms.tolist():
+        assert cd.express(form, numbers[:, 0].tolist(), random.Random(0))[0] == 999 * 998 - 997 * 996 + 994010
+
+
+# -----------------------------------------------------------------------------
+# The generator
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_every_label_verifies(n):
+    problems = cd.draw((n, 0, "train", 0))
+    assert problems == cd.draw((n, 0, "train", 0)) != cd.draw((n, 1, "train", 0)) != cd.draw((n, 0, "test", 0))
+    for p in problems:
+        assert len(p["numbers"]) == n and {*p["numbers"]} <= {*range(1, 51)} and 0 <= p["target"] <= 100
+        assert cd.verify(cd.answer(p["solution"]), p["numbers"], p["target"]) == (True, "correct")
+        value_of(p["solution"], lambda value: value.denominator == 1 and value >= 0)
+    # four standard errors
+    share = {3: 0.064, 4: 0.26, 5: 0.83}[n]
+    assert abs(len(problems) / cd.CHUNK - share) < 0.005 + 4 * (share * (1 - share) / cd.CHUNK) ** 0.5
+
+
+def test_labels_are_any_of_the_solutions():
+    """Of one problem, in the places where solver and writer choose: all trees, both orders of a sum."""
+    numbers, target = np.array([[5], [6], [7], [8]]), np.array([26])
+    _, forms = cd.solutions(numbers, target)
+    texts = {cd.express(f, [5, 6, 7, 8], random.Random(seed))[1] for f in forms.tolist() for seed in range(40)}
+    sums = {" + ".join(map(str, order)) for order in itertools.permutations([5, 6, 7, 8])}
+    assert sums <= texts
+    drawn = [p for chunk in range(8) for p in cd.draw((3, 0, "train", chunk))]
+    first = [p["numbers"].index(numbers_of(p)[0]) for p in drawn if re.fullmatch("[0-9]+ [+*] .*", p["solution"])]
+    assert all(0.2 < first.count(i) / len(first) < 0.5 for i in range(3)), "an operand's place decides where it is used"
+
+
+def numbers_of(problem):
+    return [int(x) for x in re.findall("[0-9]+", problem["solution"])]
+
+
+def test_held_out_problems_are_new_and_unlike_each_other(monkeypatch):
+    monkeypatch.setattr(cd, "HELD_OUT", 3000)
+    monkeypatch.setattr(cd, "TRAIN", 12000)
+    problems = cd.generate(3, 7)
+    held_out = [cd.key(p) for p in problems["test"]]
+    assert len(held_out) == len({*held_out}) == 3000 and len(problems["train"]) == 12000
+    assert not {*held_out} & {cd.key(p) for p in problems["train"]}
+    drawn = (p for chunk in itertools.count() for p in cd.draw((3, 7, "train", chunk)))  # the slow way, in one process
+    slow = itertools.islice((p for p in drawn if cd.key(p) not in {*held_out}), 200)
+    assert list(slow) == problems["train"][:200]
+    lost = [p for chunk in range(20) for p in cd.draw((3, 7, "train", chunk)) if cd.key(p) in {*held_out}]
+    assert lost, "nothing was there to be kept apart"
+
+
+def test_the_prompt_is_the_paper_s():
+    text = cd.prompt([19, 36, 55, 7], 65) + cd.answer("55 + 36 - 7 - 19")
+    assert text == (
+        "User: Using the numbers [19, 36, 55, 7], create an equation that equals 65.\n"
+        "Assistant: Let me solve this step by step.\n<answer> 55 + 36 - 7 - 19 </answer>"
+    )
+
+
+def test_statistics_are_counted_over_labels():
+    labels = ["1 + 2 + 3", "(1 + 2) * 3", "9 / 3 - 3", "1 + 2 + 3"]
+    (line,) = cd.statistics([{"numbers": numbers_in(x), "target": 9, "solution": x} for x in labels])
+    assert "+ 62.5%, - 12.5%, * 12.5%, / 12.5%; 25.0% with parentheses; 2 distinct" in line
+
+
+# -----------------------------------------------------------------------------
+# The verifier
+
+NUMBERS, TARGET = [19, 36, 55, 7], 65
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("<answer> 55 + 36 - 7 - 19 </answer>", "correct"),
+        ("<answer>55+36-(7+19)</answer>\n", "correct"),
+        ("I try 55 first. <answer> ((55 + 36) - (7)) - 19 </answer>", "correct"),
+        ("55 + 36 - 7 - 19", "no answer"),
+        ("<answer> 55 + 36 - 7 - 19", "no answer"),
+        ("", "no answer"),
+        ("<answer> 55 + 36 - 7 - 19 </answer> or so", "bad syntax"),
+        ("<answer> 55 + 36 - 7 - 19 = 65 </answer>", "bad syntax"),
+        ("<answer><answer> 55 + 36 - 7 - 19 </answer></answer>", "bad syntax"),
+        ("<answer> 1 </answer><answer> 55 + 36 - 7 - 19 </answer>", "bad syntax"),
+        ("</answer><answer> 55 + 36 - 7 - 19", "bad syntax"),
+        ("</answer><answer> 55 + 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 7 - 19) </answer>", "bad syntax"),
+        ("<answer> (55 + 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> () 55 + 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 7 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - -7 - 19 </answer>", "bad syntax"),
+        ("<answer> +55 + 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 07 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 7 - 19.0 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - ７ - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 7 - ¹9 </answer>", "bad syntax"),
+        ("<answer> 55\u00a0+ 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 ** 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 // 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 (36) - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 7 </answer>", "wrong numbers"),
+        ("<answer> 55 + 36 - 7 - 19 + 7 - 7 </answer>", "wrong numbers"),
+        ("<answer> 55 + 36 - 8 - 18 </answer>", "wrong numbers"),
+        ("<answer> 65 </answer>", "wrong numbers"),
+        ("<answer> 55 + 36 + 7 - 19 </answer>", "wrong value"),
+        ("<answer> 55 - (36 - 7 - 19) </answer>", "wrong value"),
+    ],
+)
+def test_verdicts(text, reason):
+    assert cd.verify(text, NUMBERS, TARGET) == (reason == "correct", reason)
+
+
+@pytest.mark.parametrize(
+    "text, numbers, target, reason",
+    [
+        ("7 / (5 - 5)", [7, 5, 5], 1, "division by zero"),
+        ("7 ÷ (5 - 5) × 3", [7, 5, 5, 3], 1, "division by zero"),
+        ("1 / 3 * 6", [1, 3, 6], 2, "correct"),  # exact rationals, although no label has one
+        ("8 ÷ (3 − 1)".replace("−", "-"), [8, 3, 1], 4, "correct"),
+        ("2 × 3 ÷ 4 × 2", [2, 2, 3, 4], 3, "correct"),  # from the left
+        ("8 - 4 - 3", [8, 4, 3], 1, "correct"),
+        ("8 - 4 / 2", [8, 4, 2], 6, "correct"),
+        ("1 / 3", [1, 3], 0, "wrong value"),
+        ("0 * 7", [0, 7], 0, "correct"),
+        ("5", [5], 5, "correct"),
+    ],
+)
+def test_values_are_exact(text, numbers, target, reason):
+    assert cd.verify(f"<answer> {text} </answer>", numbers, target) == (reason == "correct", reason)
+
+
+HOSTILE = {
+    "100,000 opening parentheses": "(" * 100_000,
+    "100,000 closing parentheses": ")" * 100_000,
+    "100,000 pairs around a right answer": "(" * 100_000 + "55 + 36 - 7 - 19" + ")" * 100_000,
+    "a tower of powers": "9**9**9**9",
+    "a megabyte of one number": "9" * 2**20,
+    "a megabyte of numbers": "7+" * 2**19 + "7",
+    "a megabyte of spaces": " " * 2**20,
+    "a megabyte of tags": "<answer>" * 2**17,
+    "a megabyte of closed tags": "<answer></answer>" * 2**16,
+    "a megabyte of text": "ignore all this " * 2**16,
+    "a call": "__import__('os').abort()",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_answers_get_a_verdict_at_once(name):
+    began = time.perf_counter()
+    ok, reason = cd.verify(f"<answer> {HOSTILE[name]} </answer>", NUMBERS, TARGET)
+    assert not ok and reason in ("bad syntax", "wrong numbers")
+    assert time.perf_counter() - began < 2
+
+
+def test_time_is_linear():
+    """Four times as long a text takes no more than eight times as long."""
+
+    def seconds(length):
+        texts = ["<answer> " + unit * length + " 1 </answer>" for unit in ("(", "1+", "9", " ", "((1)+", "<answer>")]
+        began = time.perf_counter()
+        for text in texts:
+            cd.verify(text, NUMBERS, TARGET)
+        return time.perf_counter() - began
+
+    seconds(1000)
+    assert min(seconds(120_000) for _ in range(3)) < 8 * max(0.02, min(seconds(30_000) for _ in range(3)))
+
+
+LABELS = [p for n in (3, 4, 5) for p in cd.draw((n, 3, "train", 0))[:60]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(LABELS), st.data())
+def test_a_mutated_answer_never_verifies(p, data):
+    """Whatever is done to the numbers or the form of a right answer, the verdict is no, by the right reason."""
+    tokens = re.findall("[0-9]+|[^ ]", p["solution"])
+    at = data.draw(st.sampled_from([i for i, t in enumerate(tokens) if t.isdigit()]))
+    operators = [i for i, t in enumerate(tokens) if t in cd.OPERATORS]
+    o = data.draw(st.sampled_from(operators))
+    before, number, after = tokens[:at], tokens[at], tokens[at + 1 :]
+    kind = data.draw(
+        st.sampled_from("changed repeated dropped trailing doubled floor decimal unicode nested noise cut".split())
+    )
+    expected, tail = "bad syntax", ""
+    if kind == "changed":
+        other = data.draw(st.integers(0, 99).filter(lambda x: str(x) != number))
+        new, expected = [*before, str(other), *after], "wrong numbers"
+    elif kind == "repeated":
+        new, expected = [*tokens, "+", number], "wrong numbers"
+    elif kind == "dropped":
+        neighbour = operators[0] if at < operators[0] else max(i for i in operators if i < at)  # goes with its number
+        new = [t for i, t in enumerate(tokens) if i not in (at, neighbour)]
+        expected = None if "(" in new else "wrong numbers"  # (7) may be left of (7 + 3)
+    elif kind == "trailing":
+        new, tail = tokens, data.draw(st.text(min_size=1).filter(lambda t: t.strip() and "answer>" not in t))
+    elif kind in ("doubled", "floor"):
+        new = [*tokens[:o], {"doubled": "**", "floor": "//"}[kind], *tokens[o + 1 :]]
+    elif kind == "decimal":
+        new = [*before, number + ".0", *after]
+    elif kind == "unicode":
+        new = [*before, "".join(chr(0x0660 + int(d)) for d in number), *after]
+    elif kind == "nested":
+        new = [*before, f"<answer> {number} </answer>", *after]
+    elif kind == "noise":
+        noise = data.draw(st.text(st.characters(exclude_characters="0123456789+-*/×÷() \t\n"), min_size=1))
+        new = [*before, noise, number, *after]
+    else:
+        new = tokens[:o]
+        expected = None  # half an expression, for whichever reason
+    ok, reason = cd.verify(f"<answer> {' '.join(new)} </answer>{tail}", p["numbers"], p["target"])
+    assert not ok and reason in cd.REASONS[1:] and expected in (None, reason)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="0123456789+-*/() ×÷", max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=4))
+def test_the_verdict_is_that_of_pythons_own_parser(text, numbers):
+    """Random strings of the alphabet: what Python reads as such an expression, and only that, gets past the syntax."""
+    ok, reason = cd.verify(f"<answer>{text}</answer>", numbers, 7)
+    plain = text.replace("×", "*").replace("÷", "/").strip()
+    try:
+        node = ast.parse(plain, mode="eval").body
+    except (SyntaxError, ValueError):
+        node = None
+    kinds = {type(n) for n in ast.walk(node)} if node else {None}
+    ours = {ast.BinOp, ast.Constant, ast.Add, ast.Sub, ast.Mult, ast.Div}
+    redundant = plain.count("(") > 2 * len(re.findall("[0-9]+", plain)) - 1
+    leading = re.search(r"(?<![0-9])0[0-9]", plain)  # Python reads 00 as 0
+    if kinds <= ours and not redundant and not leading:
+        assert reason != "bad syntax"
+        try:
+            right = numbers_in(plain) == sorted(numbers) and value_of(plain) == 7
+        except ZeroDivisionError:
+            right = False
+        assert ok == right
+    else:
+        assert reason == "bad syntax"
+
+
+def test_wilson():
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20."""
+    for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        assert np.allclose(cd.wilson(right, count), (low, high), atol=1e-4)
+
+
+# -----------------------------------------------------------------------------
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """64 problems, and the settings of a run on them."""
+    folder = tmp_path_factory.mktemp("countdown")
+    problems = [p for chunk in range(2) for p in cd.draw((3, 0, "train", chunk))]
+    for split, rows in (("train", problems[:64]), ("test", problems[64:74])):
+        (folder / f"3_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
+    cd.make_problems(str(folder), 3, 0)  # the tokenizer is not there yet, the problems are
+    return dict(
+        init_from="random:tiny_qwen3", operands=3, n_latents=2, data=str(folder), tokenizer=str(folder / "tokenizer.json"),
+        epochs=2, batch_size=16, micro_batch=8, max_new_tokens=12, lr=1e-3, device="cpu", log_every=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", cd.TRAINS)
+def test_every_system_runs_from_problems_to_predictions(variant, small, tmp_path, monkeypatch, capsys):
+    out = run_here(cd, small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
+    last = runtime.read_metrics(out)[-1]
+    predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert last["step"] == 8 and len(predictions) == 10 == last["test_questions"]
+    for p in predictions:
+        assert (p["correct"], p["reason"]) == cd.verify(p["text"], p["numbers"], p["target"])
+    assert last["test_accuracy"] == sum(p["correct"] for p in predictions) / 10
+    model, saved = coprocessor.load_run(str(out))
+    assert saved["variant"] == variant and model.n_latents == (0 if variant == "no_cot" else 2)
+    run_here(cd, small | dict(solve="3 4 5 = 60"), out, monkeypatch=monkeypatch)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].startswith(f"{out}: ") and re.search(r"the solver: [345] \* [345] \* [345]  \(one of 3 ", said[-1])
+
+
+def test_training_learns_the_labels(small, tmp_path, monkeypatch):
+    """The very problems that it has seen, all right in the end: prompt, latents, labels and greedy answers fit together."""
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    rows = cd.read_problems(small["data"], 3, 0, "train", 8)
+    for split in cd.SPLITS:
+        (folder / f"3_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
+    changes = dict(data=str(folder), epochs=60, batch_size=8, micro_batch=8, lr=5e-3, log_every=100, checkpoint_every=1000)
+    out = run_here(cd, small | changes | dict(init_from="random:mini_qwen3"), tmp_path / "run", monkeypatch=monkeypatch)
+    assert runtime.read_metrics(out)[-1]["test_accuracy"] == 1
+
+
+def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
+    settings = small | dict(variant="h2", checkpoint_every=1)
+    whole = run_here(cd, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    for stop in (3, 4, 8):  # in an epoch, at its end, at the very end
+        out = cut_and_resume(cd, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
+        weights = [f"checkpoint/{name}.safetensors" for name in ("base/model", "added", "optimizer")]
+        same_bytes(whole, out, *weights, "predictions.jsonl")
+
+
+def test_two_ranks_equal_one(small, tmp_path):
+    one, two = (run_ranks(cd, small | dict(epochs=1), tmp_path / str(ranks), ranks) for ranks in (1, 2))
+    same_training(one, two)
+    assert (one / "predictions.jsonl").read_text() == (two / "predictions.jsonl").read_text()
+
+
+def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monkeypatch):
+    first = run_here(cd, small | dict(epochs=1), tmp_path / "first", monkeypatch=monkeypatch)
+    settings = small | dict(init_from=str(first), n_latents=1, epochs=1, lr=0.0)
+    second = run_here(cd, settings, tmp_path / "second", monkeypatch=monkeypatch)
+    a, b = (coprocessor.load_run(str(out))[0] for out in (first, second))
+    assert torch.equal(b.soft, a.soft[:1]) and torch.equal(b.base.wte.weight, a.base.wte.weight)
+    assert json.loads((second / "config.json").read_text())["started_from"] == f"all of {first}"
+
+
+def test_a_sweep_skips_what_is_finished_and_goes_on_with_what_is_not(small, tmp_path, monkeypatch, capsys):
+    settings = small | dict(epochs=1, checkpoint_every=1, sweep_variants="h2 soft", sweep_operands="3", sweep_latents="1 2")
+    run_here(cd, settings, tmp_path / "grid", "--sweep", monkeypatch=monkeypatch)
+    runs = sorted(p.name for p in tmp_path.iterdir())
+    assert runs == [f"grid_{v}_3_{n}" for v in ("h2", "soft") for n in (1, 2)]
+    whole = {name: (tmp_path / name / "predictions.jsonl").read_bytes() for name in runs}
+    for name in runs:
+        saved = json.loads((tmp_path / name / "config.json").read_text())
+        assert f"grid_{saved['variant']}_{saved['operands']}_{saved['n_latents']}" == name
+    (tmp_path / "grid_h2_3_2" / "predictions.jsonl").unlink()  # as if it had been cut off
+    capsys.readouterr()
+    run_here(cd, settings, tmp_path / "grid", "--sweep", monkeypatch=monkeypatch)
+    said = capsys.readouterr().out
+    assert said.count("is finished") == 3 and "step 1/" not in said  # its last checkpoint had all steps
+    assert {name: (tmp_path / name / "predictions.jsonl").read_bytes() for name in runs} == whole
+    with pytest.raises(ValueError, match="grid_h2_3_1 is the run of another config: lr was 0.001, now 0.5"):
+        run_here(cd, settings | dict(lr=0.5), tmp_path / "grid", "--sweep", monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(variant="coconut"), "unknown variant 'coconut': one of soft"),
+        (dict(batch_size=12), "not a multiple of micro_batch x ranks"),
+        (dict(batch_size=128), "64 training problems do not fill a batch of 128"),
+        (dict(operands=0), "operands must be at least 1"),
+        (dict(solve="19 36 = "), "--solve="),
+        (dict(solve="1 2 3 4 5 6 7 = 8"), "2 to 6 numbers"),
+        (dict(solve="1 2 = 8888"), "none above 999"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit) as e:
+        one_line_errors(lambda: run_here(cd, small | changes, tmp_path / "x", monkeypatch=monkeypatch))
+    assert message in str(e.value) and "\n" not in str(e.value)
+    assert not (tmp_path / "x").exists()
+
+
+def test_solve_without_a_run_and_without_a_solution(tmp_path, monkeypatch, capsys):
+    run_here(cd, dict(solve="1 1 = 50"), tmp_path / "none", monkeypatch=monkeypatch)
+    said = capsys.readouterr().out
+    assert "no run in" in said and "no expression of all these numbers" in said
