@@ -138,18 +138,21 @@ class Batches:
 
 @torch.no_grad()
 def evaluate(model, batches, c, machine):
-    """Validation perplexity over the ahead tokens of the fixed sites: the same targets for every variant and every N_L."""
+    """-log p on the validation sequences, by ahead token: (N_A,) fp64, of whose mean the perplexity is exp.
+
+    The sites are fixed: the same targets for every variant and every N_L.
+    """
     model.eval()
-    total = torch.zeros(2, dtype=torch.float64)
+    total, count = torch.zeros(c.n_ahead, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     mine = range(machine.rank, min(c.eval_rows, batches.rows.count), machine.world)
     for i in range(0, len(mine), c.batch_size):
         tokens, sites = batches(mine[i : i + c.batch_size])
         with machine.autocast():
-            nll = model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
-        total += torch.tensor([nll.cpu().double().sum(), nll.numel()])
+            nll = model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))  # (B, M, N_A)
+        total += nll.cpu().double().sum(dim=(0, 1))
+        count += nll.size(0) * nll.size(1)
     model.train()
-    total = machine.total(total)
-    return (total[0] / total[1]).exp().item()
+    return machine.total(total).cpu() / machine.total(count).cpu()
 
 
 def main():
@@ -228,7 +231,7 @@ def main():
 
     first = state["step"]
     if first == 0:
-        val_ppl = evaluate(raw, val_batches, c, machine)
+        val_ppl = evaluate(raw, val_batches, c, machine).mean().exp().item()
         log({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
         if machine.master:
             print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
@@ -275,7 +278,7 @@ def main():
                 line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
             line += f", {runtime.clock((steps - done) / speed)} left"
             if evaluate_now:
-                record["val_ppl"] = evaluate(raw, val_batches, c, machine)
+                record["val_ppl"] = evaluate(raw, val_batches, c, machine).mean().exp().item()
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             log(record)
             if machine.master:

@@ -1,0 +1,330 @@
+"""The paper's five benchmarks (Table 1), zero-shot, and validation perplexity, for any checkpoint and any run.
+
+    python evaluate.py --model=openai-community/gpt2 --tasks=all --limit=50
+    torchrun --nproc_per_node=8 evaluate.py --model=out/h2_gpt2
+    python evaluate.py --model=out/tiny_h2 --tasks=perplexity
+
+A question is a context and its choices; a choice is scored by its log-likelihood after the context. The context is read
+once, as a prefix, and every choice is a branch at its end, which begins with the latents where the run has some.
+Formats and scores are those of lm-evaluation-harness 0.4.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import coprocessor
+import runtime
+import train
+from configurator import configure, one_line_errors
+from data import Rows, Tokenizer, hub_file, tokenizer_of
+from finetune_reasoning import pad
+from questions import numbered
+
+
+@dataclasses.dataclass
+class Config:
+    model: str = "openai-community/gpt2"  # a hub name, a folder with config.json and safetensors, or a run
+    tasks: str = "all"  # all five, or some of: hellaswag,arc_easy,social_iqa,piqa,winogrande,perplexity
+    limit: int = 0  # the first so many items of each task; 0: all
+    batch_size: int = 32  # contexts, or sequences, per rank and forward pass
+    max_length: int = 0  # tokens that the model may see at once; 0: as many as it has positions
+    # perplexity, of ahead tokens; 0 or "": as the run was trained
+    data: str = ""  # a folder that data.py made
+    seq_len: int = 0  # S
+    n_sites: int = 0  # M
+    n_ahead: int = 0  # N_A
+    max_latents: int = 0  # sites leave room for this many
+    eval_rows: int = 0  # validation sequences
+    # the machine
+    device: str = "auto"  # auto | cpu | cuda | mps
+    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
+    # the results
+    out_dir: str = "out/<model>_eval"  # <model>: the last part of its name
+    overwrite: bool = False  # delete the folder first
+
+
+# -----------------------------------------------------------------------------
+# The tasks
+
+
+class Doc(NamedTuple):
+    contexts: list  # one for all choices, or one for each
+    choices: list  # with their leading blank
+    gold: int
+
+
+class Task(NamedTuple):
+    repo: str
+    file: str
+    revision: str
+    rows: int
+    read: callable  # a row -> Doc
+    normed: bool = True  # is acc_norm reported, too?
+
+
+def hellaswag(row):
+    def clean(text):
+        text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
+        return text.replace("  ", " ")
+
+    context = clean(row["activity_label"] + ": " + row["ctx_a"] + " " + row["ctx_b"].capitalize())
+    return Doc([context], [" " + clean(ending) for ending in row["endings"]], int(row["label"]))
+
+
+def arc_easy(row):
+    texts, labels = row["choices"]["text"], list(row["choices"]["label"])  # A to D, or 1 to 4
+    return Doc([f"Question: {row['question']}\nAnswer:"], [" " + text for text in texts], labels.index(row["answerKey"]))
+
+
+def social_iqa(row):
+    choices = [" " + row[f"answer{x}"] for x in "ABC"]
+    return Doc([f"Q: {row['context']} {row['question']}\nA:"], choices, int(row["label"]) - 1)
+
+
+def piqa(row):
+    return Doc([f"Question: {row['goal']}\nAnswer:"], [" " + row["sol1"], " " + row["sol2"]], row["label"])
+
+
+def winogrande(row):
+    before, _, after = row["sentence"].partition("_")
+    return Doc([before + row["option1"], before + row["option2"]], [" " + after.strip()] * 2, int(row["answer"]) - 1)
+
+
+TASKS = {
+    "hellaswag": Task(
+        "Rowan/hellaswag", "data/validation-00000-of-00001.parquet", "218ec52e09a7e7462a5400043bb9a69a41d06b76",
+        10042, hellaswag,
+    ),
+    "arc_easy": Task(
+        "allenai/ai2_arc", "ARC-Easy/test-00000-of-00001.parquet", "210d026faf9955653af8916fad021475a3f00453",
+        2376, arc_easy,
+    ),
+    "social_iqa": Task(
+        "lighteval/siqa", "data/validation-00000-of-00001-90bb85eab85fcfa8.parquet", "54c6a1f8cb6daf4f5abf24a601852612fb35eb25",
+        1954, social_iqa, normed=False,
+    ),
+    "piqa": Task("baber/piqa", "piqa_validation.parquet", "142f6d7367fd9877f0fb3b5734ea6a545f54cdd1", 1838, piqa),
+    "winogrande": Task(
+        "allenai/winogrande", "winogrande_xl/validation-00000-of-00001.parquet", "01e74176c63542e6b0bcb004dcdea22d94fb67b5",
+        1267, winogrande, normed=False,
+    ),
+}  # fmt: skip
+
+
+def read_docs(name, limit):
+    """-> the task's first so many (0: all) Docs. Raises OSError where it cannot be got, ValueError if it has other rows."""
+    task = TASKS[name]
+    rows = numbered(hub_file(task.repo, task.file, revision=task.revision))
+    if len(rows) != task.rows and not limit or len(rows) < min(limit, task.rows):
+        raise ValueError(f"{name}: {task.repo} has {len(rows):,} rows, not {task.rows:,}; --limit={len(rows)} takes them")
+    return [task.read(row) for _, row in rows[: limit or None]]
+
+
+# -----------------------------------------------------------------------------
+# Scores
+
+
+class Prefix(NamedTuple):
+    """What is read once, and the branches that hang at its end."""
+
+    doc: int
+    tokens: list
+    choices: list  # their numbers in the Doc
+    branches: list  # their tokens
+
+
+def encode_pair(tokenizer, context, choice):
+    """-> ids of the context, ids of the choice. They are encoded together: blanks at the context's end belong to the choice."""
+    stripped = context.rstrip()
+    context, choice = stripped, context[len(stripped) :] + choice
+    n = len(tokenizer.encode(context))
+    ids = tokenizer.encode(context + choice)
+    return ids[:n], ids[n:]
+
+
+def prefixes_of(docs, tokenizer, room):
+    """Docs -> Prefixes. room: positions for context and choice but its last token, which is never fed.
+
+    A context that is too long loses its beginning, and where choices then differ in what they see, each gets its own prefix.
+    """
+    out = []
+    for number, doc in enumerate(docs):
+        found = {}
+        for i, choice in enumerate(doc.choices):
+            context, branch = encode_pair(tokenizer, doc.contexts[i % len(doc.contexts)], choice)
+            keep = room + 1 - len(branch)
+            if not context or not branch or keep < 1:
+                raise ValueError(
+                    f"item {number}: {len(context)} tokens of context, {len(branch)} of choice {i}; room for {room}"
+                )
+            found.setdefault(tuple(context[-keep:]), []).append((i, branch))
+        for tokens, branches in found.items():
+            out.append(Prefix(number, list(tokens), *map(list, zip(*branches, strict=True))))
+    return out
+
+
+@torch.no_grad()
+def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
+    """-> {doc: {choice: summed log-likelihood}} of this rank's share"""
+
+    def size(prefix):  # as many branches each, and about as many positions
+        return len(prefix.branches), len(prefix.tokens) + len(prefix.branches) * max(map(len, prefix.branches))
+
+    mine = sorted(prefixes, key=size, reverse=True)[machine.rank :: machine.world]  # the dearest first
+    out, start = {}, 0
+    while start < len(mine):
+        chunk = [p for p in mine[start : start + batch_size] if len(p.branches) == len(mine[start].branches)]
+        start += len(chunk)
+        tokens, lengths = pad([p.tokens for p in chunk], machine.device)  # (B, S), (B)
+        ahead, sizes = pad([b for p in chunk for b in p.branches], machine.device)  # (B M, N), (B M)
+        ahead, sizes = ahead.view(len(chunk), -1, ahead.size(1)), sizes.view(len(chunk), -1)
+        sites = (lengths - 1)[:, None].expand_as(sizes)  # (B, M)
+        written = torch.arange(ahead.size(2), device=machine.device) < sizes[..., None]  # (B, M, N), the rest is padding
+        with machine.autocast():
+            prefix_kv, begin = model.begin(tokens, sites)  # passes 1 and 2
+            hidden = model.pass3_decode(begin, ahead, prefix_kv)  # (B, M, N, C)
+            nll = coprocessor.token_nll(model.base, hidden[written], ahead[written])
+        sums = torch.zeros(ahead.shape, dtype=torch.float64, device=nll.device)
+        sums[written] = -nll.double()
+        sums = sums.sum(dim=-1)  # (B, M)
+        for prefix, row in zip(chunk, sums.tolist(), strict=True):
+            out.setdefault(prefix.doc, {}).update(zip(prefix.choices, row, strict=True))
+        if progress:
+            progress.update(sum(len(p.branches) for p in chunk))
+    return out
+
+
+def judge(name, docs, scores):
+    """-> a line of predictions.jsonl for each Doc. Ties go to the first choice."""
+    out = []
+    for n, doc in enumerate(docs):
+        ll = [scores[n][i] for i in range(len(doc.choices))]
+        normed = [x / len(choice[1:]) for x, choice in zip(ll, doc.choices, strict=True)]  # without the leading blank
+        record = dict(task=name, doc=n, ll=ll, gold=doc.gold, acc=float(np.argmax(ll) == doc.gold))
+        out.append(record | dict(acc_norm=float(np.argmax(normed) == doc.gold) if TASKS[name].normed else None))
+    return out
+
+
+def summary(predictions):
+    """-> {acc, acc_stderr, acc_norm, acc_norm_stderr, items}; a task without acc_norm has none"""
+    n, out = len(predictions), {}
+    for key in ("acc", "acc_norm"):
+        if predictions[0][key] is not None:
+            mean = sum(p[key] for p in predictions) / n
+            out |= {key: mean, f"{key}_stderr": math.sqrt(mean * (1 - mean) / (n - 1)) if n > 1 else math.nan}
+    return out | {"items": n}
+
+
+def perplexity(c, model, trained, machine):
+    """On the targets that a run of those settings is validated on -> {perplexity, by_position (N_A,), and the settings}"""
+    keys = ("data", "seq_len", "n_sites", "n_ahead", "max_latents", "eval_rows")
+    t = train.Config(init_from=c.model, n_latents=model.n_latents, batch_size=c.batch_size)
+    settings = {key: getattr(c, key) or trained.get(key) or getattr(t, key) for key in keys}
+    t = dataclasses.replace(t, **settings)
+    rows = Rows(t.data, "val", t.seq_len)
+    if model.base.config.vocab_size < rows.vocab_size:
+        raise ValueError(f"{t.data} has {rows.vocab_size} token ids, {c.model} only {model.base.config.vocab_size}")
+    batches = train.Batches(rows, t, train.site_limit(t, model.base.config.context), machine.device)
+    nll = train.evaluate(model, batches, t, machine)  # (N_A)
+    return dict(perplexity=nll.mean().exp().item(), by_position=nll.exp().tolist(), **settings)
+
+
+# -----------------------------------------------------------------------------
+# The model, and what is written
+
+
+def load(name):
+    """A hub name, a local folder or a run -> (Variant, Tokenizer, the run's config or {})"""
+    if os.path.exists(os.path.join(name, "metrics.jsonl")):
+        model, config = coprocessor.load_run(name)
+        if config["variant"] == "coconut":
+            raise ValueError(f"coconut needs its markers: {name}/predictions.jsonl has its answers")
+        tokenizer = tokenizer_of(name)
+    else:
+        base = coprocessor.load_base(name, 0)
+        model, config = coprocessor.build("continued", base, 0), {}
+        own = os.path.join(name, "tokenizer.json")
+        if base.config.family == "gpt2":
+            tokenizer = Tokenizer("gpt2")
+        else:
+            tokenizer = Tokenizer(own if os.path.isdir(name) else hub_file(name, "tokenizer.json", repo_type="model"))
+    if model.base.config.vocab_size < tokenizer.vocab_size:
+        raise ValueError(f"{tokenizer.name} has {tokenizer.vocab_size} token ids, {name} only {model.base.config.vocab_size}")
+    return model, tokenizer, config
+
+
+def table(results):
+    """-> the lines of results.md"""
+    what = results["variant"] + (f", N_L = {results['n_latents']}" if results["n_latents"] else "")
+    lines = [f"{results['model']} ({results['family']}, {what})", ""]
+    if results["tasks"]:
+        lines += ["| task | acc | acc_norm | items |", "|---|---|---|---|"]
+    for name, r in results["tasks"].items():
+        cells = [f"{r[k]:.4f} ± {r[k + '_stderr']:.4f}" if k in r else "" for k in ("acc", "acc_norm")]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {r['items']:,} |")
+    if "perplexity" in results:
+        p = results["perplexity"]
+        lines += ["", f"Validation perplexity {p['perplexity']:.3f} ({p['data']}, S = {p['seq_len']}), by ahead token:"]
+        lines += [" ".join(f"{x:.2f}" for x in p["by_position"])]
+    return lines
+
+
+def main():
+    c = configure(Config, __doc__)
+    names = list(TASKS) if c.tasks == "all" else c.tasks.split(",")
+    for name in names:
+        if name not in (*TASKS, "perplexity"):
+            raise ValueError(f"unknown task {name!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
+    if c.batch_size < 1 or c.limit < 0:
+        raise ValueError("batch_size must be at least 1, limit at least 0")
+    c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model)))
+    machine = runtime.start(c.device, c.precision)
+    model, tokenizer, trained = load(c.model)
+    model = model.to(machine.device).eval()
+    context = model.base.config.context
+    if not 0 <= c.max_length <= context:
+        raise ValueError(f"max_length={c.max_length}: {c.model} has {context} positions")
+    room = (c.max_length or context) - (model.n_latents + 1 if model.has_latents else 0)  # h1 feeds the site's token again
+    docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
+    prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
+    if machine.master:
+        runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
+
+    results = dict(model=c.model, variant=trained.get("variant", "checkpoint"), family=model.base.config.family)
+    results |= dict(n_latents=model.n_latents, limit=c.limit, tasks={})
+    predictions = []
+    for name in docs:
+        total = sum(len(p.branches) for p in prefixes[name]) // machine.world
+        with tqdm(total=total, desc=name, unit=" choices", mininterval=1, disable=not machine.master) as progress:
+            found = log_likelihoods(model, prefixes[name], c.batch_size, machine, progress)
+        scores = [{} for _ in docs[name]]
+        for doc, i, ll in machine.gather([(doc, i, ll) for doc, row in found.items() for i, ll in row.items()]):
+            scores[doc][i] = ll
+        own = judge(name, docs[name], scores)
+        results["tasks"][name] = summary(own)
+        predictions += own
+    if "perplexity" in names:
+        results["perplexity"] = perplexity(c, model, trained, machine)
+    if machine.master:
+        lines = table(results)
+        for file, text in (
+            ("predictions.jsonl", "".join(json.dumps(p) + "\n" for p in predictions)),
+            ("results.json", json.dumps(results, indent=2) + "\n"),
+            ("results.md", "\n".join(lines) + "\n"),
+        ):
+            with open(os.path.join(c.out_dir, file), "w") as f:
+                f.write(text)
+        print(*lines, f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
+    runtime.finish()
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
