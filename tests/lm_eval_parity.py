@@ -122,9 +122,8 @@ def main():
                         flush=True,
                     )
                     assert largest < 1e-3 and equal
-            print(
-                f"PARITY {make.__name__}: theirs {slow[0]:.1f} s, ours {fast[0]:.1f} s, {slow[0] / fast[0]:.2f} times as fast"
-            )
+            ratio = slow[0] / fast[0]
+            print(f"PARITY {make.__name__}: theirs {slow[0]:.1f} s, ours {fast[0]:.1f} s, {ratio:.2f} times as fast")
 
 
 if __name__ == "__main__":

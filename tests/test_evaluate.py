@@ -1,0 +1,264 @@
+"""The benchmarks: every format, scores against the slow three passes, whole evaluations. Real rows: lm_eval_parity.py."""
+
+import json
+import math
+
+import pytest
+import torch
+from helpers import CASES, VOCAB, run_here, slow_decode, slow_nll, slow_read, tiny, tiny_variant
+from test_data import make_shards
+
+import coprocessor
+import evaluate as ev
+import runtime
+import train
+from configurator import one_line_errors
+from data import train_tokenizer
+from model import random_model
+
+MACHINE = runtime.Machine(torch.device("cpu"), False)
+
+# A row of each task with all its oddities, as the hub's files have them
+ROWS = {
+    "hellaswag": {
+        "activity_label": " Roof shingle removal", "ctx_b": "he Starts",
+        "ctx_a": "A man is [substeps] sitting [title] on a roof.",
+        "endings": ["pulls  up tiles.", "[header] goes [step] home", "is. [title] Done", "sings   loud "], "label": "2",
+    },
+    "arc_easy": {
+        "question": "Which is a plant?", "answerKey": "2",
+        "choices": {"text": ["stone", "fern", "air"], "label": ["1", "2", "3"]},
+    },
+    "social_iqa": {
+        "context": "Ann lost.", "question": "How does Ann feel?", "label": "1",
+        "answerA": "sad", "answerB": "glad", "answerC": "tall",
+    },
+    "piqa": {"goal": "To open a jar", "sol1": "turn the lid", "sol2": "eat the lid.", "label": 0},
+    "winogrande": {
+        "sentence": "The cup is not in the box as the _ is too  small.", "option1": "cup", "option2": "box", "answer": "2",
+    },
+}  # fmt: skip
+DOCS = {
+    "hellaswag": ev.Doc(
+        ["Roof shingle removal: A man is sitting. on a roof. He starts"],
+        [" pulls up tiles.", "  goes home", " is.. Done", " sings  loud"], 2,
+    ),  # a bracket at the start leaves its blank: that choice begins with two
+    "arc_easy": ev.Doc(["Question: Which is a plant?\nAnswer:"], [" stone", " fern", " air"], 1),
+    "social_iqa": ev.Doc(["Q: Ann lost. How does Ann feel?\nA:"], [" sad", " glad", " tall"], 0),
+    "piqa": ev.Doc(["Question: To open a jar\nAnswer:"], [" turn the lid", " eat the lid."], 0),
+    "winogrande": ev.Doc(
+        ["The cup is not in the box as the cup", "The cup is not in the box as the box"], [" is too  small."] * 2, 1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ev.TASKS)
+def test_formats(name):
+    assert ev.TASKS[name].read(ROWS[name]) == DOCS[name]
+
+
+def test_letters_label_arc_s_choices_too():
+    row = ROWS["arc_easy"] | {"choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"}
+    assert ev.TASKS["arc_easy"].read(row).gold == 1
+
+
+# -----------------------------------------------------------------------------
+# Tokens
+
+
+class Words:
+    """A token is a character with the blanks before it: as in GPT-2's, a blank belongs to what follows."""
+
+    vocab_size = VOCAB
+
+    def encode(self, text):
+        tokens, blanks = [], 0
+        for x in text:
+            if x == " ":
+                blanks += 1
+            else:
+                tokens.append((ord(x) + 7 * blanks) % VOCAB)
+                blanks = 0
+        return tokens + [40 + i for i in range(blanks)]  # blanks at the end are tokens of their own
+
+
+def test_blanks_at_the_end_of_a_context_belong_to_the_choice():
+    words = Words()
+    assert ev.encode_pair(words, "ab", " c") == (words.encode("ab"), words.encode(" c"))
+    assert ev.encode_pair(words, "ab  ", " c") == (words.encode("ab"), words.encode("   c"))
+
+
+def test_left_truncation_gives_choices_prefixes_of_their_own():
+    """Every choice sees the last `room` tokens of context and choice, its own last token not counted."""
+    doc = ev.Doc(["abcdefgh"], [" i", " jkl", " m", " nopq"], 0)
+    for room in (20, 11, 10, 9, 6, 5, 4):
+        found = ev.prefixes_of([doc], Words(), room)
+        seen = {}
+        for p in found:
+            assert p.doc == 0 and len(p.choices) == len(p.branches)
+            seen |= {i: (p.tokens, branch) for i, branch in zip(p.choices, p.branches, strict=True)}
+        for i, choice in enumerate(doc.choices):
+            context, branch = Words().encode(doc.contexts[0]), Words().encode(choice)
+            whole = (context + branch)[-(room + 1) :]
+            assert seen[i] == (whole[: -len(branch)], branch)
+        assert len(found) == {20: 1, 11: 1, 10: 2}.get(room, 3)
+    with pytest.raises(ValueError, match="room for 3"):
+        ev.prefixes_of([doc], Words(), 3)
+
+
+# -----------------------------------------------------------------------------
+# Scores
+
+
+def some_docs():
+    lines = ["abc", "hello world", "x y", "the quick brown fox jumps", "no"]
+    choices = [" one", " a longer one", " z", " two words"]
+    docs = [ev.Doc([line], choices[: 2 + i % 3], 0) for i, line in enumerate(lines)]
+    return [*docs, ev.Doc(["first ctx", "the second"], [" same"] * 2, 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_choice_scores_as_if_it_were_alone(case, family, path):
+    """All branches of a batch at once equal one token at a time, without a mask: every variant, 1e-9."""
+    model = tiny_variant(case, family, path)
+    docs = some_docs()
+    scores = ev.log_likelihoods(model, ev.prefixes_of(docs, Words(), 50), 4, MACHINE)
+    for n, doc in enumerate(docs):
+        for i, choice in enumerate(doc.choices):
+            context, branch = ev.encode_pair(Words(), doc.contexts[i % len(doc.contexts)], choice)
+            tokens, ahead = torch.tensor(context), torch.tensor(branch)
+            past = slow_read(model.base, tokens)[1]
+            hidden = slow_decode(case, model, tokens, past, len(context) - 1, ahead)
+            assert scores[n][i] == pytest.approx(-slow_nll(model.base, hidden, ahead).sum().item(), abs=1e-9)
+
+
+def test_a_plain_checkpoint_is_an_ordinary_language_model(family):
+    base = tiny(family)
+    model = coprocessor.build("continued", base, 0)
+    docs = some_docs()
+    scores = ev.log_likelihoods(model, ev.prefixes_of(docs, Words(), 50), 8, MACHINE)
+    for n, doc in enumerate(docs):
+        for i, choice in enumerate(doc.choices):
+            context, branch = ev.encode_pair(Words(), doc.contexts[i % len(doc.contexts)], choice)
+            log_p = base.logits(base.prefix(torch.tensor([context + branch]))[0])[0].log_softmax(dim=-1)
+            expected = sum(log_p[len(context) - 1 + j, t] for j, t in enumerate(branch)).item()
+            assert scores[n][i] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("case", ["continued", "soft", "h1", "h2"])
+def test_scores_do_not_depend_on_batch_order_or_ranks(case, family):
+    model = tiny_variant(case, family, "auto", dtype=torch.float32)
+    docs = some_docs()
+    prefixes = ev.prefixes_of(docs, Words(), 50)
+    first = ev.log_likelihoods(model, prefixes, 1, MACHINE)
+    for batch_size in (2, 3, 32):
+        again = ev.log_likelihoods(model, prefixes[::-1], batch_size, MACHINE)
+        assert all(abs(again[n][i] - first[n][i]) < 1e-4 for n in first for i in first[n])
+    parts = {}
+    for rank in range(3):
+        for n, row in ev.log_likelihoods(model, prefixes, 4, runtime.Machine(torch.device("cpu"), False, rank, 3)).items():
+            assert not row.keys() & parts.get(n, {}).keys()
+            parts.setdefault(n, {}).update(row)
+    assert {n: sorted(row) for n, row in parts.items()} == {n: sorted(row) for n, row in first.items()}
+
+
+def test_verdicts_and_errors():
+    docs = [ev.Doc(["c"], [" ab", " abcd"], 1), ev.Doc(["c"], ["  x", " yy"], 0), ev.Doc(["c"], [" p", " q"], 1)]
+    scores = [{0: -2.0, 1: -3.0}, {0: -2.0, 1: -2.0}, {1: -1.0, 0: -1.0}]
+    lines = ev.judge("piqa", docs, scores)
+    assert [p["acc"] for p in lines] == [0, 1, 0]  # ties go to the first
+    assert [p["acc_norm"] for p in lines] == [1, 1, 0]  # -1 and -.75; the second blank of "  x" counts: -1 and -1
+    assert lines[0] | {"acc": 0, "acc_norm": 0} == dict(task="piqa", doc=0, ll=[-2.0, -3.0], gold=1, acc=0, acc_norm=0)
+    found = ev.summary(lines)
+    assert found["acc"] == pytest.approx(1 / 3) and found["items"] == 3
+    assert found["acc_stderr"] == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / 2))  # of the mean, n - 1
+    assert ev.summary(ev.judge("winogrande", docs, scores)).keys() == {"acc", "acc_stderr", "items"}
+
+
+# -----------------------------------------------------------------------------
+# Whole evaluations
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Three rows of each task in parquet files, in place of the hub."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    asked = []
+
+    def hub_file(repo, filename, repo_type="dataset", revision=None):
+        (name,) = [n for n, task in ev.TASKS.items() if task.repo == repo]
+        assert (filename, revision) == (ev.TASKS[name].file, ev.TASKS[name].revision) and len(revision) == 40
+        asked.append(name)
+        path = tmp_path / f"{name}.parquet"
+        parquet.write_table(pa.Table.from_pylist([ROWS[name]] * 3), path)
+        return str(path)
+
+    monkeypatch.setattr(ev, "hub_file", hub_file)
+    return asked
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A local Qwen-3 folder with a tokenizer of its own"""
+    folder = tmp_path / "tiny_model"
+    torch.manual_seed(0)
+    random_model("tiny_qwen3", 300).save_pretrained(folder)
+    train_tokenizer(["Question: which is a plant?\nAnswer: a fern is not in the box"] * 3, 290, str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_all_tasks_of_a_local_folder(hub, checkpoint, tmp_path, monkeypatch, capsys):
+    run_here(ev, dict(model=checkpoint, limit=2, device="cpu"), tmp_path / "<model>_eval", monkeypatch=monkeypatch)
+    out = tmp_path / "tiny_model_eval"
+    predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [(p["task"], p["doc"]) for p in predictions] == [(name, n) for name in ev.TASKS for n in (0, 1)] and hub == [
+        *ev.TASKS
+    ]
+    results = json.loads((out / "results.json").read_text())
+    for name, task in ev.TASKS.items():
+        own = [p for p in predictions if p["task"] == name]
+        assert results["tasks"][name] == ev.summary(own) and all(p["gold"] == DOCS[name].gold for p in own)
+        assert all(len(p["ll"]) == len(DOCS[name].choices) and (p["acc_norm"] is not None) == task.normed for p in own)
+    said = capsys.readouterr().out
+    assert "| winogrande | " in said and (out / "results.md").read_text() in said
+    with pytest.raises(FileExistsError, match="overwrite"):
+        run_here(ev, dict(model=checkpoint, limit=2, device="cpu"), out, monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(tasks="hellaswag,foo"), "unknown task 'foo'"),
+        (dict(), "hellaswag: Rowan/hellaswag has 3 rows, not 10,042; --limit=3"),
+        (dict(limit=4), "has 3 rows"),
+        (dict(limit=1, max_length=9999), "has 1024 positions"),
+        (dict(limit=1, max_length=3), "room for 3"),
+        (dict(limit=1, batch_size=0), "batch_size must be"),
+        (dict(tasks="perplexity", data="nowhere"), "nowhere"),
+        (dict(model="nothing_there"), "nothing_there"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(changes, message, hub, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as e:
+        one_line_errors(lambda: run_here(ev, dict(model=checkpoint) | changes, tmp_path / "x", monkeypatch=monkeypatch))
+    assert message in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("variant", ["continued", "soft", "h1", "h2"])
+def test_a_run_s_perplexity_is_the_one_that_it_was_validated_on(variant, tmp_path, monkeypatch):
+    make_shards(tmp_path / "corpus", [3000])
+    make_shards(tmp_path / "corpus", [600], split="val")
+    settings = dict(
+        init_from="random:tiny_gpt2", variant=variant, seq_len=24, n_sites=4, n_ahead=3, n_latents=2, tokens_per_step=96,
+        tokens=192, batch_size=4, eval_rows=6, device="cpu", data=tmp_path / "corpus",
+    )  # fmt: skip
+    run = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    monkeypatch.setattr(ev, "tokenizer_of", lambda folder: Words())
+    out = run_here(ev, dict(model=run, tasks="perplexity", device="cpu"), tmp_path / "eval", monkeypatch=monkeypatch)
+    found = json.loads((out / "results.json").read_text())["perplexity"]
+    assert found["perplexity"] == pytest.approx(runtime.read_metrics(run)[-1]["val_ppl"], rel=1e-9)
+    assert math.exp(sum(map(math.log, found["by_position"])) / 3) == pytest.approx(found["perplexity"])
+    assert "by ahead token" in (out / "results.md").read_text()
