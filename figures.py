@@ -2,11 +2,13 @@
 
     python figures.py figure2 out/tiny_continued out/tiny_soft out/tiny_h2 --out=out/figure2.png
     python figures.py figure5 --out=assets/figure5.png
+    python figures.py table1 out/*_eval
     python figures.py table2 out/*_gsm8k_* out/*_prosqa_*
 
 figure2  validation perplexity while training: A and B the variants (GPT-2, Qwen-3), C and D h2 by N_L. Runs that differ
          only in their seed become one line with a band from the lowest to the highest. Also prints the final numbers.
 figure5  who sees whom in the three passes, for a toy sequence, from the code's own dense mask.
+table1   the five benchmarks, from evaluate.py's folders: ours, the paper's, the differences from continued pretraining.
 table2   accuracy on GSM8K and ProsQA after the curriculum, ours beside the paper's; figure3a and figure7 draw it against N_L.
 table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and from one without curriculum; table4 on ProsQA.
 figure3b accuracy on Countdown against operands, a line for each N_L, and the table with 95 % intervals; figure8 at N_L = 16,
@@ -43,7 +45,19 @@ LABELS = {
 }
 FAMILY_NAMES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
 
-# The paper's tables: {system: {(family, task): accuracy}}; the reference rows are those of Coconut's paper.
+# The paper's tables. Table 1: {(family, system): accuracy on the five benchmarks}
+BENCHMARKS = {
+    "hellaswag": "HellaSwag", "arc_easy": "ARC-Easy", "social_iqa": "SocialIQA", "piqa": "PIQA", "winogrande": "Winogrande",
+}  # fmt: skip
+TABLE1 = {
+    ("gpt2", "continued"): (30.7, 54.2, 37.8, 64.5, 50.5), ("gpt2", "soft"): (30.7, 55.6, 37.7, 64.6, 51.9),
+    ("gpt2", "liu"): (29.0, 45.0, 37.4, 62.1, 50.7), ("gpt2", "h1"): (29.4, 48.2, 38.7, 62.9, 52.3),
+    ("gpt2", "h2"): (31.2, 55.8, 38.2, 65.3, 52.1),
+    ("qwen3", "continued"): (26.6, 34.5, 35.3, 55.1, 52.0), ("qwen3", "soft"): (25.9, 37.2, 34.6, 55.3, 50.4),
+    ("qwen3", "liu"): (31.8, 36.5, 35.4, 58.1, 52.0), ("qwen3", "h1"): (35.2, 45.0, 39.0, 61.0, 55.7),
+    ("qwen3", "h2"): (37.3, 53.1, 41.9, 63.4, 51.1),
+}  # fmt: skip
+# Tables 2 to 4: {system: {(family, task): accuracy}}; the reference rows are those of Coconut's paper.
 TASKS = {"gsm8k": "GSM8K", "prosqa": "ProsQA"}
 COLUMNS = [(family, task) for family in FAMILY_NAMES for task in TASKS]
 TABLE2 = {
@@ -176,6 +190,42 @@ def figure5(out):
         "blue, the prefix's cache; orange, the branch's own"
     )
     save(figure, out)
+
+
+def table1(folders):
+    rows = {}
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, "results.json")) as f:
+                r = json.load(f)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{folder} has no results.json: evaluate.py makes it") from None
+        key = r["family"], r["variant"], r["n_latents"], r["model"]
+        if key in rows:
+            raise ValueError(f"{folder} is a second evaluation of {r['model']}")
+        rows[key] = r["tasks"]
+    print("Accuracy in % ± its standard error (difference from continued pretraining), ours \\| the paper's.\n")
+    print("| model | N_L | " + " | ".join(BENCHMARKS.values()) + " |\n|---|---|" + "---|" * len(BENCHMARKS))
+
+    def order(key):  # the paper's, then what it does not have
+        return [*FAMILY_NAMES].index(key[0]), [*TABLE1, key[:2]].index(key[:2]), key[2:]
+
+    for key in sorted(rows, key=order):
+        family, variant, n_latents, model = key
+        plain = [tasks for k, tasks in rows.items() if k[:2] == (family, "continued")]
+        cells = []
+        for task, theirs, base in zip(
+            BENCHMARKS, TABLE1.get(key[:2], [None] * 5), TABLE1[family, "continued"], strict=True
+        ):  # fmt: skip
+            cell = "-"
+            if task in rows[key]:
+                r = rows[key][task]
+                cell = f"{100 * r['acc']:.1f} ± {100 * r['acc_stderr']:.1f}"
+                if len(plain) == 1 and variant != "continued" and task in plain[0]:
+                    cell += f" ({100 * (r['acc'] - plain[0][task]['acc']):+.1f})"
+            cells.append(cell + (f" \\| {theirs} ({theirs - base:+.1f})" if theirs else " \\| -"))
+        label = f"{FAMILY_NAMES[family]}, {LABELS.get(variant, os.path.basename(model))}"
+        print(f"| {label} | {n_latents or '-'} | " + " | ".join(cells) + " |")
 
 
 # -----------------------------------------------------------------------------
@@ -416,6 +466,7 @@ def main():
         "stages": ("validation accuracy through the curriculum", stages),
     }
     tables = {
+        "table1": ("the five benchmarks", table1),
         "table2": ("accuracy on GSM8K and ProsQA", table2),
         "table3": ("where Hypothesis 2 starts from, GSM8K", lambda runs: table34(runs, "gsm8k")),
         "table4": ("where Hypothesis 2 starts from, ProsQA", lambda runs: table34(runs, "prosqa")),
@@ -423,7 +474,7 @@ def main():
     for name, (what, _) in (drawings | tables).items():
         p = commands.add_parser(name, help=what, description=what)
         if name != "figure5":
-            p.add_argument("runs", nargs="+", help="run folders")
+            p.add_argument("runs", nargs="+", help="run folders" if name != "table1" else "folders of evaluate.py")
         if name in drawings:
             p.add_argument("--out", default=f"out/{name}.png", help=f"default out/{name}.png")
     a = vars(parser.parse_args())

@@ -86,3 +86,25 @@ def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
     with pytest.raises(ValueError, match="is not a run of countdown.py"):
         (tmp_path / "a" / "config.json").write_text("{}")
         figures.figure3b(runs, str(tmp_path / "x.png"))
+
+
+def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
+    def fake(name, variant, acc, family="gpt2", n_latents=0, tasks=("hellaswag", "piqa")):
+        (tmp_path / name).mkdir()
+        found = {task: dict(acc=acc, acc_stderr=0.011, items=9) for task in tasks}
+        results = dict(model=f"out/{name}", variant=variant, family=family, n_latents=n_latents, tasks=found)
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+        return str(tmp_path / name)
+
+    runs = [fake("a", "h2", 0.35, n_latents=16), fake("b", "continued", 0.3), fake("c", "soft", 0.4, "qwen3", 16)]
+    runs += [fake("d", "checkpoint", 0.28)]
+    figures.table1(runs)
+    lines = capsys.readouterr().out.splitlines()[4:]
+    assert [line.split(" |")[0] for line in lines] == [
+        "| GPT-2, continued pretraining", "| GPT-2, Hypothesis 2 (co-finetuned)", "| GPT-2, d", "| Qwen-3, soft embeddings",
+    ]  # fmt: skip
+    assert "| 16 | 35.0 ± 1.1 (+5.0) \\| 31.2 (+0.5) | - \\| 55.8 (+1.6) |" in lines[1]
+    assert "| - | 30.0 ± 1.1 \\| 30.7 (+0.0) |" in lines[0] and "| 28.0 ± 1.1 (-2.0) \\| - |" in lines[2]
+    assert "| 40.0 ± 1.1 \\| 25.9 (-0.7) |" in lines[3]
+    with pytest.raises(ValueError, match="second evaluation"):
+        figures.table1([*runs, runs[0]])
