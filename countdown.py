@@ -456,9 +456,10 @@ def train(c, machine):
 
 def cells(c):
     """The runs of a sweep, each with a folder of its own."""
-    for variant, n, n_latents in itertools.product(c.sweep_variants.split(), c.sweep_operands.split(), c.sweep_latents.split()):
-        out_dir = f"{c.out_dir}_{variant}_{n}_{n_latents}"
-        yield dataclasses.replace(c, variant=variant, operands=int(n), n_latents=int(n_latents), out_dir=out_dir)
+    for variant, n in itertools.product(c.sweep_variants.split(), c.sweep_operands.split()):
+        for n_latents in c.sweep_latents.split() if coprocessor.VARIANTS[variant].has_latents else ["0"]:
+            out_dir = f"{c.out_dir}_{variant}_{n}_{n_latents}"
+            yield dataclasses.replace(c, variant=variant, operands=int(n), n_latents=int(n_latents), out_dir=out_dir)
 
 
 def sweep(c, machine):
@@ -497,8 +498,10 @@ def solve(c):
 
 def main():
     c = configure(Config, __doc__)
-    if c.variant not in TRAINS:
-        raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(TRAINS)}")
+    for variant in [c.variant, *c.sweep_variants.split()]:
+        if variant not in TRAINS:
+            raise ValueError(f"unknown variant {variant!r}: one of {', '.join(TRAINS)}")
+    c.n_latents *= coprocessor.VARIANTS[c.variant].has_latents
     for key in "operands batch_size micro_batch max_new_tokens log_every checkpoint_every".split():
         if getattr(c, key) < 1:
             raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")

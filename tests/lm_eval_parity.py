@@ -62,7 +62,7 @@ def from_cache(path, name=None, **_):
 
 
 def rows_that_fit(task, tokenizer, limit, max_length):
-    """-> a stand-in for questions.numbered: the first so many rows without a longer choice, on which theirs stops, and how many"""
+    """-> a stand-in for questions.numbered, how many rows it gives: none with a longer choice, on which theirs stops"""
 
     def fits(row):
         doc = task.read(row)
