@@ -119,6 +119,10 @@ class Variant(nn.Module):
         soft = self.soft_tokens(sites)
         return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
 
+    def z(self, tokens, sites):
+        """The latents, to look at: tokens (B,S), sites (B,M) -> (B,M,N_L,C). Without a Coprocessor, what the Base is fed."""
+        return self.latents(sites, self.pass1_read(tokens))[0] if self.has_coprocessor else self.soft_tokens(sites)
+
     def soft_tokens(self, sites):
         return self.soft[: self.n_latents].expand(*sites.shape, -1, -1)  # (B, M, N_L, C)
 
@@ -203,17 +207,25 @@ class Coconut(Variant):
         super().__init__(base, n_latents, scale_latents)
         self.start, self.end = base.config.vocab_size - 3, base.config.vocab_size - 2
 
-    def begin(self, tokens, sites):
-        """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent."""
+    def think(self, tokens, sites):
+        """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent.
+
+        -> KV_theta(x), the latents, each (B,M,1,C), the branch's cache of all but the last
+        """
         hidden, prefix_kv = self.base.prefix(tokens)
-        end = self.base.embed(torch.full_like(sites, self.end))[:, :, None]  # (B, M, 1, C)
-        if not self.n_latents:
-            return prefix_kv, Beginning(end, sites)
-        z = hidden.gather(1, sites[:, :, None].expand(-1, -1, hidden.size(-1)))[:, :, None]  # (B, M, 1, C)
-        kv = None
+        z, kv = [hidden.gather(1, sites[:, :, None].expand(-1, -1, hidden.size(-1)))[:, :, None]], None
         for _ in range(self.n_latents - 1):
-            z, kv = self.base.branch(z, prefix_kv, sites, kv)
-        return prefix_kv, Beginning(torch.cat([z, end], dim=2), sites, kv)
+            more, kv = self.base.branch(z[-1], prefix_kv, sites, kv)
+            z.append(more)
+        return prefix_kv, z[: self.n_latents], kv
+
+    def begin(self, tokens, sites):
+        prefix_kv, z, kv = self.think(tokens, sites)
+        end = self.base.embed(torch.full_like(sites, self.end))[:, :, None]  # (B, M, 1, C)
+        return prefix_kv, Beginning(torch.cat([*z[-1:], end], dim=2), sites, kv)
+
+    def z(self, tokens, sites):
+        return torch.cat(self.think(tokens, sites)[1], dim=2)
 
 
 class Soft(Variant):

@@ -1,0 +1,360 @@
+"""Do latents specialise, and do they matter? (Paper, section 4.3 and appendices C and D.)
+
+    python analyze_latents.py out/tiny_h2
+    python analyze_latents.py out/tiny_countdown_h2_4_16 --examples=1024
+
+For any run with latents, over its validation sequences or its held-out questions:
+
+capture     H_ij, the share of latent j's variance that lies in the subspace of latent i (the fewest principal components with
+            97 % of its variance). Beside it what a random subspace of the same rank would capture: rank / width.
+silhouette  is an occurrence nearer to others of its own latent than to those of the nearest other latent? -1 to 1.
+meddling    perplexity, or accuracy, when the latents are zeroed, replaced by their mean over examples, swapped between
+            examples, put in another order, or dropped one at a time. What does not get worse did not matter.
+words       the tokens that each latent is nearest to, read by the Base's head.
+
+Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is fed.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+from collections import Counter
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from sklearn.metrics import silhouette_samples
+
+import coprocessor
+import countdown
+import finetune_reasoning
+import runtime
+import train
+from configurator import one_line_errors
+from data import Rows, tokenizer_of
+
+TAU = 0.97
+SILHOUETTE_POINTS, SILHOUETTE_DRAWS = 6000, 3  # all pairs of that many occurrences are compared, for so many random draws
+
+
+# -----------------------------------------------------------------------------
+# The two diagnostics
+
+
+def check(z):
+    """Z (n, N_L, d) as float64. Raises ValueError if it is of another shape, empty, or not finite."""
+    z = np.asarray(z, dtype=np.float64)
+    if z.ndim != 3 or 0 in z.shape:
+        raise ValueError(f"Z must be (examples, N_L, width) and not empty, not {z.shape}")
+    if not np.isfinite(z).all():
+        bad = sorted({int(i) for i in np.argwhere(~np.isfinite(z))[:, 1]})
+        raise ValueError(f"Z is not finite, in latents {', '.join(str(i + 1) for i in bad)}")
+    return z
+
+
+def subspaces(z, tau=TAU):
+    """Z (n, N_L, d) -> centred X (N_L, n, d), per latent an orthonormal basis (d, rank); rank 0 where it is constant."""
+    z = check(z)
+    x = (z - z.mean(axis=0)).transpose(1, 0, 2)  # each latent by its own mean
+    scale = np.abs(z).max(axis=(0, 2))  # below a few bits of that, what is left of a constant is rounding
+    bases = []
+    for latent, largest in zip(x, scale, strict=True):
+        if np.abs(latent).max() <= 1e-6 * largest:
+            latent[:] = 0
+            bases.append(np.zeros((z.shape[2], 0)))
+            continue
+        _, s, v = np.linalg.svd(latent, full_matrices=False)
+        share = np.cumsum(s**2) / np.sum(s**2)
+        bases.append(v[: np.searchsorted(share, tau - 1e-12) + 1].T)
+    return x, bases
+
+
+def cross_capture(z, tau=TAU):
+    """Z (n, N_L, d) -> H (N_L, N_L): H_ij = |X_j P_i|^2 / |X_j|^2, P_i projecting on latent i's subspace.
+
+    A latent that is the same in every example has no variance: its row and its column are 0. Raises ValueError for
+    values that are not finite and for another shape.
+    """
+    x, bases = subspaces(z, tau)
+    total = np.square(x).sum(axis=(1, 2))  # (N_L)
+    captured = np.array([[np.square(xj @ basis).sum() for xj in x] for basis in bases])
+    return np.divide(captured, total, out=np.zeros_like(captured), where=total > 0)
+
+
+def off_diagonal(h):
+    """The mean of H beside its diagonal; nan for one latent, which has no others."""
+    n = len(h)
+    return float((h.sum() - np.trace(h)) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def silhouette(z):
+    """Z (n, N_L, d) -> (global, per latent (N_L,)), by Euclidean distances; 0 where a latent occurs once.
+
+    Raises ValueError for a single latent, which has nothing to be separated from, and as cross_capture does.
+    """
+    z = check(z)
+    n, n_latents, width = z.shape
+    if n_latents < 2:
+        raise ValueError("a silhouette compares latents: one alone has none")
+    if n == 1:
+        return 0.0, np.zeros(n_latents)
+    s = silhouette_samples(z.reshape(-1, width), np.tile(np.arange(n_latents), n)).reshape(n, n_latents)
+    s = np.nan_to_num(s)  # 0 / 0: all distances are zero
+    return float(s.mean()), s.mean(axis=0)
+
+
+def subsampled_silhouette(z, seed=0):
+    """-> (global, per latent (N_L,), standard deviation of the global over random draws; 0 where all of Z fits)"""
+    n = SILHOUETTE_POINTS // z.shape[1]
+    if len(z) <= n:
+        return *silhouette(z), 0.0
+    rng = np.random.default_rng(seed)
+    draws = [silhouette(z[rng.choice(len(z), n, replace=False)]) for _ in range(SILHOUETTE_DRAWS)]
+    overall, each = zip(*draws, strict=True)
+    return float(np.mean(overall)), np.mean(each, axis=0), float(np.std(overall, ddof=1))
+
+
+# -----------------------------------------------------------------------------
+# What a run is asked: batches to collect Z from, and how well it does
+
+
+class Asked:
+    """A run's own validation: batches() -> (tokens (B,S), sites (B,M)); score(model) -> perplexity or accuracy in percent"""
+
+    def __init__(self, run, config, model, examples, batch_size, machine):
+        self.machine, self.model = machine, model
+        self.c = argparse.Namespace(**config)
+        self.c.micro_batch = self.c.batch_size = batch_size
+        tokenizer = tokenizer_of(run)
+        if "seq_len" in config:
+            self.what = "perplexity"
+            rows = Rows(self.c.data, "val", self.c.seq_len)
+            limit = train.site_limit(self.c, model.base.config.context)
+            self.read = train.Batches(rows, self.c, limit, machine.device)
+            self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
+            return
+        self.what = "accuracy"
+        if "operands" in config:
+            self.items = countdown.read_problems(self.c.data, self.c.operands, self.c.data_seed, "test", examples)
+            questions = [tokenizer.encode(countdown.prompt(p["numbers"], p["target"])) for p in self.items]
+            self.judge = countdown.judge
+        else:
+            self.c.test_limit = examples
+            self.items, _ = finetune_reasoning.read_items(self.c, "test", tokenizer, model)
+            questions = [item.question for item in self.items]
+            self.judge = finetune_reasoning.judge
+        self.answers = finetune_reasoning.Answers(questions, model, tokenizer, self.c, machine)
+
+    def batches(self):
+        if self.what == "perplexity":
+            for i in range(0, self.c.eval_rows, self.c.batch_size):
+                yield self.read(range(i, min(i + self.c.batch_size, self.c.eval_rows)))
+        else:
+            questions = self.answers.questions
+            for i in range(0, len(questions), self.c.micro_batch):
+                tokens, lengths = finetune_reasoning.pad(questions[i : i + self.c.micro_batch], self.machine.device)
+                yield tokens, (lengths - 1)[:, None]
+
+    def score(self):
+        if self.what == "perplexity":
+            nll = train.evaluate(self.model, self.read, self.c, self.machine)
+            self.model.eval()
+            return nll.mean().exp().item()
+        predictions = self.judge(self.items, self.answers.texts(self.model))
+        return 100 * sum(p["correct"] for p in predictions) / len(predictions)
+
+
+MAX_VALUES = 2**26  # of Z; 512 MB in fp64
+
+
+@torch.no_grad()
+def collect(model, batches, examples):
+    """-> Z (n, N_L, d) float32 of the first so many branches, no more than MAX_VALUES"""
+    width = model.base.config.width
+    n = min(examples, max(1, MAX_VALUES // (model.n_latents * width)))
+    z, filled = np.empty((n, model.n_latents, width), dtype=np.float32), 0
+    for tokens, sites in batches:
+        found = model.z(tokens, sites).flatten(0, 1)[: n - filled]  # (B M, N_L, C)
+        z[filled : filled + len(found)] = found.float().cpu().numpy()
+        filled += len(found)
+        if filled == n:
+            break
+    return z[:filled]
+
+
+# -----------------------------------------------------------------------------
+# Do they matter?
+
+
+def message(begin):
+    """What pass 2 hands over, as a list of tensors whose axis -2 are the latents: the inputs, or KV_phi of every layer."""
+    return [begin.x] if begin.kv is None else [t for pair in begin.kv for t in pair]
+
+
+@contextlib.contextmanager
+def meddling(model, change):
+    """While it lasts, the Base gets change(tensor, number) of every tensor of the message."""
+    plain = model.begin
+
+    def begin(tokens, sites):
+        prefix_kv, found = plain(tokens, sites)
+        changed = [change(t, i) for i, t in enumerate(message(found))]
+        if found.kv is None:
+            return prefix_kv, found._replace(x=changed[0])
+        return prefix_kv, found._replace(kv=list(zip(changed[::2], changed[1::2], strict=True)))
+
+    model.begin = begin
+    try:
+        yield
+    finally:
+        del model.begin
+
+
+def over_examples(t):
+    """The axes of a message's tensor that count examples: B and M of x (B,M,N_L,C), of K and V (B,H_kv,M,N_L,D)."""
+    return (0, 1) if t.dim() == 4 else (0, 2)
+
+
+@torch.no_grad()
+def mean_message(model, batches):
+    """-> the mean over all examples of every tensor of the message"""
+    sums, count = None, 0
+    for tokens, sites in batches:
+        parts = [t.double().sum(dim=over_examples(t), keepdim=True) for t in message(model.begin(tokens, sites)[1])]
+        sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
+        count += sites.numel()
+    return [total / count for total in sums]
+
+
+def swap(t, _):
+    """Every example gets the message of another: of its neighbour in the batch, or where it is alone at the next site."""
+    axis = over_examples(t)[t.size(0) == 1]
+    return t.roll(1, dims=axis)
+
+
+def meddle(model, asked, seed=0):
+    """-> {what was done: perplexity or accuracy}"""
+    n, means = model.n_latents, mean_message(model, asked.batches())
+    changes = {
+        "untouched": lambda t, i: t,
+        "zero": lambda t, i: torch.zeros_like(t),
+        "mean": lambda t, i: means[i].to(t.dtype).expand_as(t),
+        "swapped": swap,
+    }
+    if n > 1:
+        order = torch.as_tensor(np.random.default_rng(seed).permutation(n))
+        changes["reordered"] = lambda t, i: t[..., order.to(t.device), :]
+        for j in range(n):
+            rest = torch.tensor([k for k in range(n) if k != j])
+            changes[f"without {j + 1}"] = lambda t, i, rest=rest: t[..., rest.to(t.device), :]
+    scores = {}
+    for name, change in changes.items():
+        with meddling(model, change):
+            scores[name] = asked.score()
+        print(f"    {name}: {asked.what} {scores[name]:.2f}", flush=True)
+    return scores
+
+
+# -----------------------------------------------------------------------------
+# What do they say?
+
+
+@torch.no_grad()
+def words(model, z, tokenizer, top=5):
+    """-> per latent the tokens that the Base's head reads in it: [(token, share of the examples)], the most frequent first"""
+    device = next(model.parameters()).device
+    out = []
+    for latent in range(z.shape[1]):
+        counts = Counter()
+        for rows in torch.from_numpy(z[:, latent]).split(256):
+            counts.update(model.base.logits(rows.to(device)).argmax(dim=-1).tolist())
+        common = [(i, n / len(z)) for i, n in counts.most_common(top)]
+        out.append([(tokenizer.decode([i]) if i < tokenizer.vocab_size else f"<{i}>", share) for i, share in common])
+    return out
+
+
+# -----------------------------------------------------------------------------
+
+
+def draw(result, path):
+    """The heatmap, the silhouettes and what meddling did, side by side."""
+    scores = result["meddling"]
+    figure, axes = plt.subplots(1, 2 + bool(scores), figsize=(5 + 4.2 * (1 + bool(scores)), 4.2), squeeze=False)
+    heatmap(axes[0, 0], np.array(result["capture"]), result["run"])
+    n = np.arange(1, result["n_latents"] + 1)
+    axes[0, 1].bar(n, result["silhouettes"] or np.zeros(len(n)), color="#1f77b4")
+    axes[0, 1].axhline(0, color="black", lw=0.8)
+    axes[0, 1].set(title=f"silhouette, {result['silhouette']:.3f} overall", xlabel="latent", ylim=(-1, 1))
+    if scores:
+        ax, names = axes[0, 2], list(scores)[::-1]
+        ax.barh(names, [scores[name] for name in names], color="#ff7f0e")
+        ax.axvline(scores["untouched"], color="black", lw=0.8)
+        ax.set(xlabel="accuracy (%)" if result["what"] == "accuracy" else "perplexity", title="after meddling with the latents")
+        if result["what"] == "perplexity":
+            ax.set_xlim(left=0.9 * min(scores.values()))
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def heatmap(ax, h, title):
+    image = ax.imshow(h, vmin=0, vmax=1, cmap="viridis", extent=(0.5, len(h) + 0.5, len(h) + 0.5, 0.5))
+    ax.set(
+        title=f"{title}\nmean off the diagonal {off_diagonal(h):.3f}", xlabel="variance of latent j", ylabel="in subspace of i"
+    )
+    ax.figure.colorbar(image, ax=ax, shrink=0.8)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run folder, into which latents.json and latents.png are written")
+    parser.add_argument("--examples", type=int, default=2048, help="occurrences of each latent (default 2048)")
+    parser.add_argument("--batch_size", type=int, default=32, help="sequences or questions at a time (default 32)")
+    parser.add_argument("--no_meddling", action="store_true", help="only look at the latents")
+    parser.add_argument("--seed", type=int, default=0, help="of subsamples and of the other order (default 0)")
+    parser.add_argument("--device", default="auto", help="default auto")
+    a = parser.parse_args()
+    if min(a.examples, a.batch_size) < 1:
+        raise ValueError("examples and batch_size must be at least 1")
+    machine = runtime.start(a.device)
+    model, config = coprocessor.load_run(a.run)
+    if not model.n_latents:
+        raise ValueError(f"{a.run} is a run of {config['variant']}, which has no latents")
+    model = model.to(machine.device)
+    asked = Asked(a.run, config, model, a.examples, a.batch_size, machine)
+
+    z = collect(model, asked.batches(), a.examples)
+    n, n_latents, width = z.shape
+    _, bases = subspaces(z)
+    ranks = [basis.shape[1] for basis in bases]
+    h = cross_capture(z)
+    overall, each, spread = subsampled_silhouette(z, a.seed) if n_latents > 1 else (float("nan"), [], 0.0)
+    result = dict(run=os.path.basename(os.path.normpath(a.run)), variant=config["variant"], n_latents=n_latents, examples=n)
+    result |= dict(width=width, capture=h.tolist(), off_diagonal=off_diagonal(h), ranks=ranks, null=np.mean(ranks) / width)
+    result |= dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
+    print(f"{a.run}: {config['variant']}, {n_latents} latents, {n:,} occurrences of each, {width} wide")
+    constant = [i + 1 for i, rank in enumerate(ranks) if not rank]
+    if constant:
+        print(f"    latents {', '.join(map(str, constant))} are the same in every example: no variance, capture 0")
+    print(f"    capture off the diagonal {result['off_diagonal']:.4f}; random subspaces of these ranks: {result['null']:.4f}")
+    print(f"    ranks {min(ranks)} to {max(ranks)} of {width}; silhouette {overall:.4f} ± {spread:.4f}")
+
+    result["words"] = words(model, z, tokenizer_of(a.run))
+    for i, found in enumerate(result["words"]):
+        print(f"    latent {i + 1} reads as " + ", ".join(f"{token!r} {share:.0%}" for token, share in found))
+    result["what"], result["meddling"] = asked.what, {}
+    if config["variant"] == "coconut":
+        print("    coconut makes each latent from the one before, so there is no message to meddle with")
+    elif not a.no_meddling:
+        result["meddling"] = meddle(model, asked, a.seed)
+    with open(os.path.join(a.run, "latents.json"), "w") as f:
+        json.dump(result, f, indent=2)
+    draw(result, os.path.join(a.run, "latents.png"))
+    print(f"wrote {a.run}/latents.json and latents.png")
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
