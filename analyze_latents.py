@@ -86,9 +86,9 @@ def cross_capture(z, tau=TAU):
 
 
 def off_diagonal(h):
-    """The mean of H beside its diagonal; nan for one latent, which has no others."""
+    """The mean of H beside its diagonal; None for one latent, which has no others."""
     n = len(h)
-    return float((h.sum() - np.trace(h)) / (n * (n - 1))) if n > 1 else float("nan")
+    return float((h.sum() - np.trace(h)) / (n * (n - 1))) if n > 1 else None
 
 
 def silhouette(z):
@@ -129,21 +129,24 @@ class Asked:
         self.machine, self.model = machine, model
         self.c = argparse.Namespace(**config)
         self.c.micro_batch = self.c.batch_size = batch_size
-        tokenizer = tokenizer_of(run)
         if "seq_len" in config:
-            self.what = "perplexity"
+            self.what, self.setting = "perplexity", "large-scale"
             rows = Rows(self.c.data, "val", self.c.seq_len)
             limit = train.site_limit(self.c, model.base.config.context)
             self.read = train.Batches(rows, self.c, limit, machine.device)
             self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
             return
         self.what = "accuracy"
+        tokenizer = tokenizer_of(run)
+        self.c.test_limit = min(examples, self.c.test_limit or examples)
         if "operands" in config:
-            self.items = countdown.read_problems(self.c.data, self.c.operands, self.c.data_seed, "test", examples)
+            self.setting = f"Countdown, {self.c.operands} operands"
+            self.items = countdown.read_problems(self.c.data, self.c.operands, self.c.data_seed, "test", self.c.test_limit)
             questions = [tokenizer.encode(countdown.prompt(p["numbers"], p["target"])) for p in self.items]
             self.judge = countdown.judge
         else:
-            self.c.test_limit = examples
+            straight = ", no curriculum" if self.c.first_stage > self.c.stages else ""
+            self.setting = ("ProsQA" if "prosqa" in self.c.data else "GSM8K") + straight
             self.items, _ = finetune_reasoning.read_items(self.c, "test", tokenizer, model)
             questions = [item.question for item in self.items]
             self.judge = finetune_reasoning.judge
@@ -178,7 +181,10 @@ def collect(model, batches, examples):
     n = min(examples, max(1, MAX_VALUES // (model.n_latents * width)))
     z, filled = np.empty((n, model.n_latents, width), dtype=np.float32), 0
     for tokens, sites in batches:
-        found = model.z(tokens, sites).flatten(0, 1)[: n - filled]  # (B M, N_L, C)
+        begin = model.begin(tokens, sites)[1]
+        if begin.z is None:
+            raise ValueError(f"{type(model).__name__} does not say what its latents are: give Beginning a z")
+        found = begin.z.flatten(0, 1)[: n - filled]  # (B M, N_L, C)
         z[filled : filled + len(found)] = found.float().cpu().numpy()
         filled += len(found)
         if filled == n:
@@ -285,10 +291,11 @@ def draw(result, path):
     scores = result["meddling"]
     figure, axes = plt.subplots(1, 2 + bool(scores), figsize=(5 + 4.2 * (1 + bool(scores)), 4.2), squeeze=False)
     heatmap(axes[0, 0], np.array(result["capture"]), result["run"])
-    n = np.arange(1, result["n_latents"] + 1)
-    axes[0, 1].bar(n, result["silhouettes"] or np.zeros(len(n)), color="#1f77b4")
+    each = result["silhouettes"]
+    axes[0, 1].bar(range(1, len(each) + 1), each, color="#1f77b4")
     axes[0, 1].axhline(0, color="black", lw=0.8)
-    axes[0, 1].set(title=f"silhouette, {result['silhouette']:.3f} overall", xlabel="latent", ylim=(-1, 1))
+    title = f"silhouette, {result['silhouette']:.3f} overall" if each else "silhouette: one latent has none"
+    axes[0, 1].set(title=title, xlabel="latent", ylim=(-1, 1))
     if scores:
         ax, names = axes[0, 2], list(scores)[::-1]
         ax.barh(names, [scores[name] for name in names], color="#ff7f0e")
@@ -301,10 +308,10 @@ def draw(result, path):
 
 
 def heatmap(ax, h, title):
+    if len(h) > 1:
+        title += f"\nmean off the diagonal {off_diagonal(h):.3f}"
     image = ax.imshow(h, vmin=0, vmax=1, cmap="viridis", extent=(0.5, len(h) + 0.5, len(h) + 0.5, 0.5))
-    ax.set(
-        title=f"{title}\nmean off the diagonal {off_diagonal(h):.3f}", xlabel="variance of latent j", ylabel="in subspace of i"
-    )
+    ax.set(title=title, xlabel="variance of latent j", ylabel="in subspace of i")
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
 
 
@@ -331,16 +338,31 @@ def main():
     _, bases = subspaces(z)
     ranks = [basis.shape[1] for basis in bases]
     h = cross_capture(z)
-    overall, each, spread = subsampled_silhouette(z, a.seed) if n_latents > 1 else (float("nan"), [], 0.0)
+    overall, each, spread = subsampled_silhouette(z, a.seed) if n_latents > 1 else (None, [], None)
     result = dict(run=os.path.basename(os.path.normpath(a.run)), variant=config["variant"], n_latents=n_latents, examples=n)
-    result |= dict(width=width, capture=h.tolist(), off_diagonal=off_diagonal(h), ranks=ranks, null=np.mean(ranks) / width)
+    result |= dict(
+        setting=asked.setting,
+        width=width,
+        capture=h.tolist(),
+        off_diagonal=off_diagonal(h),
+        ranks=ranks,
+        null=np.mean(ranks) / width,
+    )
     result |= dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
     print(f"{a.run}: {config['variant']}, {n_latents} latents, {n:,} occurrences of each, {width} wide")
     constant = [i + 1 for i, rank in enumerate(ranks) if not rank]
     if constant:
         print(f"    latents {', '.join(map(str, constant))} are the same in every example: no variance, capture 0")
-    print(f"    capture off the diagonal {result['off_diagonal']:.4f}; random subspaces of these ranks: {result['null']:.4f}")
-    print(f"    ranks {min(ranks)} to {max(ranks)} of {width}; silhouette {overall:.4f} ± {spread:.4f}")
+    if n <= width:
+        print(f"    fewer occurrences than dimensions, so ranks end at {n - 1}: ask for more --examples")
+    print(f"    ranks {min(ranks)} to {max(ranks)} of {width}")
+    if n_latents > 1:
+        print(
+            f"    capture off the diagonal {result['off_diagonal']:.4f}; random subspaces of these ranks {result['null']:.4f}"
+        )
+        print(f"    silhouette {overall:.4f}" + (f" ± {spread:.4f} over random samples" if spread else ""))
+    else:
+        print("    one latent has no others to be compared with")
 
     result["words"] = words(model, z, tokenizer_of(a.run))
     for i, found in enumerate(result["words"]):
@@ -351,7 +373,7 @@ def main():
     elif not a.no_meddling:
         result["meddling"] = meddle(model, asked, a.seed)
     with open(os.path.join(a.run, "latents.json"), "w") as f:
-        json.dump(result, f, indent=2)
+        json.dump(result, f, indent=2, allow_nan=False)
     draw(result, os.path.join(a.run, "latents.png"))
     print(f"wrote {a.run}/latents.json and latents.png")
 

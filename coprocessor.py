@@ -44,6 +44,7 @@ class Beginning(NamedTuple):
     x: torch.Tensor  # (B, M, T, C) input embeddings; the last one's output predicts the first ahead token
     sites: torch.Tensor  # (B, M)
     kv: list | None = None  # per layer K, V (B, H_kv, M, P, D)
+    z: torch.Tensor | None = None  # (B, M, N_L, C) the latents, to look at
 
 
 class Variant(nn.Module):
@@ -58,8 +59,10 @@ class Variant(nn.Module):
         """base: a Model, used as it is (not copied). n_latents: N_L. scale_latents: see `as_input`.
 
         The attribute n_latents may be lowered afterwards: a branch then begins with the first n_latents slots.
+        orthogonality_weight may be raised: see `forward`.
         """
         super().__init__()
+        self.orthogonality_weight = 0.0
         self.base = base.requires_grad_(self.trains_base)
         self.n_latents = n_latents if self.has_latents else 0
         if self.has_soft_tokens:
@@ -105,12 +108,18 @@ class Variant(nn.Module):
         A branch is causal, so ahead may be padded at its end and the padding's values thrown away.
         """
         prefix_kv, begin = self.begin(tokens, sites)
-        hidden = self.pass3_decode(begin, ahead, prefix_kv)
-        return token_nll(self.base, hidden, ahead)
+        return token_nll(self.base, self.pass3_decode(begin, ahead, prefix_kv), ahead)
 
     def forward(self, tokens, sites, ahead):
-        """The training loss per target, of which the mean over all is the objective: shapes as in ahead_nll."""
-        return self.ahead_nll(tokens, sites, ahead)
+        """The training loss per target, of which the mean over all is the objective: shapes as in ahead_nll.
+
+        With orthogonality_weight, the overlap of a branch's latents is added to the loss of each of its targets.
+        """
+        prefix_kv, begin = self.begin(tokens, sites)
+        nll = token_nll(self.base, self.pass3_decode(begin, ahead, prefix_kv), ahead)  # (B, M, N)
+        if self.orthogonality_weight and begin.z is not None:
+            nll = nll + self.orthogonality_weight * overlap(begin.z)[..., None]
+        return nll
 
     # What the variants' answers are made of
 
@@ -118,10 +127,6 @@ class Variant(nn.Module):
         """Pass 2 of the dual models: the Coprocessor runs the soft tokens -> Z (B,M,N_L,C), KV_phi."""
         soft = self.soft_tokens(sites)
         return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
-
-    def z(self, tokens, sites):
-        """The latents, to look at: tokens (B,S), sites (B,M) -> (B,M,N_L,C). Without a Coprocessor, what the Base is fed."""
-        return self.latents(sites, self.pass1_read(tokens))[0] if self.has_coprocessor else self.soft_tokens(sites)
 
     def soft_tokens(self, sites):
         return self.soft[: self.n_latents].expand(*sites.shape, -1, -1)  # (B, M, N_L, C)
@@ -173,6 +178,13 @@ def token_nll(model, hidden, targets):
     return torch.cat(parts).view(targets.shape)
 
 
+def overlap(z):
+    """How far the latents of a branch point the same way: z (..., N_L, C) -> the mean squared cosine of two of them, (...)."""
+    n, unit = z.size(-2), F.normalize(upcast(z), dim=-1)
+    squares = (unit @ unit.mT).square().sum(dim=(-2, -1))  # of which n are those of a latent with itself
+    return (squares - n) / max(1, n * (n - 1))
+
+
 class Continued(Variant):
     """Baseline 1: the Base alone, trained further on the same tokens."""
 
@@ -207,32 +219,25 @@ class Coconut(Variant):
         super().__init__(base, n_latents, scale_latents)
         self.start, self.end = base.config.vocab_size - 3, base.config.vocab_size - 2
 
-    def think(self, tokens, sites):
-        """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent.
-
-        -> KV_theta(x), the latents, each (B,M,1,C), the branch's cache of all but the last
-        """
+    def begin(self, tokens, sites):
+        """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent."""
         hidden, prefix_kv = self.base.prefix(tokens)
-        z, kv = [hidden.gather(1, sites[:, :, None].expand(-1, -1, hidden.size(-1)))[:, :, None]], None
+        end = self.base.embed(torch.full_like(sites, self.end))[:, :, None]  # (B, M, 1, C)
+        if not self.n_latents:
+            return prefix_kv, Beginning(end, sites)
+        z, kv = [hidden.gather(1, sites[:, :, None].expand(-1, -1, hidden.size(-1)))[:, :, None]], None  # (B, M, 1, C) each
         for _ in range(self.n_latents - 1):
             more, kv = self.base.branch(z[-1], prefix_kv, sites, kv)
             z.append(more)
-        return prefix_kv, z[: self.n_latents], kv
-
-    def begin(self, tokens, sites):
-        prefix_kv, z, kv = self.think(tokens, sites)
-        end = self.base.embed(torch.full_like(sites, self.end))[:, :, None]  # (B, M, 1, C)
-        return prefix_kv, Beginning(torch.cat([*z[-1:], end], dim=2), sites, kv)
-
-    def z(self, tokens, sites):
-        return torch.cat(self.think(tokens, sites)[1], dim=2)
+        return prefix_kv, Beginning(torch.cat([z[-1], end], dim=2), sites, kv, torch.cat(z, dim=2))
 
 
 class Soft(Variant):
     """Baseline 2: one network, and the same number of latent slots as soft tokens. There is no pass 2 to run."""
 
     def pass2_begin(self, tokens, sites, prefix_kv):
-        return Beginning(self.soft_tokens(sites), sites)
+        soft = self.soft_tokens(sites)
+        return Beginning(soft, sites, z=soft)
 
 
 class H2(Variant):
@@ -242,7 +247,7 @@ class H2(Variant):
 
     def pass2_begin(self, tokens, sites, prefix_kv):
         z, _ = self.latents(sites, prefix_kv)
-        return Beginning(self.as_input(z), sites)
+        return Beginning(self.as_input(z), sites, z=z)
 
 
 class Liu(H2):
@@ -263,8 +268,9 @@ class H1(Variant):
             p.requires_grad_(False)  # only its cache is read, so these would never get a gradient
 
     def pass2_begin(self, tokens, sites, prefix_kv):
-        _, kv_phi = self.latents(sites, prefix_kv, cache_only=True)
-        return Beginning(self.site_embedding(tokens, sites), sites, kv_phi)
+        unread = self.training and not self.orthogonality_weight  # Z then has no use
+        z, kv_phi = self.latents(sites, prefix_kv, cache_only=unread)
+        return Beginning(self.site_embedding(tokens, sites), sites, kv_phi, z)
 
 
 VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2}
@@ -272,13 +278,17 @@ REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT}  # these know questi
 VARIANTS |= REASONING
 
 
-def build(variant, base, n_latents, scale_latents=False):
-    """Name -> Variant around that Base. Raises ValueError for an unknown name."""
+def build(variant, base, n_latents, scale_latents=False, orthogonality_weight=0.0):
+    """Name -> Variant around that Base. Raises ValueError for an unknown name, and for options that it cannot have."""
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
     if scale_latents and variant not in ("liu", "h2"):
         raise ValueError(f"scale_latents is for variants that feed Z, {variant} feeds none")
-    return VARIANTS[variant](base, n_latents, scale_latents)
+    if orthogonality_weight < 0 or orthogonality_weight and not VARIANTS[variant].has_latents:
+        raise ValueError(f"orthogonality_weight={orthogonality_weight}: 0 or more, and for variants with latents")
+    model = VARIANTS[variant](base, n_latents, scale_latents)
+    model.orthogonality_weight = orthogonality_weight
+    return model
 
 
 def save(model, folder):

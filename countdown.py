@@ -292,6 +292,7 @@ class Config:
     )
     n_latents: int = 16  # N_L
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
+    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the problems
     operands: int = 4  # 3 | 4 | 5
     data: str = "data/countdown"  # where problems are kept, and made where there are none yet

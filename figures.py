@@ -13,6 +13,8 @@ table2   accuracy on GSM8K and ProsQA after the curriculum, ours beside the pape
 table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and from one without curriculum; table4 on ProsQA.
 figure3b accuracy on Countdown against operands, a line for each N_L, and the table with 95 % intervals; figure8 at N_L = 16,
          with h2 also from a large-scale run.
+figure4  cross-capture heatmaps of runs that analyze_latents.py has looked at, beside the paper's numbers; figure9 is more of
+         them. table5 their silhouettes, latent by latent.
 stages   validation accuracy of reasoning runs, epoch by epoch, through the stages of the curriculum.
 """
 
@@ -27,6 +29,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from analyze_latents import heatmap
 from configurator import one_line_errors
 from countdown import wilson
 from runtime import checkpoint_of, read_metrics, weights_of
@@ -72,6 +75,21 @@ TABLES3AND4 = {
     ("gpt2", "gsm8k"): (31.5, 26.0, 28.2), ("qwen3", "gsm8k"): (38.6, 35.7, 37.3),
     ("gpt2", "prosqa"): (99.0, 97.1, 97.3), ("qwen3", "prosqa"): (99.5, 88.3, 84.5),
 }  # fmt: skip
+# Section 4.3: {setting: (mean off-diagonal capture, silhouette, silhouettes of the latents)}
+LATENTS = {
+    "large-scale": (
+        0.9873, -0.1694, (-0.158, -0.089, -0.176, -0.173, -0.259, -0.113, -0.067, -0.143, -0.117, -0.170, -0.202, -0.252,
+                          -0.193, -0.133, -0.191, -0.211),
+    ),
+    "GSM8K": (
+        0.914, -0.031, (-0.014, -0.036, -0.036, -0.032, -0.044, -0.047, -0.047, -0.045, -0.032, -0.040, -0.022, 0.019),
+    ),
+    "GSM8K, no curriculum": (0.962, None, ()),
+    "Countdown, 4 operands": (
+        0.9382, 0.4531, (0.912, 0.506, 0.324, 0.209, 0.243, 0.550, 0.635, 0.629, 0.723, 0.742, 0.568, 0.357, 0.336, 0.461,
+                         0.026, 0.030),
+    ),
+}  # fmt: skip
 
 
 def read_run(folder):
@@ -86,6 +104,8 @@ def read_run(folder):
         raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
     variant = config["variant"]
     label = LABELS.get(variant, variant) + (", scaled Z" if config["scale_latents"] else "")
+    if config.get("orthogonality_weight"):
+        label += f", orthogonality {config['orthogonality_weight']:g}"
     return (family, variant, config["n_latents"], label), config, *np.array(curve).T
 
 
@@ -114,7 +134,11 @@ def figure2(folders, out):
         lines = {}
         for (variant, n, label), v in runs.items():
             if variant == "continued" or n == main_n:
-                lines[label] = (COLORS.get(variant, "#d62728"), "--" if "scaled" in label else "-", *v)
+                lines[label] = (
+                    COLORS.get(variant, "#d62728"),
+                    "--" if "," in label.removeprefix(LABELS.get(variant, "")) else "-",
+                    *v,
+                )
         if lines:
             panels.append((f"{'AB'[family == 'qwen3']}  {FAMILY_NAMES[family]}: the variants", lines))
         if len(sweep) > 1:
@@ -383,7 +407,8 @@ def against_operands(ax, points, **style):
     accuracy = 100 * right / asked
     errors = np.abs(intervals.T - accuracy)
     ax.errorbar(n, accuracy, errors, lw=2, capsize=3, **style)
-    ax.set(xlabel="operands", ylabel="accuracy (%)", xticks=(3, 4, 5))
+    ax.set(xlabel="operands", ylabel="accuracy (%)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def print_countdown(groups):
@@ -440,6 +465,48 @@ def figure8(folders, out):
     save(figure, out)
 
 
+# -----------------------------------------------------------------------------
+# The latents: section 4.3 and appendix D
+
+
+def read_latents(folders):
+    """-> what analyze_latents.py found in each run"""
+    found = []
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, "latents.json")) as f:
+                found.append(json.load(f))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{folder} has no latents.json: analyze_latents.py makes it") from None
+    return found
+
+
+def figure4(folders, out):
+    runs = read_latents(folders)
+    figure, axes = plt.subplots(1, len(runs), figsize=(4.8 * len(runs), 4.2), squeeze=False)
+    print("| run | setting | variant | N_L | capture off the diagonal | random subspaces | silhouette | the paper's two |")
+    print("|---|---|---|---|---|---|---|---|")
+    for ax, r in zip(axes[0], runs, strict=True):
+        heatmap(ax, np.array(r["capture"]), f"{r['setting']}: {LABELS.get(r['variant'], r['variant'])}")
+        capture, silhouette, _ = LATENTS.get(r["setting"], (None, None, ()))
+        ours = [f"{x:.3f}" if x is not None else "-" for x in (r["off_diagonal"], r["null"], r["silhouette"])]
+        theirs = ", ".join(str(x) if x is not None else "-" for x in (capture, silhouette))
+        print(f"| {r['run']} | {r['setting']} | {r['variant']} | {r['n_latents']} | {' | '.join(ours)} | {theirs} |")
+    save(figure, out)
+
+
+def table5(folders):
+    runs = read_latents(folders)
+    print("Silhouette of each latent, ours \\| the paper's.\n")
+    print("| latent | " + " | ".join(f"{r['setting']} ({r['run']})" for r in runs) + " |\n|---|" + "---|" * len(runs))
+    theirs = [LATENTS.get(r["setting"], (None, None, ()))[2] for r in runs]
+    for i in range(max(max(r["n_latents"], len(paper)) for r, paper in zip(runs, theirs, strict=True))):
+        columns = [
+            [f"{x[i]:.3f}" if i < len(x) else "-" for x in (r["silhouettes"], t)] for r, t in zip(runs, theirs, strict=True)
+        ]
+        print(f"| {i + 1} | " + " | ".join(" \\| ".join(pair) for pair in columns) + " |")
+
+
 def finish(ax, title=None):
     ax.legend(frameon=False, title=title, alignment="left", loc="center left", bbox_to_anchor=(1.0, 0.5))
     ax.spines[["top", "right"]].set_visible(False)
@@ -460,9 +527,11 @@ def main():
         "figure2": ("validation perplexity while training", figure2),
         "figure3a": ("GSM8K accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "gsm8k", out)),
         "figure3b": ("Countdown accuracy against operands", figure3b),
+        "figure4": ("cross-capture of the latents", figure4),
         "figure5": ("the masks of the three passes", figure5),
         "figure7": ("ProsQA accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "prosqa", out)),
         "figure8": ("Countdown at N_L = 16", figure8),
+        "figure9": ("cross-capture of the latents, more runs", figure4),
         "stages": ("validation accuracy through the curriculum", stages),
     }
     tables = {
@@ -470,6 +539,7 @@ def main():
         "table2": ("accuracy on GSM8K and ProsQA", table2),
         "table3": ("where Hypothesis 2 starts from, GSM8K", lambda runs: table34(runs, "gsm8k")),
         "table4": ("where Hypothesis 2 starts from, ProsQA", lambda runs: table34(runs, "prosqa")),
+        "table5": ("the latents' silhouettes", table5),
     }
     for name, (what, _) in (drawings | tables).items():
         p = commands.add_parser(name, help=what, description=what)

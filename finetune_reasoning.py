@@ -40,6 +40,7 @@ class Config:
         "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
     )
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
+    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the questions
     data: str = "gsm8k_aug"  # gsm8k | gsm8k_aug | prosqa | a folder (questions.py)
     tokenizer: str = "gpt2"  # gpt2 | qwen3 | a tokenizer.json
@@ -270,14 +271,14 @@ def load_start(c, tokenizer, n_latents):
                 raise ValueError(f"{c.init_from} has {before['n_latents']} latents, scale_latents={before['scale_latents']}")
             if model.has_soft_tokens:
                 model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
-            model.n_latents = n_latents
+            model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
             return model, f"all of {c.init_from}"
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
     if base.config.vocab_size < tokenizer.vocab_size:
         raise ValueError(f"{c.tokenizer} has {tokenizer.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
     if c.variant == "coconut":
         base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
-    return coprocessor.build(c.variant, base, n_latents, c.scale_latents), f"the Base of {c.init_from}"
+    return coprocessor.build(c.variant, base, n_latents, c.scale_latents, c.orthogonality_weight), f"the Base of {c.init_from}"
 
 
 def read_items(c, split, tokenizer, model):

@@ -29,6 +29,7 @@ class Config:
     init_from: str = "openai-community/gpt2"  # the Base: a hub name, a folder, a run, or random:<size> (sizes: model.py)
     n_latents: int = 16  # N_L, latents per augmentation
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
+    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the data
     data: str = "data/fineweb_edu_gpt2"  # a folder that data.py made
     seq_len: int = 1024  # S, tokens per sequence
@@ -188,7 +189,7 @@ def main():
     train_batches = Batches(train_rows, c, limit, machine.device)
     val_batches = Batches(val_rows, c, limit, machine.device)
     train_batches([0])  # fails now if the sites do not fit
-    model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents).to(machine.device).train()
+    model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents, c.orthogonality_weight).to(machine.device).train()
     optimizer, names = make_optimizer(model, c, machine.device)
 
     tokenizer = os.path.join(c.data, "tokenizer.json")

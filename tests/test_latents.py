@@ -1,0 +1,398 @@
+"""The latent analysis: textbook versions of capture and silhouette, cases with known answers, meddling, whole runs."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
+from test_countdown import small as countdown_settings  # noqa: F401
+from test_data import make_shards
+from test_reasoning import small as reasoning_settings  # noqa: F401
+
+import analyze_latents as al
+import coprocessor
+import countdown as cd
+import figures
+import finetune_reasoning as fr
+import runtime
+import train
+from configurator import one_line_errors
+from data import train_tokenizer
+
+RNG = np.random.default_rng(0)
+
+
+def slow_capture(z, tau=0.97):
+    """As in the paper, by full singular value decompositions and d x d projections, one pair at a time."""
+    n, n_latents, width = z.shape
+    h = np.zeros((n_latents, n_latents))
+    for i in range(n_latents):
+        x = z[:, i] - z[:, i].mean(axis=0)
+        _, s, v = np.linalg.svd(x, full_matrices=True)
+        rank = next(r for r in range(width + 1) if (s[:r] ** 2).sum() >= tau * (s**2).sum() * (1 - 1e-12))
+        projection = v[:rank].T @ v[:rank]
+        for j in range(n_latents):
+            y = z[:, j] - z[:, j].mean(axis=0)
+            h[i, j] = np.linalg.norm(y @ projection) ** 2 / np.linalg.norm(y) ** 2
+    return h
+
+
+def slow_silhouette(z):
+    """Appendix C, one point at a time over all distances."""
+    n, n_latents, _ = z.shape
+    s = np.zeros((n, n_latents))
+    for k in range(n):
+        for i in range(n_latents):
+            distances = np.array([[math.dist(z[k, i], z[m, j]) for j in range(n_latents)] for m in range(n)])
+            a = distances[:, i].sum() / (n - 1)  # to the others of its latent
+            b = min(distances[:, j].mean() for j in range(n_latents) if j != i)
+            s[k, i] = (b - a) / max(a, b)
+    return s.mean(), s.mean(axis=0)
+
+
+def spread_unevenly(n, n_latents, width):
+    """Every latent has a mean, and directions of its own with more variance and with less."""
+    scales = np.exp(RNG.normal(size=(n_latents, 1, width)) * 1.5)
+    turn = np.linalg.qr(RNG.normal(size=(n_latents, width, width)))[0]
+    return (RNG.normal(size=(n_latents, n, width)) * scales @ turn + RNG.normal(size=(n_latents, 1, width))).swapaxes(0, 1)
+
+
+@pytest.mark.parametrize("n, n_latents, width", [(60, 3, 8), (5, 4, 12), (2, 2, 3), (40, 2, 1)])
+def test_capture_and_silhouette_are_the_textbook_s(n, n_latents, width):
+    z = spread_unevenly(n, n_latents, width)
+    np.testing.assert_allclose(al.cross_capture(z), slow_capture(z), rtol=0, atol=1e-6)
+    overall, each = al.silhouette(z)
+    slow_overall, slow_each = slow_silhouette(z)
+    np.testing.assert_allclose([overall, *each], [slow_overall, *slow_each], rtol=0, atol=1e-6)
+
+
+def test_the_smallest_subspace_has_97_percent():
+    """Variances 90, 7 and 3 percent along the axes: two directions, exactly; with a little more asked, three."""
+    x = np.concatenate([math.sqrt(s) * np.array([v, -v]) for s, v in zip((90, 7, 3), np.eye(3), strict=True)])
+    z = np.stack([x, np.roll(x, 1, axis=1)], axis=1)
+    assert [b.shape[1] for b in al.subspaces(z, 0.97)[1]] == [2, 2]
+    assert [b.shape[1] for b in al.subspaces(z, 0.9701)[1]] == [3, 3]
+    h = al.cross_capture(z)  # the second latent's 90 % lie along axis 1, 7 % along axis 2, 3 % along axis 0
+    np.testing.assert_allclose(h, [[0.97, 0.93], [0.10, 0.97]], atol=1e-12)
+    assert al.off_diagonal(h) == pytest.approx((0.93 + 0.10) / 2)
+
+
+def test_constructed_cases():
+    x = RNG.normal(size=(50, 4))
+    z = np.stack([x, 3 * x[::-1] + 7], axis=1)  # the same subspace, elsewhere
+    assert al.off_diagonal(al.cross_capture(z, tau=1.0)) == pytest.approx(1, abs=1e-9)
+    z = np.zeros((50, 2, 8))
+    z[:, 0, :4], z[:, 1, 4:] = x, x  # orthogonal
+    assert al.off_diagonal(al.cross_capture(z)) == pytest.approx(0, abs=1e-12)
+    assert np.diag(al.cross_capture(z)).min() >= 0.97 - 1e-12
+    far = 0.01 * RNG.normal(size=(60, 3, 5)) + 10 * np.eye(3, 5)
+    assert al.silhouette(far)[0] > 0.99 and min(al.silhouette(far)[1]) > 0.99
+    same = RNG.normal(size=(400, 2, 5))
+    assert abs(al.silhouette(same)[0]) < 0.02
+
+
+def test_a_random_subspace_captures_its_share_of_the_dimensions():
+    """The null line, rank / width, whatever the spectrum of what is captured."""
+    spectrum, rank, width = np.exp(-np.arange(12.0)), 3, 12
+    x = RNG.normal(size=(30, width)) * spectrum
+    captured = [np.square(x @ np.linalg.qr(RNG.normal(size=(width, rank)))[0]).sum() for _ in range(4000)]
+    assert np.mean(captured) / np.square(x).sum() == pytest.approx(rank / width, abs=0.02)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 + 0.1])
+def test_degenerate_latents_have_defined_values(constant):
+    z = spread_unevenly(30, 3, 6)
+    z[:, 1] = constant  # 0.1 cannot be written exactly: its mean is not it
+    h = al.cross_capture(z)
+    assert not h[1].any() and not h[:, 1].any() and h[0, 2] > 0 and np.isfinite(h).all()
+    for scores in (al.silhouette(z), al.silhouette(np.full((4, 3, 2), constant)), al.silhouette(z[:1])):
+        assert np.isfinite([scores[0], *scores[1]]).all()
+    assert al.silhouette(z[:1])[0] == 0 and not al.silhouette(z[:1])[1].any()  # all singletons
+    one = al.cross_capture(z[:, :1])
+    assert one.shape == (1, 1) and one[0, 0] >= 0.97 and al.off_diagonal(one) is None
+    assert not al.cross_capture(z[:1]).any()  # one example has no variance
+
+
+def test_what_has_no_value_is_refused():
+    z = spread_unevenly(10, 3, 4)
+    for bad in (np.nan, np.inf):
+        broken = z.copy()
+        broken[3, 1, 2] = bad
+        for diagnostic in (al.cross_capture, al.silhouette, al.subspaces):
+            with pytest.raises(ValueError, match="not finite, in latents 2"):
+                diagnostic(broken)
+    with pytest.raises(ValueError, match="one alone has none"):
+        al.silhouette(z[:, :1])
+    for shape in ((10, 4), (0, 3, 4), (10, 3, 0)):
+        with pytest.raises(ValueError, match="must be"):
+            al.cross_capture(np.zeros(shape))
+
+
+def test_a_subsample_keeps_whole_examples_and_repeats(monkeypatch):
+    z = spread_unevenly(200, 2, 3)
+    assert al.subsampled_silhouette(z)[2] == 0 and al.subsampled_silhouette(z)[0] == al.silhouette(z)[0]
+    monkeypatch.setattr(al, "SILHOUETTE_POINTS", 160)
+    asked = []
+    plain = al.silhouette
+    monkeypatch.setattr(al, "silhouette", lambda part: asked.append(part) or plain(part))
+    overall, each, spread = al.subsampled_silhouette(z, seed=4)
+    assert [part.shape for part in asked] == [(80, 2, 3)] * 3 and 0 < spread < 0.2
+    whole = {tuple(row) for row in z.reshape(200, -1)}
+    assert all({tuple(row) for row in part.reshape(80, -1)} < whole for part in asked)
+    assert al.subsampled_silhouette(z, seed=4)[0] == overall != al.subsampled_silhouette(z, seed=5)[0]
+    assert overall == pytest.approx(each.mean()) and abs(overall - plain(z)[0]) < 0.1
+
+
+# -----------------------------------------------------------------------------
+# Z, meddling, words: of tiny random variants
+
+LATENT = ["soft", "liu", "h1", "h2", "h2 scaled", "coconut"]
+
+
+def batches(n=3):
+    return [(random_tokens(2, 14, seed=i), torch.tensor([[3, 7, 5], [9, 2, 2]])) for i in range(n)]
+
+
+@pytest.mark.parametrize("case", LATENT)
+def test_z_is_what_the_branch_says(case):
+    """Coprocessor: its last hidden states over the concatenated cache; coconut: each latent from the one before."""
+    model = tiny_variant(case, "qwen3").eval()
+    found = al.collect(model, batches(), 100)
+    rows = []
+    for tokens, sites in batches():
+        for row, row_sites in zip(tokens, sites.tolist(), strict=True):
+            hidden, past = slow_read(model.base, row)
+            for site in row_sites:
+                before = cut(past, site + 1)
+                if case == "soft":
+                    z = model.soft
+                elif case == "coconut":
+                    z = [hidden[site]]
+                    for i in range(model.n_latents - 1):
+                        h, before = slow_step(model.base, z[-1], site + 1 + i, before)
+                        z.append(h)
+                    z = torch.stack(z)
+                else:
+                    z, _ = slow_run(model.coprocessor, model.soft, site + 1, before)
+                rows.append(z.detach().numpy())
+    np.testing.assert_allclose(found, np.stack(rows), atol=2e-5)
+    assert al.collect(model, batches(), 5).shape == (5, 3, 48)  # qwen3 is 48 wide, gpt2 64
+    np.testing.assert_array_equal(al.collect(model, batches(), 5), found[:5])
+
+
+def test_memory_has_a_cap(monkeypatch):
+    monkeypatch.setattr(al, "MAX_VALUES", 4 * 3 * 64)
+    assert al.collect(tiny_variant("h2", "gpt2"), batches(), 1000).shape == (4, 3, 64)
+
+
+def nll(model):
+    tokens, sites = batches()[0]
+    with torch.no_grad():
+        return model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, 3))
+
+
+@pytest.mark.parametrize("case", ["soft", "liu", "h1", "h2"])
+def test_meddling_changes_the_message_and_nothing_else(case):
+    model = tiny_variant(case, "gpt2").eval()
+    plain = nll(model)
+    with al.meddling(model, lambda t, i: t.clone()):
+        assert torch.equal(nll(model), plain)
+    with al.meddling(model, lambda t, i: torch.zeros_like(t)):
+        changed = nll(model)
+    assert (changed - plain).abs().min() > 0
+    assert torch.equal(nll(model), plain), "meddling is over"
+    tokens, sites = batches()[0]
+    if case != "h1":  # by hand: a branch that is fed zeros
+        zero = coprocessor.Beginning(torch.zeros(2, 3, 3, 64, dtype=torch.float64), sites)
+        ahead = coprocessor.ahead_tokens(tokens, sites, 3)
+        hidden = model.pass3_decode(zero, ahead, model.pass1_read(tokens))
+        close(changed, coprocessor.token_nll(model.base, hidden, ahead), 1e-12)
+
+
+@pytest.mark.parametrize("case", ["soft", "h1", "h2"])
+def test_means_and_swaps(case):
+    model = tiny_variant(case, "qwen3").eval()
+    means, count = al.mean_message(model, batches()), 0
+    slow = None
+    for tokens, sites in batches():
+        message = al.message(model.begin(tokens, sites)[1])
+        for b in range(2):
+            for m in range(3):
+                one = [t[b, m] if case != "h1" else t[b, :, m] for t in message]
+                slow = one if slow is None else [x + y for x, y in zip(slow, one, strict=True)]
+                count += 1
+    for mean, total in zip(means, slow, strict=True):
+        close(mean.squeeze(0).squeeze(0 if case != "h1" else 1), total / count, 1e-12)
+    for t in al.message(model.begin(*batches()[0])[1]):
+        assert torch.equal(al.swap(t, 0)[0], t[1]) and torch.equal(al.swap(t, 0)[1], t[0])
+        alone = t[:1]
+        axis = 1 if case != "h1" else 2
+        assert torch.equal(al.swap(alone, 0).select(axis, 1), alone.select(axis, 0))
+
+
+def test_a_latent_that_is_dropped_is_gone():
+    """Dropping the last of three latents is having two."""
+    model = tiny_variant("h1", "gpt2").eval()
+    with al.meddling(model, lambda t, i: t[..., [0, 1], :]):
+        dropped = nll(model)
+    model.n_latents = 2
+    assert (dropped - nll(model)).abs().max() > 0, "the token after it stands one position further on"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_words_are_the_head_s(family):
+    class Letters:
+        vocab_size = VOCAB - 1
+
+        def decode(self, ids):
+            return chr(65 + ids[0])
+
+    model = tiny_variant("h2", family, dtype=torch.float32)
+    z = RNG.normal(size=(300, 3, model.base.config.width)).astype(np.float32)
+    found = al.words(model, z, Letters(), top=3)
+    for i in range(3):
+        nearest = (z[:, i] @ model.base.wte.weight.detach().numpy().T).argmax(axis=1)
+        counts = np.bincount(nearest, minlength=VOCAB)
+        assert len(found[i]) == 3 and found[i][0][1] == counts.max() / 300
+        assert all(share == sorted(counts)[::-1][k] / 300 for k, (_, share) in enumerate(found[i]))
+
+
+# -----------------------------------------------------------------------------
+# The orthogonality option
+
+
+def slow_overlap(z):
+    """One branch (N_L, C): the mean squared cosine over pairs of latents."""
+    pairs = [(a, b) for a in range(len(z)) for b in range(len(z)) if a != b]
+    cosines = [z[a] @ z[b] / (z[a].norm() * z[b].norm()) for a, b in pairs]
+    return sum(c**2 for c in cosines) / len(pairs)
+
+
+@pytest.mark.parametrize("case", LATENT)
+def test_the_penalty_is_added_to_the_loss_and_to_nothing_else(case):
+    model = tiny_variant(case, "gpt2").train()
+    tokens, sites = batches()[0]
+    ahead = coprocessor.ahead_tokens(tokens, sites, 4)
+    plain, scored = model(tokens, sites, ahead), model.ahead_nll(tokens, sites, ahead)
+    assert torch.equal(plain, scored)
+    close(plain, slow_passes(case, model, tokens, sites, 4)[1], 1e-9)
+    model.orthogonality_weight = 0.7
+    assert torch.equal(model.ahead_nll(tokens, sites, ahead), scored)
+    z = model.begin(tokens, sites)[1].z
+    expected = torch.stack([torch.stack([slow_overlap(branch) for branch in row]) for row in z])
+    close(model(tokens, sites, ahead), plain + 0.7 * expected[..., None], 1e-9)
+    # what learns is the same, and it learns to lower the overlap
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.zero_grad()
+    model(tokens, sites, ahead).mean().backward()
+    assert all(p.grad is not None for p in trained)
+    before = expected.mean().item()
+    optimizer = torch.optim.SGD([p for p in trained], lr=0.05)
+    for _ in range(5):
+        optimizer.zero_grad()
+        coprocessor.overlap(model.begin(tokens, sites)[1].z).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert coprocessor.overlap(model.begin(tokens, sites)[1].z).mean() < before
+
+
+def test_overlap_of_one_latent_and_of_known_ones():
+    assert coprocessor.overlap(torch.randn(2, 1, 8)).abs().max() < 1e-6
+    close(coprocessor.overlap(torch.eye(3)[None]), torch.zeros(1), 1e-6)
+    close(coprocessor.overlap(torch.tensor([[[1.0, 0], [-2, 0], [0, 0]]])), torch.tensor([-1 / 6 + 1 / 3]), 1e-6)
+
+
+def test_options_that_cannot_be():
+    base = tiny_variant("continued", "gpt2").base
+    for variant, weight in (("continued", 0.1), ("cot", 0.1), ("h2", -1.0)):
+        with pytest.raises(ValueError, match="orthogonality_weight"):
+            coprocessor.build(variant, base, 2, orthogonality_weight=weight)
+
+
+# -----------------------------------------------------------------------------
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    corpus = tmp_path_factory.mktemp("corpus")
+    make_shards(corpus, [3000], vocab_size=300)
+    make_shards(corpus, [600], vocab_size=300, split="val")
+    train_tokenizer(["a few words"], 300, str(corpus / "tokenizer.json"))
+    return dict(
+        init_from="random:tiny_gpt2", data=corpus, seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
+        tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",
+    )  # fmt: skip
+
+
+def analyze(run, *more, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["analyze_latents.py", str(run), "--device=cpu", *more])
+    al.main()
+    with open(run / "latents.json") as f:
+        return json.load(f, parse_constant=lambda x: pytest.fail(f"{x} in latents.json"))
+
+
+@pytest.mark.parametrize("variant, n_latents", [("h2", 3), ("h1", 2), ("soft", 2), ("liu", 1)])
+def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, capsys):
+    changes = dict(variant=variant, n_latents=n_latents, orthogonality_weight=0.1)
+    run = run_here(train, settings | changes, tmp_path / "run", monkeypatch=monkeypatch)
+    result = analyze(run, "--examples=10", "--batch_size=2", monkeypatch=monkeypatch)
+    assert result["setting"] == "large-scale" and result["examples"] == 10 and len(result["words"]) == n_latents
+    assert "fewer occurrences than dimensions" in capsys.readouterr().out
+    names = [*result["meddling"]]
+    assert names[:4] == ["untouched", "zero", "mean", "swapped"] and len(names) == (4 if n_latents == 1 else 5 + n_latents)
+    assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
+    whole = analyze(run, "--examples=16", "--batch_size=3", monkeypatch=monkeypatch)
+    last = runtime.read_metrics(run)[-1]["val_ppl"]
+    assert whole["meddling"]["untouched"] == pytest.approx(last, rel=1e-5), "the run's own validation"
+    if variant == "soft":
+        same = [whole["meddling"][name] for name in ("untouched", "mean", "swapped")]
+        assert max(same) - min(same) < 1e-4 and not np.any(whole["capture"])
+        assert "no variance" in capsys.readouterr().out
+    if n_latents == 1:
+        assert whole["off_diagonal"] is None and whole["silhouette"] is None and whole["silhouettes"] == []
+    figures.figure4([str(run)], str(tmp_path / "4.png"))
+    figures.table5([str(run)])
+    assert (tmp_path / "4.png").read_bytes().startswith(b"\x89PNG")
+    lines = capsys.readouterr().out.splitlines()
+    assert any("large-scale" in line and "0.9873, -0.1694" in line for line in lines)
+    assert "| 16 | - \\| -0.211 |" in lines
+
+
+@pytest.mark.parametrize("script, variant", [(cd, "h2"), (cd, "h1"), (fr, "h2"), (fr, "coconut"), (fr, "soft")])
+def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
+    settings = request.getfixturevalue("countdown_settings" if script is cd else "reasoning_settings") | dict(variant=variant)
+    run = run_here(script, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    result = analyze(run, "--examples=1000", "--batch_size=4", monkeypatch=monkeypatch)
+    last = runtime.read_metrics(run)[-1]
+    assert result["examples"] == last["test_questions"]
+    assert result["setting"] == ("Countdown, 3 operands" if script is cd else "ProsQA")
+    if variant == "coconut":
+        assert result["meddling"] == {}
+    else:
+        assert result["what"] == "accuracy"
+        assert result["meddling"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
+    assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):
+    def error(*arguments):
+        monkeypatch.setattr("sys.argv", ["analyze_latents.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as e:
+            one_line_errors(al.main)
+        return str(e.value)
+
+    assert "is not a run folder" in error(tmp_path)
+    run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain", monkeypatch=monkeypatch)
+    assert "continued, which has no latents" in error(run)
+    run = run_here(train, settings | dict(variant="h2"), tmp_path / "run", monkeypatch=monkeypatch)
+    assert "at least 1" in error(run, "--examples=0")
+    model, _ = coprocessor.load_run(run)
+    with torch.no_grad():
+        model.soft[1] = math.nan
+    coprocessor.save(model, run / "checkpoint")
+    assert "Z is not finite, in latents" in error(run)
+    with pytest.raises(FileNotFoundError, match="no latents.json"):
+        figures.figure4([str(run)], str(tmp_path / "x.png"))
