@@ -490,11 +490,11 @@ def small(tmp_path_factory):
     from data import train_tokenizer
 
     folder = tmp_path_factory.mktemp("small")
-    command = [sys.executable, "prosqa.py", str(folder / "q"), "--nodes=7", "--hops", "2", "3", "--counts", "40", "20", "20"]
+    command = [sys.executable, "prosqa.py", str(folder / "prosqa"), "--nodes=7", "--hops", "2", "3", "--counts", "40", "20", "20"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    rows = json.loads((folder / "q" / "prosqa_train.json").read_text())
+    rows = json.loads((folder / "prosqa" / "prosqa_train.json").read_text())
     train_tokenizer([r["question"] + "\n### " + r["answer"] for r in rows], 400, str(folder / "tokenizer.json"))
-    return SMALL | dict(data=str(folder / "q"), tokenizer=str(folder / "tokenizer.json"))
+    return SMALL | dict(data=str(folder / "prosqa"), tokenizer=str(folder / "tokenizer.json"))
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, "no_cot"])
