@@ -305,6 +305,7 @@ def draw(result, path):
             ax.set_xlim(left=0.9 * min(scores.values()))
     figure.tight_layout()
     figure.savefig(path, dpi=130)
+    plt.close(figure)
 
 
 def heatmap(ax, h, title):

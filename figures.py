@@ -517,6 +517,7 @@ def save(figure, out):
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
     figure.tight_layout()
     figure.savefig(out, dpi=130)
+    plt.close(figure)
     print(f"wrote {out}")
 
 
