@@ -9,7 +9,7 @@ capture     H_ij, the share of latent j's variance that lies in the subspace of 
             97 % of its variance). Beside it what a random subspace of the same rank would capture: rank / width.
 silhouette  is an occurrence nearer to others of its own latent than to those of the nearest other latent? -1 to 1.
 meddling    perplexity, or accuracy, when the latents are zeroed, replaced by their mean over examples, swapped between
-            examples, put in another order, or dropped one at a time. What does not get worse did not matter.
+            examples, reversed, or dropped one at a time. What does not get worse did not matter.
 words       the tokens that each latent is nearest to, read by the Base's head.
 
 Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is fed.
@@ -21,9 +21,6 @@ import json
 import os
 from collections import Counter
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -36,6 +33,7 @@ import runtime
 import train
 from configurator import one_line_errors
 from data import Rows, tokenizer_of
+from figures import heatmap, save
 
 TAU = 0.97
 SILHOUETTE_POINTS, SILHOUETTE_DRAWS = 6000, 3  # all pairs of that many occurrences are compared, for so many random draws
@@ -146,6 +144,7 @@ class Asked:
             self.judge = countdown.judge
         else:
             straight = ", no curriculum" if self.c.first_stage > self.c.stages else ""
+            straight = ", straight to 16" if straight and self.c.started_from.startswith("all of") else straight
             self.setting = ("ProsQA" if "prosqa" in self.c.data else "GSM8K") + straight
             self.items, _ = finetune_reasoning.read_items(self.c, "test", tokenizer, model)
             questions = [item.question for item in self.items]
@@ -196,22 +195,26 @@ def collect(model, batches, examples):
 # Do they matter?
 
 
-def message(begin):
-    """What pass 2 hands over, as a list of tensors whose axis -2 are the latents: the inputs, or KV_phi of every layer."""
-    return [begin.x] if begin.kv is None else [t for pair in begin.kv for t in pair]
+def message(model, tokens, sites):
+    """Passes 1 and 2 -> KV_theta(x), Beginning, and what the Coprocessor tells: tensors whose axis -2 are the latents.
+
+    They are the inputs (unless those are the site's own token) and KV_phi of every layer.
+    """
+    prefix_kv, begin = type(model).begin(model, tokens, sites)
+    reads_z = not torch.equal(begin.x, model.site_embedding(tokens, sites))
+    return prefix_kv, begin, [begin.x] * reads_z + [t for pair in begin.kv or [] for t in pair]
 
 
 @contextlib.contextmanager
 def meddling(model, change):
     """While it lasts, the Base gets change(tensor, number) of every tensor of the message."""
-    plain = model.begin
 
     def begin(tokens, sites):
-        prefix_kv, found = plain(tokens, sites)
-        changed = [change(t, i) for i, t in enumerate(message(found))]
-        if found.kv is None:
-            return prefix_kv, found._replace(x=changed[0])
-        return prefix_kv, found._replace(kv=list(zip(changed[::2], changed[1::2], strict=True)))
+        prefix_kv, found, told = message(model, tokens, sites)
+        changed = [change(t, i) for i, t in enumerate(told)]
+        kv = found.kv and changed[-2 * len(found.kv) :]
+        x = changed[0] if len(changed) > 2 * len(found.kv or []) else found.x
+        return prefix_kv, found._replace(x=x, kv=kv and list(zip(kv[::2], kv[1::2], strict=True)))
 
     model.begin = begin
     try:
@@ -230,30 +233,41 @@ def mean_message(model, batches):
     """-> the mean over all examples of every tensor of the message"""
     sums, count = None, 0
     for tokens, sites in batches:
-        parts = [t.double().sum(dim=over_examples(t), keepdim=True) for t in message(model.begin(tokens, sites)[1])]
+        told = message(model, tokens, sites)[2]
+        parts = [t.sum(dim=over_examples(t), keepdim=True).cpu().double() for t in told]
         sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
         count += sites.numel()
     return [total / count for total in sums]
 
 
-def swap(t, _):
-    """Every example gets the message of another: of its neighbour in the batch, or where it is alone at the next site."""
-    axis = over_examples(t)[t.size(0) == 1]
-    return t.roll(1, dims=axis)
+def swap():
+    """-> a change: every row gets the message of the row before it, over all batches; the first that of its batch's last."""
+    last = {}
+
+    def change(t, i):
+        before = last.get(i, t[-1:])
+        last[i] = t[-1:]
+        return torch.cat([before, t[:-1]])
+
+    return change
 
 
-def meddle(model, asked, seed=0):
-    """-> {what was done: perplexity or accuracy}"""
+def meddle(model, asked):
+    """-> {what was done: perplexity or accuracy}
+
+    Latents are dropped, not masked: what comes after them moves up. Under h1 the message is keys and values, which hold their
+    own positions: swapped ones are those of another site, and their order means nothing.
+    """
     n, means = model.n_latents, mean_message(model, asked.batches())
     changes = {
         "untouched": lambda t, i: t,
         "zero": lambda t, i: torch.zeros_like(t),
-        "mean": lambda t, i: means[i].to(t.dtype).expand_as(t),
-        "swapped": swap,
+        "mean": lambda t, i: means[i].to(t).expand_as(t),
+        "swapped": swap(),
     }
     if n > 1:
-        order = torch.as_tensor(np.random.default_rng(seed).permutation(n))
-        changes["reordered"] = lambda t, i: t[..., order.to(t.device), :]
+        if means[-1].dim() == 4:
+            changes["reversed"] = lambda t, i: t.flip(-2)
         for j in range(n):
             rest = torch.tensor([k for k in range(n) if k != j])
             changes[f"without {j + 1}"] = lambda t, i, rest=rest: t[..., rest.to(t.device), :]
@@ -290,7 +304,7 @@ def draw(result, path):
     """The heatmap, the silhouettes and what meddling did, side by side."""
     scores = result["meddling"]
     figure, axes = plt.subplots(1, 2 + bool(scores), figsize=(5 + 4.2 * (1 + bool(scores)), 4.2), squeeze=False)
-    heatmap(axes[0, 0], np.array(result["capture"]), result["run"])
+    heatmap(axes[0, 0], result, result["run"])
     each = result["silhouettes"]
     axes[0, 1].bar(range(1, len(each) + 1), each, color="#1f77b4")
     axes[0, 1].axhline(0, color="black", lw=0.8)
@@ -303,17 +317,7 @@ def draw(result, path):
         ax.set(xlabel="accuracy (%)" if result["what"] == "accuracy" else "perplexity", title="after meddling with the latents")
         if result["what"] == "perplexity":
             ax.set_xlim(left=0.9 * min(scores.values()))
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def heatmap(ax, h, title):
-    if len(h) > 1:
-        title += f"\nmean off the diagonal {off_diagonal(h):.3f}"
-    image = ax.imshow(h, vmin=0, vmax=1, cmap="viridis", extent=(0.5, len(h) + 0.5, len(h) + 0.5, 0.5))
-    ax.set(title=title, xlabel="variance of latent j", ylabel="in subspace of i")
-    ax.figure.colorbar(image, ax=ax, shrink=0.8)
+    save(figure, path)
 
 
 def main():
@@ -322,7 +326,7 @@ def main():
     parser.add_argument("--examples", type=int, default=2048, help="occurrences of each latent (default 2048)")
     parser.add_argument("--batch_size", type=int, default=32, help="sequences or questions at a time (default 32)")
     parser.add_argument("--no_meddling", action="store_true", help="only look at the latents")
-    parser.add_argument("--seed", type=int, default=0, help="of subsamples and of the other order (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of subsamples (default 0)")
     parser.add_argument("--device", default="auto", help="default auto")
     a = parser.parse_args()
     if min(a.examples, a.batch_size) < 1:
@@ -372,11 +376,11 @@ def main():
     if config["variant"] == "coconut":
         print("    coconut makes each latent from the one before, so there is no message to meddle with")
     elif not a.no_meddling:
-        result["meddling"] = meddle(model, asked, a.seed)
+        result["meddling"] = meddle(model, asked)
     with open(os.path.join(a.run, "latents.json"), "w") as f:
         json.dump(result, f, indent=2, allow_nan=False)
     draw(result, os.path.join(a.run, "latents.png"))
-    print(f"wrote {a.run}/latents.json and latents.png")
+    print(f"wrote {a.run}/latents.json")
 
 
 if __name__ == "__main__":

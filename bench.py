@@ -1,42 +1,95 @@
-"""What it costs, as ratios measured side by side in one run.
+"""What it costs: everything measured side by side in one run, and told as ratios.
 
-    python bench.py                     # about four minutes on two CPU cores
-    python bench.py --json=bench.json   # {"name": {"ratio": 1.2, "aim": 1.25}, ...}
+    python bench.py                                   # all parts; about ten minutes on two CPU cores
+    python bench.py training memory                   # some of them
+    python bench.py growth --figure=out/growth.png    # how a step grows with S, M, N_L and N_A
+    python bench.py gpu                               # the paper's shapes on one CUDA device, with random weights
+    python bench.py --json=bench.json                 # {"name": {"ratio": 1.2, "aim": 1.25}, ...}
 
-Each pair of functions runs in turn, several times; the ratio is of the medians, so that a busy machine slows both.
+The two sides of a ratio run in turn, several times, and the ratio is of the medians, so that a busy machine slows both.
+Memory is the peak of a process of its own, over what it held before that step.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
+import resource
 import statistics
+import sys
+import tempfile
 import time
+from dataclasses import replace
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import countdown
-from model import GPT2, gpt2_config
+import runtime
+import train
+from finetune_reasoning import counted_passes
+from model import GPT2, gpt2_config, random_model
 
 S, M, N_L, N_A = 1024, 64, 16, 16
 CONFIG = gpt2_config(vocab_size=4096, context=2048, n_layer=6, n_head=6, width=384)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BF16 = DEVICE == "cuda" or torch.cpu._is_amx_tile_supported()
 
 
-def seconds(*functions, rounds):
+def seconds(*functions, rounds=5, warm_up=True):
     """Median seconds of each, run in turn."""
     times = [[] for _ in functions]
-    for i in range(rounds + 1):  # the first round warms up
+    for i in range(rounds + warm_up):
         for f, t in zip(functions, times, strict=True):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
             began = time.perf_counter()
             f()
-            if torch.cuda.is_available():
+            if DEVICE == "cuda":
                 torch.cuda.synchronize()
-            if i:
+            if i >= warm_up:
                 t.append(time.perf_counter() - began)
     return [statistics.median(t) for t in times]
+
+
+def step(loss):
+    """-> a function that runs the forward and backward passes of loss()"""
+
+    def run():
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=BF16):
+            value = loss()
+        value.backward()
+
+    return run
+
+
+def draw(rows=1, length=S, n_sites=M, n_ahead=N_A):
+    """Random tokens (rows, length), sorted sites (rows, n_sites)"""
+    tokens = torch.randint(CONFIG.vocab_size, (rows, length), device=DEVICE)
+    sites = torch.stack([torch.randperm(length - n_ahead, device=DEVICE)[:n_sites].sort().values for _ in range(rows)])
+    return tokens, sites
+
+
+def build(variant, path="auto", n_latents=N_L, config=CONFIG):
+    model = coprocessor.build(variant, GPT2(config).init_weights(), n_latents)
+    model.base.attention = path
+    if model.has_coprocessor:
+        model.coprocessor.attention = path
+    return model.to(DEVICE)
+
+
+def loss_of(model, tokens, sites, n_ahead=N_A):
+    return lambda: model(tokens, sites, coprocessor.ahead_tokens(tokens, sites, n_ahead)).mean()
+
+
+# -----------------------------------------------------------------------------
+# Each part -> {name: (ratio, aim or None, the two sides as text)}
+
+
+def in_seconds(x, y, aim=None):
+    return x / y, aim, f"{x:.3f} s / {y:.3f} s"
 
 
 class TorchBlock(nn.Module):
@@ -56,69 +109,345 @@ class TorchBlock(nn.Module):
         return x + self.mlp(self.norm_2(x))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", help="also write the ratios to this file")
-    parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (default 5)")
-    a = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    bf16 = device == "cuda" or torch.cpu._is_amx_tile_supported()
+def training():
+    """One step, forward and backward: plain against torch's own layers; h2 against plain at equal positions, and dense."""
+    tokens, sites = draw(4)
+    plain = build("continued")
+    blocks = nn.Sequential(*(TorchBlock(CONFIG) for _ in range(CONFIG.n_layer)), nn.LayerNorm(CONFIG.width)).to(DEVICE)
+    wte, wpe = nn.Embedding(CONFIG.vocab_size, CONFIG.width).to(DEVICE), nn.Embedding(CONFIG.context, CONFIG.width).to(DEVICE)
+
+    def by_torch():
+        hidden = blocks(wte(tokens[:1]) + wpe.weight[:S])[:, :-1]
+        return F.cross_entropy(F.linear(hidden, wte.weight).flatten(0, 1), tokens[0, 1:])
+
+    ours, theirs = seconds(step(lambda: plain(tokens[:1]).mean()), step(by_torch))
+    rows = {"plain step / the same of torch's own layers": in_seconds(ours, theirs, 1.0)}
+
+    def equal_positions():  # 4,096 positions and 1,024 targets; h2 has 4,032 and 1,024
+        hidden, _ = plain.base.prefix(tokens)
+        return coprocessor.token_nll(plain.base, hidden[:, 3::4], tokens[:, 3::4]).mean()
+
+    one = tokens[:1], sites[:1]
+    fast, dense = (step(loss_of(build("h2", path), *one)) for path in ("auto", "dense"))
+    t_h2, t_plain, t_dense = seconds(fast, step(equal_positions), dense)
+    rows["h2 step / plain loss at equal positions and targets"] = in_seconds(t_h2, t_plain, 1.25)
+    rows["dense mask / h2 step"] = in_seconds(t_dense, t_h2, 1.5)
+    return rows
+
+
+def peak(job):
+    """In a process of its own -> (bytes by which the peak of a step exceeds that of the smallest one, seconds)
+
+    The smallest step holds the weights and their gradients, too.
+    """
     torch.manual_seed(0)
-    tokens = torch.randint(CONFIG.vocab_size, (4, S), device=device)
-    sites = torch.randperm(S - N_A, device=device)[:M].sort().values[None]
-    rows = {}
+    model, small, large = MEMORY_JOBS[job]()
+    small()
+    model.zero_grad(set_to_none=True)
+    before = peak_bytes()
+    began = time.perf_counter()
+    large()
+    return peak_bytes() - before, time.perf_counter() - began
 
-    def step(loss):
-        def run():
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                loss().backward()
 
-        return run
+def peak_bytes():
+    """Of this process so far; on CUDA, of the device's memory."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-    # a plain step: ours, and the same of torch's own layers
-    base = GPT2(CONFIG).init_weights().to(device)
-    blocks = nn.Sequential(*(TorchBlock(CONFIG) for _ in range(CONFIG.n_layer)), nn.LayerNorm(CONFIG.width)).to(device)
-    wte, wpe = nn.Embedding(CONFIG.vocab_size, CONFIG.width).to(device), nn.Embedding(CONFIG.context, CONFIG.width).to(device)
-    place = torch.arange(S, device=device)
-    plain = coprocessor.build("continued", base, 0)
-    theirs = step(
-        lambda: F.cross_entropy(F.linear(blocks(wte(tokens[:1]) + wpe(place))[:, :-1], wte.weight).flatten(0, 1), tokens[0, 1:])
+
+def h2_job(path):
+    model = build("h2", path)
+    tokens, sites = draw()
+    return model, step(loss_of(model, tokens[:, :64], sites[:, :1].clamp(max=40))), step(loss_of(model, tokens, sites))
+
+
+def loss_job(at_once):
+    """at_once: how many logits. The loss of 1,024 targets over Qwen-3's 151,936 entries, 1,024 wide."""
+    coprocessor.LOGITS_AT_ONCE = at_once
+    model = GPT2(gpt2_config(vocab_size=151936, context=S, n_layer=1, n_head=16, width=1024)).to(DEVICE)
+    hidden = torch.randn(S, 1024, device=DEVICE, requires_grad=True)
+    targets = torch.randint(151936, (S,), device=DEVICE)
+    return model, *(step(lambda n=n: coprocessor.token_nll(model, hidden[:n], targets[:n]).mean()) for n in (1, S))
+
+
+def pass1_job(variant):
+    """Pass 1 of a frozen Base builds no graph; of one that learns it does, and has a backward pass."""
+    model, (tokens, _) = build(variant), draw(4)
+
+    def run(tokens):
+        return lambda: sum(k.sum() + v.sum() for k, v in model.pass1_read(tokens))
+
+    functions = run(tokens[:, :64]), run(tokens)
+    return model, *(map(step, functions) if model.trains_base else functions)
+
+
+MEMORY_JOBS = {
+    "h2": lambda: h2_job("auto"),
+    "h2, dense": lambda: h2_job("dense"),
+    "chunked": lambda: loss_job(coprocessor.LOGITS_AT_ONCE),
+    "unchunked": lambda: loss_job(2**40),
+    "frozen": lambda: pass1_job("liu"),
+    "learning": lambda: pass1_job("h2"),
+}
+
+
+def memory():
+    """Peak memory of a step, and the time that pass 1 saves where the Base is frozen."""
+    found = {}
+    for job in MEMORY_JOBS:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found[job] = pool.apply(peak, (job,))
+
+    def in_megabytes(x, y, aim=None):
+        x, y = found[x][0], found[y][0]
+        return x / y, aim, f"{x / 2**20:,.0f} MB / {y / 2**20:,.0f} MB"
+
+    return {
+        "memory of the h2 step / dense mask": in_megabytes("h2", "h2, dense", 0.6),
+        "memory of Qwen-3's loss / unchunked logits": in_megabytes("chunked", "unchunked", 0.3),
+        "time of Qwen-3's loss / unchunked logits": in_seconds(found["chunked"][1], found["unchunked"][1]),
+        "memory of pass 1, frozen / learning": in_megabytes("frozen", "learning"),
+        "time of pass 1, frozen / learning": in_seconds(found["frozen"][1], found["learning"][1]),
+    }
+
+
+@torch.no_grad()
+def recompute(model, tokens, n_tokens):
+    """Greedy decoding without a cache: tokens (B,S) -> (B, n_tokens)"""
+    start = tokens.size(1)
+    for _ in range(n_tokens):
+        hidden, _ = model.prefix(tokens)
+        tokens = torch.cat([tokens, model.logits(hidden[:, -1:]).argmax(dim=-1)], dim=1)
+    return tokens[:, start:]
+
+
+def decoding():
+    """Greedy decoding after 64 tokens, 2 layers x 128: with the cache, and without."""
+    model = (
+        GPT2(replace(CONFIG, n_layer=2, n_head=4, n_kv_head=4, head_dim=32, width=128, mlp_width=512)).init_weights().to(DEVICE)
     )
-    t_ours, t_torch = seconds(step(lambda: plain(tokens[:1]).mean()), theirs, rounds=a.rounds)
-    rows["plain step / the same of torch's own layers"] = (t_ours / t_torch, 1.0, t_ours, t_torch)
+    rows = {}
+    for batch in (1, 32):
+        tokens = torch.randint(CONFIG.vocab_size, (batch, 64), device=DEVICE)
+        lengths = torch.full((batch,), 64, device=DEVICE)
+        for n in (64, 256):
+            cached = lambda: model.generate(tokens, lengths, n)  # noqa: E731, B023
+            slow = lambda: recompute(model, tokens, n)  # noqa: E731, B023
+            t_slow, t_cached = seconds(slow, cached, rounds=3 if n == 64 else 1, warm_up=n == 64)
+            rows[f"no cache / cache, {n} tokens, batch {batch}"] = in_seconds(t_slow, t_cached)
+    return rows
 
-    # an h2 step: 4,032 positions and 1,024 targets, against a plain loss on 4,096 positions and 1,024 targets
-    model = coprocessor.build("h2", GPT2(CONFIG).init_weights(), N_L).to(device)
 
-    def equal_positions():
-        hidden, _ = base.prefix(tokens)
-        return coprocessor.token_nll(base, hidden[:, 3::4], tokens[:, 3::4]).mean()
+def coconut_without_cache(model, tokens, answer):
+    """The published recipe's arithmetic: N_L passes over all that there is so far, and one more -> loss (a scalar)
 
-    def h2(path):
-        def loss():
-            model.base.attention = model.coprocessor.attention = path
-            return model(tokens[:1], sites, coprocessor.ahead_tokens(tokens[:1], sites, N_A)).mean()
+    Everything is one branch that hangs before the first token, so that it may be fed embeddings.
+    """
+    base, before = model.base, torch.full((len(tokens), 1), -1, device=tokens.device)
+    nothing = [tuple(t[:, :, :0] for t in pair) for pair in base.prefix(tokens[:, :1])[1]]
 
-        return step(loss)
+    def run(x):
+        return base.branch(x[:, None], nothing, before)[0][:, 0]  # (B, n, C)
 
-    t_h2, t_plain, t_dense = seconds(h2("auto"), step(equal_positions), h2("dense"), rounds=a.rounds)
-    rows["h2 step / plain loss at equal positions and targets"] = (t_h2 / t_plain, 1.25, t_h2, t_plain)
-    rows["h2 step, dense mask / grouped or flex"] = (t_dense / t_h2, 1.5, t_dense, t_h2)
+    x = base.embed(tokens)
+    for _ in range(model.n_latents):
+        x = torch.cat([x, run(x)[:, -1:]], dim=1)
+    end = torch.full_like(tokens[:, :1], model.end)
+    hidden = run(torch.cat([x, base.embed(torch.cat([end, answer[:, :-1]], dim=1))], dim=1))
+    return coprocessor.token_nll(base, hidden[:, x.size(1) :], answer).mean()
 
-    # the Countdown generator: a minute for the paper's 262,144 problems of five operands
+
+def reasoning():
+    """What the latents of Coconut cost, made one after the other, against those of h2, made all at once."""
+    tokens, answer = (torch.randint(CONFIG.vocab_size - 3, (8, n), device=DEVICE) for n in (128, 16))
+    lengths = torch.full((8,), 128, device=DEVICE)
+    coconut, h2 = build("coconut"), build("h2")
+    passes, ask = [], []
+    for model in (coconut, h2):
+        ask.append(lambda model=model: model.generate(tokens[:1], lengths[:1], 1))
+        with counted_passes(model) as count:
+            ask[-1]()
+        passes.append(count[0])
+    ratio = passes[0] / passes[1]
+    rows = {"passes until the answer begins, Coconut / h2": (ratio, 17 / 3, f"{passes[0]} / {passes[1]}")}
+    rows["time until the answer begins, Coconut / h2"] = in_seconds(*seconds(*ask, rounds=9))
+
+    def cached():
+        return coconut(tokens, lengths[:, None] - 1, answer[:, None]).mean()
+
+    def uncached():
+        return coconut_without_cache(coconut, tokens, answer)
+
+    torch.testing.assert_close(cached(), uncached(), atol=1e-4, rtol=0)
+    t_slow, t_fast = seconds(step(uncached), step(cached), rounds=3)
+    rows["Coconut step, 17 full passes / ours"] = in_seconds(t_slow, t_fast, 3.0)
+    return rows
+
+
+def problems():
+    """The Countdown generator: a minute for the paper's 262,144 problems of five operands."""
     began = time.perf_counter()
     countdown.generate(5, seed=0)
-    t_problems = time.perf_counter() - began
-    rows["262,144 five-operand problems / a minute"] = (t_problems / 60, 1.0, t_problems, 60.0)
+    return {"262,144 five-operand problems / a minute": in_seconds(time.perf_counter() - began, 60.0, 1.0)}
 
-    print(f"{device}, {torch.get_num_threads()} threads, {'bf16' if bf16 else 'fp32'}, torch {torch.__version__}")
-    print("| what | ratio | aim | seconds |")
+
+def rank_steps(rank, world, folder, rounds):
+    """One rank's share of 8 sequences a step, one thread: rank 0 writes the median seconds to folder/<world>."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world)
+    config = replace(CONFIG, n_layer=2)
+    run = DistributedDataParallel(coprocessor.build("h2", GPT2(config).init_weights(), 8))
+    torch.manual_seed(rank)
+    tokens = torch.randint(CONFIG.vocab_size, (8 // world, 256))
+    sites = torch.stack([torch.randperm(240)[:16] for _ in tokens])
+    loss = loss_of(run, tokens, sites)
+
+    def once():
+        loss().backward()
+        dist.barrier()
+
+    (median,) = seconds(once, rounds=rounds)
+    if rank == 0:
+        with open(os.path.join(folder, str(world)), "w") as f:
+            f.write(str(median))
+    dist.destroy_process_group()
+
+
+def ranks():
+    """One rank on one core against two on two, the same 8 sequences a step: 0.5 would be no overhead."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for world in (1, 2):
+            torch.multiprocessing.spawn(rank_steps, (world, folder, 5), nprocs=world)
+            with open(os.path.join(folder, str(world))) as f:
+                found.append(float(f.read()))
+    return {"two ranks, a core each / one": in_seconds(found[1], found[0])}
+
+
+# -----------------------------------------------------------------------------
+# How a step grows
+
+
+def growth(figure):
+    """An h2 step as S, M, N_L and N_A double -> {name: (measured, predicted, text)}; predicted by train.row_cost."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    start = dict(seq_len=512, n_sites=32, n_latents=8, n_ahead=8)
+    shapes = {"start": start} | {name: start | {name: 2 * value} for name, value in start.items()}
+    steps, flops = [], []
+    for shape in shapes.values():
+        c = train.Config(variant="h2", **shape)
+        model = build("h2", n_latents=c.n_latents)
+        steps.append(step(loss_of(model, *draw(1, c.seq_len, c.n_sites, c.n_ahead), c.n_ahead)))
+        flops.append(train.row_cost(model, c)[1])
+    times = seconds(*steps)
+    rows = {}
+    for i, name in enumerate(list(shapes)[1:], 1):
+        rows[f"h2 step, {name} doubled"] = (times[i] / times[0], flops[i] / flops[0], f"{times[i]:.3f} s / {times[0]:.3f} s")
+    drawing, ax = plt.subplots(figsize=(6.5, 3.6))
+    for offset, label, column in ((-0.2, "measured", 0), (0.2, "counted operations", 1)):
+        ax.bar([i + offset for i in range(4)], [row[column] for row in rows.values()], width=0.38, label=label)
+    ax.set_xticks(
+        range(4), [f"{name}\n{v} to {2 * v}" for name, v in zip(("S", "M", "N_L", "N_A"), start.values(), strict=True)]
+    )
+    ax.axhline(1, color="black", lw=0.8)
+    ax.set(ylabel="times the step before doubling", title=f"An h2 step, {DEVICE}")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    os.makedirs(os.path.dirname(figure) or ".", exist_ok=True)
+    drawing.tight_layout()
+    drawing.savefig(figure, dpi=130)
+    print(f"wrote {figure}")
+    return rows
+
+
+# -----------------------------------------------------------------------------
+# The paper's shapes
+
+
+def throughput(size, variant, batch, steps=10, compiled=True, **shape):
+    """Training steps with random weights -> dict of tokens_per_second, mfu (None where the chip's peak is unknown), peak_gb"""
+    c = train.Config(variant=variant, batch_size=batch, **shape)
+    machine = runtime.start(DEVICE)
+    base = random_model(size).to(machine.device)
+    limit = train.site_limit(c, base.config.context)
+    model = coprocessor.build(variant, base, c.n_latents).to(machine.device).train()
+    optimizer, _ = train.make_optimizer(model, c, machine.device)
+    run = torch.compile(model, fullgraph=True) if compiled else model
+    tokens = torch.randint(base.config.vocab_size, (batch, c.seq_len), device=machine.device)
+    sites = torch.stack([torch.randperm(limit)[: c.n_sites].sort().values for _ in range(batch)]).to(machine.device)
+    if machine.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+    def once():
+        with machine.autocast():
+            nll = run(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
+        nll.mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    (took,) = seconds(once, rounds=steps)
+    speed, peak_flops = batch / took, machine.peak_flops()  # sequences per second
+    return dict(
+        tokens_per_second=speed * c.seq_len,
+        mfu=speed * train.row_cost(model, c)[1] / peak_flops if peak_flops else None,
+        peak_gb=torch.cuda.max_memory_allocated() / 2**30 if machine.device.type == "cuda" else None,
+    )
+
+
+def gpu():
+    """Prints a table for the paper's shapes on one device, and how long its budgets would take on eight."""
+    if DEVICE != "cuda":
+        raise SystemExit("no CUDA device here: this part is not measured")
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16, compiled, fused AdamW")
+    print("| shape | variant | tokens/s | MFU | peak memory, GB | hours for the paper's budget on 8 (the paper: 72) |")
+    print("|---|---|---|---|---|---|")
+    for size, budget, batch in (("gpt2", 40e9, 12), ("qwen3-0.6b", 8e9, 4)):
+        for variant in ("continued", "soft", "liu", "h1", "h2"):
+            torch.compiler.reset()
+            r = throughput(size, variant, batch)
+            mfu = f"{r['mfu']:.1%}" if r["mfu"] else "-"
+            hours = budget / r["tokens_per_second"] / 8 / 3600
+            print(
+                f"| {size} | {variant} | {r['tokens_per_second']:,.0f} | {mfu} | {r['peak_gb']:.1f} | {hours:.0f} |", flush=True
+            )
+    return {}
+
+
+PARTS = {f.__name__: f for f in (training, memory, decoding, reasoning, problems, ranks)}
+PARTS |= {"growth": growth, "gpu": gpu}
+USUAL = [name for name in PARTS if name != "gpu"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)} (default: all but gpu)")
+    parser.add_argument("--json", help="also write the ratios to this file")
+    parser.add_argument("--figure", default="out/growth.png", help="where growth draws (default out/growth.png)")
+    a = parser.parse_args()
+    for name in a.parts:
+        if name not in PARTS:
+            parser.error(f"unknown part {name!r}: some of {', '.join(PARTS)}")
+    torch.manual_seed(0)
+    rows = {}
+    for name in a.parts or USUAL:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        rows |= PARTS[name](a.figure) if name == "growth" else PARTS[name]()
+    print(f"{DEVICE}, {torch.get_num_threads()} threads, {'bf16' if BF16 else 'fp32'}, torch {torch.__version__}")
+    print("| what | ratio | aim, or expected | of |")
     print("|---|---|---|---|")
-    for name, (ratio, aim, x, y) in rows.items():
-        print(f"| {name} | {ratio:.2f} | {aim} | {x:.3f} / {y:.3f} |")
+    for name, (ratio, aim, sides) in rows.items():
+        print(f"| {name} | {ratio:.2f} | {f'{aim:.2f}' if aim else ''} | {sides} |")
     if a.json:
         with open(a.json, "w") as f:
-            json.dump({name: {"ratio": ratio, "aim": aim} for name, (ratio, aim, *_) in rows.items()}, f, indent=2)
+            json.dump({name: {"ratio": ratio, "aim": aim} for name, (ratio, aim, _) in rows.items()}, f, indent=2)
 
 
 if __name__ == "__main__":

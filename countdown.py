@@ -49,14 +49,14 @@ def count_forms(n):
 
 
 def apply(a, b):
-    """Values (A,P), (B,P) -> (4AB,P), all of a and b with each of OPERATORS; nan or inf where there is none."""
+    """Values (A,P), (B,P) -> (4AB,P), all of a and b with each of OPERATORS; nan where there is none."""
     a, b = a[:, None], b[None]
     out = np.empty((4, a.shape[0], *b.shape[1:]), a.dtype)
     np.add(a, b, out=out[0])
     np.abs(np.subtract(a, b, out=out[1]), out=out[1])
     np.multiply(a, b, out=out[2])
     np.divide(np.maximum(a, b), np.minimum(a, b), out=out[3])
-    np.copyto(out[3], np.nan, where=out[3] != np.floor(out[3]))
+    np.copyto(out[3], np.nan, where=~(out[3] - np.floor(out[3]) == 0))  # a division by zero, too
     return out.reshape(-1, out.shape[-1])
 
 
@@ -143,7 +143,9 @@ def draw(task):
 def generate(n, seed):
     """-> {"test": no two problems with the same operands and target, "train": none with those of a held-out one}"""
     problems, held_out = {split: [] for split in SPLITS}, set()
-    pool = multiprocessing.get_context("spawn").Pool()  # spawn: never fork where torch may have started threads
+    pool = multiprocessing.get_context("spawn").Pool(
+        min(16, os.cpu_count())
+    )  # spawn: never fork where torch may have started threads
     with pool, tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands", mininterval=1) as bar:
         for (split, kept), count in zip(problems.items(), (HELD_OUT, TRAIN), strict=True):
             for first in itertools.count(0, 16):
@@ -442,9 +444,7 @@ def train(c, machine):
     predictions, result = ask()
     if machine.master:
         metrics.write(dict(step=total, tokens=state["tokens"], seconds=seconds(), **result))
-        with open(os.path.join(c.out_dir, "predictions.jsonl.tmp"), "w") as f:
-            f.writelines(json.dumps(p) + "\n" for p in predictions)
-        os.replace(f.name, f.name.removesuffix(".tmp"))
+        runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         low, high = result["test_interval"]
         reasons = Counter(p["reason"] for p in predictions)
         print(

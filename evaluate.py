@@ -45,7 +45,7 @@ class Config:
     eval_rows: int = 0  # validation sequences
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
-    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
+    precision: str = "fp32"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32, to equal others to the digit
     # the results
     out_dir: str = "out/<model>_eval"  # <model>: the last part of its name
     overwrite: bool = False  # delete the folder first
@@ -171,6 +171,25 @@ def prefixes_of(docs, tokenizer, room):
     return out
 
 
+def room_for_text(model):
+    """Positions that are left for context and choice but its last token, which is never fed."""
+    return model.base.config.context - (model.n_latents + 1 if model.has_latents else 0)  # h1 feeds the site's token again
+
+
+def batches(prefixes, batch_size, room):
+    """Sorted Prefixes -> lists of them with as many branches each, which still fit once padded to the longest."""
+    chunk = []
+    for p in prefixes:
+        more = [*chunk, p]
+        padded = max(len(q.tokens) for q in more) + max(len(b) for q in more for b in q.branches) - 1
+        if chunk and (len(chunk) == batch_size or len(p.branches) != len(chunk[0].branches) or padded > room):
+            yield chunk
+            more = [p]
+        chunk = more
+    if chunk:
+        yield chunk
+
+
 @torch.no_grad()
 def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
     """-> {doc: {choice: summed log-likelihood}} of this rank's share"""
@@ -178,11 +197,8 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
     def size(prefix):  # as many branches each, and about as many positions
         return len(prefix.branches), len(prefix.tokens) + len(prefix.branches) * max(map(len, prefix.branches))
 
-    mine = sorted(prefixes, key=size, reverse=True)[machine.rank :: machine.world]  # the dearest first
-    out, start = {}, 0
-    while start < len(mine):
-        chunk = [p for p in mine[start : start + batch_size] if len(p.branches) == len(mine[start].branches)]
-        start += len(chunk)
+    out, mine = {}, sorted(prefixes, key=size, reverse=True)[machine.rank :: machine.world]  # the dearest first
+    for chunk in batches(mine, batch_size, room_for_text(model)):
         tokens, lengths = pad([p.tokens for p in chunk], machine.device)  # (B, S), (B)
         ahead, sizes = pad([b for p in chunk for b in p.branches], machine.device)  # (B M, N), (B M)
         ahead, sizes = ahead.view(len(chunk), -1, ahead.size(1)), sizes.view(len(chunk), -1)
@@ -192,8 +208,8 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
             prefix_kv, begin = model.begin(tokens, sites)  # passes 1 and 2
             hidden = model.pass3_decode(begin, ahead, prefix_kv)  # (B, M, N, C)
             nll = coprocessor.token_nll(model.base, hidden[written], ahead[written])
-        sums = torch.zeros(ahead.shape, dtype=torch.float64, device=nll.device)
-        sums[written] = -nll.double()
+        sums = torch.zeros(ahead.shape, dtype=torch.float64)
+        sums[written.cpu()] = -nll.cpu().double()
         sums = sums.sum(dim=-1)  # (B, M)
         for prefix, row in zip(chunk, sums.tolist(), strict=True):
             out.setdefault(prefix.doc, {}).update(zip(prefix.choices, row, strict=True))
@@ -219,14 +235,15 @@ def summary(predictions):
     for key in ("acc", "acc_norm"):
         if predictions[0][key] is not None:
             mean = sum(p[key] for p in predictions) / n
-            out |= {key: mean, f"{key}_stderr": math.sqrt(mean * (1 - mean) / (n - 1)) if n > 1 else math.nan}
+            out |= {key: mean, f"{key}_stderr": math.sqrt(mean * (1 - mean) / max(1, n - 1))}
     return out | {"items": n}
 
 
 def perplexity(c, model, trained, machine):
     """On the targets that a run of those settings is validated on -> {perplexity, by_position (N_A,), and the settings}"""
     keys = ("data", "seq_len", "n_sites", "n_ahead", "max_latents", "eval_rows")
-    t = train.Config(init_from=c.model, n_latents=model.n_latents, batch_size=c.batch_size)
+    n_latents = trained.get("n_latents", c.max_latents or train.Config.n_latents)  # what sites leave room for
+    t = train.Config(init_from=c.model, n_latents=n_latents, batch_size=c.batch_size)
     settings = {key: getattr(c, key) or trained.get(key) or getattr(t, key) for key in keys}
     t = dataclasses.replace(t, **settings)
     rows = Rows(t.data, "val", t.seq_len)
@@ -292,7 +309,7 @@ def main():
     context = model.base.config.context
     if not 0 <= c.max_length <= context:
         raise ValueError(f"max_length={c.max_length}: {c.model} has {context} positions")
-    room = (c.max_length or context) - (model.n_latents + 1 if model.has_latents else 0)  # h1 feeds the site's token again
+    room = room_for_text(model) - (context - c.max_length if c.max_length else 0)
     docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
     if machine.master:

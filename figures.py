@@ -28,10 +28,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
-from analyze_latents import heatmap
 from configurator import one_line_errors
 from countdown import wilson
+from model import branch_mask
 from runtime import checkpoint_of, read_metrics, weights_of
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
@@ -103,10 +104,31 @@ def read_run(folder):
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
     variant = config["variant"]
-    label = LABELS.get(variant, variant) + (", scaled Z" if config["scale_latents"] else "")
-    if config.get("orthogonality_weight"):
-        label += f", orthogonality {config['orthogonality_weight']:g}"
+    label = LABELS.get(variant, variant) + options(config)
     return (family, variant, config["n_latents"], label), config, *np.array(curve).T
+
+
+def options(config):
+    """What a run's label says of options that the paper does not have."""
+    weight = config.get("orthogonality_weight")
+    return ", scaled Z" * bool(config.get("scale_latents")) + (f", orthogonality {weight:g}" if weight else "")
+
+
+def label_of(variant):
+    """A variant, and its options behind a comma -> what a table calls it"""
+    name, comma, rest = variant.partition(",")
+    return LABELS.get(name, name) + comma + rest
+
+
+def refuse_mixed(label, configs):
+    """Raises ValueError if runs that are to be seeds of one another are the same, or differ in more than their seed."""
+    free = {"seed", "out_dir", "init_from", "started_from", "resume", "overwrite"}
+    for n, config in enumerate(configs):
+        if config in configs[:n]:
+            raise ValueError(f"a run of {label} is given twice: {config['out_dir']}")
+        for name in sorted(config.keys() & configs[0].keys() - free):
+            if config[name] != configs[0][name]:
+                raise ValueError(f"runs of {label} differ in {name}: {config[name]} and {configs[0][name]}")
 
 
 def groups_of(folders):
@@ -116,11 +138,7 @@ def groups_of(folders):
         key, config, tokens, ppl = read_run(folder)
         groups[key].append((config, tokens, ppl))
     for key, runs in groups.items():
-        for config, _, _ in runs:
-            other = runs[0][0]
-            for name in sorted(config.keys() - {"seed", "out_dir", "init_from", "resume", "overwrite"}):
-                if config[name] != other.get(name):
-                    raise ValueError(f"runs of {key[3]}, N_L={key[2]}, differ in {name}: {config[name]} and {other.get(name)}")
+        refuse_mixed(f"{key[3]}, N_L={key[2]},", [config for config, _, _ in runs])
     return {key: (runs[0][1], np.stack([ppl for _, _, ppl in runs])) for key, runs in groups.items()}
 
 
@@ -179,10 +197,6 @@ def figure2(folders, out):
 
 
 def figure5(out):
-    import torch
-
-    from model import branch_mask
-
     text, sites, n_latents, n_ahead = "abcdef", [1, 3], 2, 2
     S, M = len(text), len(sites)
     latents = [[text[s] + "'" * (i + 1) for i in range(n_latents)] for s in sites]
@@ -258,7 +272,7 @@ def table1(folders):
 
 def read_reasoning(folders):
     """-> {(family, task, variant, N_L, protocol): [test accuracy in percent of each seed]}; unfinished runs are an error."""
-    groups = defaultdict(list)
+    groups, configs = defaultdict(list), defaultdict(list)
     for folder in folders:
         try:
             with open(os.path.join(folder, "config.json")) as f:
@@ -277,8 +291,10 @@ def read_reasoning(folders):
         protocol = (
             PROTOCOLS[2] if resumed and straight else PROTOCOLS[1] if resumed else "no curriculum" if straight else "scratch"
         )
-        variant = c["variant"] + (", scaled Z" if c["scale_latents"] else "")
-        groups[family, task, variant, c["n_latents"], protocol].append(accuracy[-1])
+        key = family, task, c["variant"] + options(c), c["n_latents"], protocol
+        configs[key].append(c)
+        refuse_mixed(f"{label_of(key[2])} on {TASKS[task]}", configs[key])
+        groups[key].append(accuracy[-1])
     return groups
 
 
@@ -302,8 +318,7 @@ def table2(folders):
         for column in COLUMNS:
             ours, theirs = groups.get((*column, variant, n, "scratch"), []), TABLE2.get(variant, {}).get(column, "-")
             cells.append(f"{spread(ours)} \\| {theirs}")
-        label = LABELS[variant.split(",")[0]] + variant.partition("scaled")[1].replace("scaled", ", scaled Z")
-        print(f"| {label} | {n or '-'} | " + " | ".join(cells) + " |")
+        print(f"| {label_of(variant)} | {n or '-'} | " + " | ".join(cells) + " |")
 
 
 def table34(folders, task):
@@ -330,7 +345,7 @@ def accuracy_against_latents(folders, task, out):
     for (family, variant), points in sorted(lines.items()):
         n, means = sorted(points), [np.mean(points[x]) for x in sorted(points)]
         style = ":" if variant == "soft" else "-"  # as in the paper
-        label = f"{FAMILY_NAMES[family]}, {LABELS.get(variant, variant)}"
+        label = f"{FAMILY_NAMES[family]}, {label_of(variant)}"
         ax.plot(n, means, style, marker="os"[family == "qwen3"], color=COLORS.get(variant, "#d62728"), label=label, lw=2)
     ax.set(
         title=f"{TASKS[task]} accuracy against total latents",
@@ -381,7 +396,7 @@ def stages(folders, out):
 
 def read_countdown(folders):
     """-> {(family, variant, from a large-scale run?, N_L): {operands: [(right, asked) of each seed]}}"""
-    groups = defaultdict(lambda: defaultdict(list))
+    groups, configs = defaultdict(lambda: defaultdict(list)), defaultdict(list)
     for folder in folders:
         try:
             with open(os.path.join(folder, "config.json")) as f:
@@ -395,7 +410,10 @@ def read_countdown(folders):
         if "operands" not in c:
             raise ValueError(f"{folder} is not a run of countdown.py")
         resumed = c["started_from"].startswith("all of")
-        groups[family, c["variant"], resumed, c["n_latents"]][c["operands"]].append((sum(correct), len(correct)))
+        key = family, c["variant"] + options(c), resumed, c["n_latents"]
+        configs[key, c["operands"]].append(c)
+        refuse_mixed(f"{label_of(key[1])} on {c['operands']} operands", configs[key, c["operands"]])
+        groups[key][c["operands"]].append((sum(correct), len(correct)))
     return groups
 
 
@@ -422,14 +440,14 @@ def print_countdown(groups):
             right, asked = np.sum(points.get(n, [(0, 0)]), axis=0)
             low, high = wilson(right, asked) if asked else (0, 0)
             cells.append(f"{100 * right / asked:.1f} ({100 * low:.1f} to {100 * high:.1f})" if asked else "-")
-        label = LABELS.get(variant, variant) + (", resumed" if resumed else "")
+        label = label_of(variant) + (", resumed" if resumed else "")
         print(f"| {FAMILY_NAMES[family]} | {label} | {n_latents} | " + " | ".join(cells) + " |")
 
 
 def figure3b(folders, out):
     groups = read_countdown(folders)
     print_countdown(groups)
-    variants = sorted({key[1] for key in groups}, key=lambda v: [*LABELS, v].index(v))
+    variants = sorted({key[1] for key in groups}, key=lambda v: ([*LABELS, v.split(",")[0]].index(v.split(",")[0]), v))
     sizes = sorted({key[3] for key in groups})
     shades = dict(zip(sizes, plt.cm.viridis(np.linspace(0.85, 0.1, len(sizes))), strict=True))
     figure, axes = plt.subplots(1, len(variants), figsize=(1.5 + 4.2 * len(variants), 4.2), squeeze=False, sharey=True)
@@ -438,7 +456,7 @@ def figure3b(folders, out):
             if found == variant and not resumed:
                 style = dict(marker="os"[family == "qwen3"], color=shades[n_latents])
                 against_operands(ax, points, label=f"$N_L$ = {n_latents}, {FAMILY_NAMES[family]}", **style)
-        ax.set(title=LABELS.get(variant, variant))
+        ax.set(title=label_of(variant))
         finish(ax)
         ax.get_legend().remove()
     lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -481,14 +499,29 @@ def read_latents(folders):
     return found
 
 
+def heatmap(ax, latents, title):
+    """latents: the contents of a latents.json"""
+    n = latents["n_latents"]
+    image = ax.imshow(latents["capture"], vmin=0, vmax=1, cmap="viridis", extent=(0.5, n + 0.5, n + 0.5, 0.5))
+    if n > 1:
+        title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
+    ax.set(title=title, xlabel="variance of latent j", ylabel="in subspace of i")
+    ax.figure.colorbar(image, ax=ax, shrink=0.8)
+
+
+def paper_latents(latents):
+    """The paper's (capture, silhouette, silhouettes) for that setting: it looks at Hypothesis 2 alone."""
+    return LATENTS.get(latents["setting"] if latents["variant"] == "h2" else None, (None, None, ()))
+
+
 def figure4(folders, out):
     runs = read_latents(folders)
     figure, axes = plt.subplots(1, len(runs), figsize=(4.8 * len(runs), 4.2), squeeze=False)
     print("| run | setting | variant | N_L | capture off the diagonal | random subspaces | silhouette | the paper's two |")
     print("|---|---|---|---|---|---|---|---|")
     for ax, r in zip(axes[0], runs, strict=True):
-        heatmap(ax, np.array(r["capture"]), f"{r['setting']}: {LABELS.get(r['variant'], r['variant'])}")
-        capture, silhouette, _ = LATENTS.get(r["setting"], (None, None, ()))
+        heatmap(ax, r, f"{r['setting']}: {LABELS.get(r['variant'], r['variant'])}")
+        capture, silhouette, _ = paper_latents(r)
         ours = [f"{x:.3f}" if x is not None else "-" for x in (r["off_diagonal"], r["null"], r["silhouette"])]
         theirs = ", ".join(str(x) if x is not None else "-" for x in (capture, silhouette))
         print(f"| {r['run']} | {r['setting']} | {r['variant']} | {r['n_latents']} | {' | '.join(ours)} | {theirs} |")
@@ -499,7 +532,7 @@ def table5(folders):
     runs = read_latents(folders)
     print("Silhouette of each latent, ours \\| the paper's.\n")
     print("| latent | " + " | ".join(f"{r['setting']} ({r['run']})" for r in runs) + " |\n|---|" + "---|" * len(runs))
-    theirs = [LATENTS.get(r["setting"], (None, None, ()))[2] for r in runs]
+    theirs = [paper_latents(r)[2] for r in runs]
     for i in range(max(max(r["n_latents"], len(paper)) for r, paper in zip(runs, theirs, strict=True))):
         columns = [
             [f"{x[i]:.3f}" if i < len(x) else "-" for x in (r["silhouettes"], t)] for r, t in zip(runs, theirs, strict=True)

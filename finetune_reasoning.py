@@ -421,8 +421,7 @@ def main():
             **test.cost(model, lambda text: "#" in text),
         )
         metrics.write(record)
-        with open(os.path.join(c.out_dir, "predictions.jsonl"), "w") as f:
-            f.writelines(json.dumps(p) + "\n" for p in predictions)
+        runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         print(
             f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}); until the answer begins "
             f"{record['passes_to_answer']:.1f} forward passes, {record['seconds_to_answer']:.3f} s\n"

@@ -133,8 +133,9 @@ def check_config(out_dir, config, may_differ):
     with open(os.path.join(out_dir, "config.json")) as f:
         began_with = json.load(f)
     for key in sorted(config.keys() - set(may_differ)):
-        if began_with.get(key) != config[key]:
-            raise ValueError(f"{out_dir} is the run of another config: {key} was {began_with.get(key)!r}, now {config[key]!r}")
+        was = began_with.get(key, type(config[key])())  # an option that is younger than the run was off
+        if was != config[key]:
+            raise ValueError(f"{out_dir} is the run of another config: {key} was {was!r}, now {config[key]!r}")
 
 
 def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
@@ -162,20 +163,26 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a line. On resuming, lines after the checkpoint's step are cut off."""
+    """metrics.jsonl: one JSON object a line. On resuming, what was logged after the checkpoint is cut off."""
 
     def __init__(self, out_dir, after_step=None):
         self.path = os.path.join(out_dir, "metrics.jsonl")
         if after_step is not None and os.path.exists(self.path):
             with open(self.path) as f:
-                kept = [line for line in f if line.endswith("\n") and json.loads(line)["step"] <= after_step]
-            with open(self.path + ".tmp", "w") as f:
-                f.writelines(kept)
-            os.replace(self.path + ".tmp", self.path)
+                records = [json.loads(line) for line in f if line.endswith("\n")]
+            # a run's result, its last line, is written after the last checkpoint and has no loss
+            write_lines(self.path, [r for r in records if r["step"] <= after_step and ("loss" in r or r["step"] == 0)])
 
     def write(self, record):
         with open(self.path, "a") as f:
             f.write(json.dumps(record) + "\n")
+
+
+def write_lines(path, records):
+    """One JSON object a line; the file is there whole or not at all."""
+    with open(path + ".tmp", "w") as f:
+        f.writelines(json.dumps(record) + "\n" for record in records)
+    os.replace(path + ".tmp", path)
 
 
 def read_metrics(run):

@@ -11,7 +11,7 @@ def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, scale_latents=Fal
     (folder / "checkpoint" / "base").mkdir(parents=True)
     (folder / "checkpoint" / "state.json").write_text("{}")
     (folder / "checkpoint" / "base" / "config.json").write_text(json.dumps({"model_type": family}))
-    config = dict(variant=variant, n_latents=n_latents, scale_latents=scale_latents, seed=len(str(folder)), lr=lr)
+    config = dict(variant=variant, n_latents=n_latents, scale_latents=scale_latents, lr=lr, out_dir=str(folder))
     (folder / "config.json").write_text(json.dumps(config))
     lines = [{"step": i, "tokens": i * 10**6, "val_ppl": p} for i, p in enumerate(ppl)]
     lines.append({"step": 9, "tokens": 9, "loss": 1.0})
@@ -50,14 +50,14 @@ def test_figure5_is_drawn(tmp_path):
     assert (tmp_path / "5.png").read_bytes().startswith(b"\x89PNG")
 
 
-def fake_countdown(folder, variant, operands, right, family="gpt2", n_latents=16, started_from="the Base of x", asked=100):
+def fake_countdown(folder, variant, operands, right, family="gpt2", n_latents=16, started_from="the Base of x", **settings):
     base = folder / "checkpoint" / "base"
     base.mkdir(parents=True)
     (folder / "checkpoint" / "state.json").write_text("{}")
     (base / "config.json").write_text(json.dumps({"model_type": family}))
-    config = dict(variant=variant, n_latents=n_latents, operands=operands, started_from=started_from)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "predictions.jsonl").write_text("".join(json.dumps({"correct": i < right}) + "\n" for i in range(asked)))
+    config = dict(variant=variant, n_latents=n_latents, operands=operands, started_from=started_from, out_dir=str(folder))
+    (folder / "config.json").write_text(json.dumps(config | dict(epochs=3) | settings))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps({"correct": i < right}) + "\n" for i in range(100)))
     return str(folder)
 
 
@@ -81,6 +81,13 @@ def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
     assert "resumed | 16" in table and "Hypothesis 1" in table and "soft" not in table
     for name in ("3b.png", "8.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="on 3 operands is given twice"):
+        figures.figure3b([*runs, runs[0]], str(tmp_path / "x.png"))
+    longer = fake_countdown(tmp_path / "g", "h2", 3, 70, epochs=9)
+    with pytest.raises(ValueError, match="on 3 operands differ in epochs: 9 and 3"):
+        figures.figure3b([*runs, longer], str(tmp_path / "x.png"))
+    figures.figure3b([fake_countdown(tmp_path / "h", "h2", 3, 10, orthogonality_weight=0.5)], str(tmp_path / "x.png"))
+    assert "co-finetuned), orthogonality 0.5 | 16 | 10.0" in capsys.readouterr().out
     with pytest.raises(ValueError, match="none of these runs is h1 or h2 with N_L = 16"):
         figures.figure8(runs[4:5], str(tmp_path / "x.png"))
     with pytest.raises(ValueError, match="is not a run of countdown.py"):

@@ -490,7 +490,8 @@ def small(tmp_path_factory):
     from data import train_tokenizer
 
     folder = tmp_path_factory.mktemp("small")
-    command = [sys.executable, "prosqa.py", str(folder / "prosqa"), "--nodes=7", "--hops", "2", "3", "--counts", "40", "20", "20"]
+    options = "--nodes=7 --hops 2 3 --counts 40 20 20".split()
+    command = [sys.executable, "prosqa.py", str(folder / "prosqa"), *options]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     rows = json.loads((folder / "prosqa" / "prosqa_train.json").read_text())
     train_tokenizer([r["question"] + "\n### " + r["answer"] for r in rows], 400, str(folder / "tokenizer.json"))
