@@ -309,7 +309,8 @@ def draw(result, path):
     axes[0, 1].bar(range(1, len(each) + 1), each, color="#1f77b4")
     axes[0, 1].axhline(0, color="black", lw=0.8)
     title = f"silhouette, {result['silhouette']:.3f} overall" if each else "silhouette: one latent has none"
-    axes[0, 1].set(title=title, xlabel="latent", ylim=(-1, 1))
+    axes[0, 1].set(title=title, xlabel="latent", ylim=(-1, 1), xlim=(0.4, result["n_latents"] + 0.6))
+    axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
     if scores:
         ax, names = axes[0, 2], list(scores)[::-1]
         ax.barh(names, [scores[name] for name in names], color="#ff7f0e")

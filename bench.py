@@ -35,6 +35,7 @@ from finetune_reasoning import counted_passes
 from model import GPT2, gpt2_config, random_model
 
 S, M, N_L, N_A = 1024, 64, 16, 16
+GROWS_FROM = dict(seq_len=512, n_sites=32, n_latents=8, n_ahead=8)
 CONFIG = gpt2_config(vocab_size=4096, context=2048, n_layer=6, n_head=6, width=384)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BF16 = DEVICE == "cuda" or torch.cpu._is_amx_tile_supported()
@@ -65,22 +66,22 @@ def step(loss):
     return run
 
 
-def draw(rows=1, length=S, n_sites=M, n_ahead=N_A):
+def draw(rows, length, n_sites, n_ahead):
     """Random tokens (rows, length), sorted sites (rows, n_sites)"""
     tokens = torch.randint(CONFIG.vocab_size, (rows, length), device=DEVICE)
     sites = torch.stack([torch.randperm(length - n_ahead, device=DEVICE)[:n_sites].sort().values for _ in range(rows)])
     return tokens, sites
 
 
-def build(variant, path="auto", n_latents=N_L, config=CONFIG):
-    model = coprocessor.build(variant, GPT2(config).init_weights(), n_latents)
+def build(variant, path="auto", n_latents=None):
+    model = coprocessor.build(variant, GPT2(CONFIG).init_weights(), n_latents or N_L)
     model.base.attention = path
     if model.has_coprocessor:
         model.coprocessor.attention = path
     return model.to(DEVICE)
 
 
-def loss_of(model, tokens, sites, n_ahead=N_A):
+def loss_of(model, tokens, sites, n_ahead):
     return lambda: model(tokens, sites, coprocessor.ahead_tokens(tokens, sites, n_ahead)).mean()
 
 
@@ -111,7 +112,7 @@ class TorchBlock(nn.Module):
 
 def training():
     """One step, forward and backward: plain against torch's own layers; h2 against plain at equal positions, and dense."""
-    tokens, sites = draw(4)
+    tokens, sites = draw(4, S, M, N_A)
     plain = build("continued")
     blocks = nn.Sequential(*(TorchBlock(CONFIG) for _ in range(CONFIG.n_layer)), nn.LayerNorm(CONFIG.width)).to(DEVICE)
     wte, wpe = nn.Embedding(CONFIG.vocab_size, CONFIG.width).to(DEVICE), nn.Embedding(CONFIG.context, CONFIG.width).to(DEVICE)
@@ -127,7 +128,7 @@ def training():
         hidden, _ = plain.base.prefix(tokens)
         return coprocessor.token_nll(plain.base, hidden[:, 3::4], tokens[:, 3::4]).mean()
 
-    one = tokens[:1], sites[:1]
+    one = tokens[:1], sites[:1], N_A
     fast, dense = (step(loss_of(build("h2", path), *one)) for path in ("auto", "dense"))
     t_h2, t_plain, t_dense = seconds(fast, step(equal_positions), dense)
     rows["h2 step / plain loss at equal positions and targets"] = in_seconds(t_h2, t_plain, 1.25)
@@ -160,8 +161,12 @@ def peak_bytes():
 
 def h2_job(path):
     model = build("h2", path)
-    tokens, sites = draw()
-    return model, step(loss_of(model, tokens[:, :64], sites[:, :1].clamp(max=40))), step(loss_of(model, tokens, sites))
+    tokens, sites = draw(1, S, M, N_A)
+    return (
+        model,
+        step(loss_of(model, tokens[:, :64], sites[:, :1].clamp(max=40), N_A)),
+        step(loss_of(model, tokens, sites, N_A)),
+    )
 
 
 def loss_job(at_once):
@@ -175,7 +180,7 @@ def loss_job(at_once):
 
 def pass1_job(variant):
     """Pass 1 of a frozen Base builds no graph; of one that learns it does, and has a backward pass."""
-    model, (tokens, _) = build(variant), draw(4)
+    model, (tokens, _) = build(variant), draw(4, S, M, N_A)
 
     def run(tokens):
         return lambda: sum(k.sum() + v.sum() for k, v in model.pass1_read(tokens))
@@ -303,7 +308,7 @@ def rank_steps(rank, world, folder, rounds):
     torch.manual_seed(rank)
     tokens = torch.randint(CONFIG.vocab_size, (8 // world, 256))
     sites = torch.stack([torch.randperm(240)[:16] for _ in tokens])
-    loss = loss_of(run, tokens, sites)
+    loss = loss_of(run, tokens, sites, N_A)
 
     def once():
         loss().backward()
@@ -338,8 +343,7 @@ def growth(figure):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    start = dict(seq_len=512, n_sites=32, n_latents=8, n_ahead=8)
-    shapes = {"start": start} | {name: start | {name: 2 * value} for name, value in start.items()}
+    shapes = {"start": GROWS_FROM} | {name: GROWS_FROM | {name: 2 * value} for name, value in GROWS_FROM.items()}
     steps, flops = [], []
     for shape in shapes.values():
         c = train.Config(variant="h2", **shape)
@@ -354,7 +358,7 @@ def growth(figure):
     for offset, label, column in ((-0.2, "measured", 0), (0.2, "counted operations", 1)):
         ax.bar([i + offset for i in range(4)], [row[column] for row in rows.values()], width=0.38, label=label)
     ax.set_xticks(
-        range(4), [f"{name}\n{v} to {2 * v}" for name, v in zip(("S", "M", "N_L", "N_A"), start.values(), strict=True)]
+        range(4), [f"{name}\n{v} to {2 * v}" for name, v in zip(("S", "M", "N_L", "N_A"), GROWS_FROM.values(), strict=True)]
     )
     ax.axhline(1, color="black", lw=0.8)
     ax.set(ylabel="times the step before doubling", title=f"An h2 step, {DEVICE}")

@@ -506,6 +506,8 @@ def heatmap(ax, latents, title):
     if n > 1:
         title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
     ax.set(title=title, xlabel="variance of latent j", ylabel="in subspace of i")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
 
 
