@@ -11,13 +11,15 @@ reasoning: setup out/tiny_prosqa_h2/.finished
 	$(BIN)/python figures.py stages out/tiny_prosqa_h2
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q tests
+soak: .venv/installed-dev
+	SOAK=5 $(BIN)/python -m pytest -q -s tests/test_kill.py
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 bench: setup
 	$(BIN)/python bench.py
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo reasoning test lint bench full-size
+.PHONY: setup demo reasoning test soak lint bench full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -70,9 +70,10 @@ class Variant(nn.Module):
             mean = base.wte.weight.detach().mean(dim=0)  # (C)
             self.soft = nn.Parameter(mean + 0.02 * torch.randn(n_latents, base.config.width))  # (N_L, C)
         if self.has_coprocessor:
-            embedding, base.wte = base.wte, None  # it never reads a token, so it gets no token embedding
+            tables = base.wte, base.head
+            base.wte = base.head = None  # it never reads or writes a token, so it gets no embedding and no head
             self.coprocessor = copy.deepcopy(base).requires_grad_()
-            base.wte = embedding
+            base.wte, base.head = tables
             if scale_latents:
                 self.latent_scale = nn.Parameter(base.wte.weight.detach().square().mean().sqrt())
 
@@ -202,7 +203,7 @@ class TokenNLL(torch.autograd.Function):
 def token_nll(model, hidden, targets):
     """-log p of the targets: hidden (..., C), targets (...) -> (...), fp32 (or fp64)."""
     if targets.numel() * model.config.vocab_size > LOGITS_AT_ONCE:
-        return TokenNLL.apply(hidden.flatten(0, -2), model.wte.weight, targets.flatten()).view(targets.shape)
+        return TokenNLL.apply(hidden.flatten(0, -2), model.unembedding, targets.flatten()).view(targets.shape)
     return F.cross_entropy(upcast(model.logits(hidden)).flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
 

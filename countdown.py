@@ -324,6 +324,7 @@ class Config:
     # logging
     log_every: int = 100  # steps
     checkpoint_every: int = 1000  # steps, and after every epoch
+    keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
@@ -334,7 +335,7 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed.
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "device", "solve", "show")
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device", "solve", "show")
 MAY_DIFFER += ("sweep", "sweep_variants", "sweep_operands", "sweep_latents")
 TRAINS = ("soft", "liu", "h1", "h2", "no_cot")
 
@@ -409,7 +410,12 @@ def train(c, machine):
         record = dict(test_accuracy=right / len(predictions), test_questions=len(predictions))
         return predictions, record | dict(test_interval=wilson(right, len(predictions)))
 
-    started, start_step = seconds(), state["step"]
+    def save():
+        if machine.master:
+            now = state | {"seconds": seconds()}
+            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
+
+    started, start_step, interrupt = seconds(), state["step"], runtime.Interrupt(machine)
     for epoch in range(state["step"] // steps_per_epoch, c.epochs):
         rows = order(c.seed, epoch, len(pairs))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
@@ -421,25 +427,21 @@ def train(c, machine):
             state["tokens"] += sum(len(question) + len(text) for question, text in chosen)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
-                loss = machine.total(loss).item()
-                record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=loss, lr=c.lr, grad_norm=norm.item())
+                total_loss = machine.total(loss.clone()).item()
+                runtime.check_finite(machine, done, loss, total_loss, norm.item(), c.out_dir)
+                record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=total_loss, lr=c.lr, grad_norm=norm.item())
                 record["seconds"] = seconds()
-                if not math.isfinite(loss + record["grad_norm"]):
-                    raise ValueError(
-                        f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it"
-                    )
                 speed = (done - start_step) / (record["seconds"] - started)
-                line = f"step {done}/{total}: loss {loss:.4f}, {runtime.clock((total - done) / speed)} left"
+                line = f"step {done}/{total}: loss {total_loss:.4f}, {runtime.clock((total - done) / speed)} left"
                 if epoch_ends and done < total:  # only looked at: nothing is chosen by it
                     record |= ask()[1]
                     line += f", {record['test_accuracy']:.1%} of the held-out problems right"
                 if machine.master:
                     metrics.write(record)
                     print(line, flush=True)
-            if (done % c.checkpoint_every == 0 or epoch_ends) and machine.master:
-                runtime.save_checkpoint(
-                    c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, state | {"seconds": seconds()}
-                )
+            if done % c.checkpoint_every == 0 or epoch_ends:
+                save()
+            interrupt.leave(done, c.log_every, save)
 
     predictions, result = ask()
     if machine.master:

@@ -76,15 +76,18 @@ def tokenizer_of(folder):
 
 
 def hub_file(repo, filename, repo_type="dataset", revision=None):
-    """A file of the hub -> its path in the local cache. Raises OSError in one line that says what was missing."""
+    """A file of the hub -> its path in the local cache; the hub's client retries what may pass, waiting longer each time.
+
+    Raises FileNotFoundError in one line that says what was missing.
+    """
     from huggingface_hub import hf_hub_download
 
     try:
         return hf_hub_download(repo, filename, repo_type=repo_type, revision=revision)
     except Exception as e:  # the hub's client raises a dozen unrelated types
-        raise OSError(
-            f"cannot get {filename} of {repo} from the hub ({type(e).__name__}). With a network, run this command "
-            "again; without one, copy a cache that has the file and point HF_HUB_CACHE at it."
+        raise FileNotFoundError(
+            f"cannot get {filename} of {repo} from the hub ({type(e).__name__}). With a network, run this again; without one, "
+            f"copy a cache that has it (`hf download {repo} {filename}`) and point HF_HUB_CACHE at it"
         ) from None
 
 

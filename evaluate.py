@@ -313,7 +313,7 @@ def main():
     docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
     if machine.master:
-        runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
+        claimed = runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
 
     results = dict(model=c.model, variant=trained.get("variant", "checkpoint"), family=model.base.config.family)
     results |= dict(n_latents=model.n_latents, limit=c.limit, tasks={})
@@ -339,6 +339,7 @@ def main():
         ):
             with open(os.path.join(c.out_dir, file), "w") as f:
                 f.write(text)
+        claimed.close()
         print(*lines, f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
     runtime.finish()
 

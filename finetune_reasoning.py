@@ -68,6 +68,7 @@ class Config:
     # logging
     log_every: int = 20  # steps
     checkpoint_every: int = 500  # steps, and after every epoch
+    keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
@@ -78,7 +79,7 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed.
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "device")
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
 
 
 # -----------------------------------------------------------------------------
@@ -355,7 +356,12 @@ def main():
     def save_weights(folder):
         coprocessor.save(model, folder)
 
-    started, start_step = seconds(), state["step"]
+    def save():
+        if machine.master:
+            now = state | {"seconds": seconds()}
+            runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, now, c.keep_checkpoints)
+
+    started, start_step, interrupt = seconds(), state["step"], runtime.Interrupt(machine)
     for epoch in range(state["step"] // steps_per_epoch, len(stages)):
         stage = stages[epoch]
         if epoch == 0 or stage != stages[epoch - 1]:
@@ -381,16 +387,15 @@ def main():
             state["tokens"] += sum(len(question) + len(text) for question, text in pairs)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
-                loss = machine.total(loss).item()
+                total_loss = machine.total(loss.clone()).item()
+                runtime.check_finite(machine, done, loss, total_loss, norm.item(), c.out_dir)
                 elapsed = seconds()
-                record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=loss, lr=c.lr)
+                record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=total_loss, lr=c.lr)
                 record |= dict(grad_norm=norm.item(), seconds=elapsed)
-                if not math.isfinite(loss + record["grad_norm"]):
-                    raise ValueError(
-                        f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it"
-                    )
                 speed = (done - start_step) / (elapsed - started)
-                line = f"step {done}/{total}: stage {stage}, loss {loss:.4f}, {runtime.clock((total - done) / speed)} left"
+                line = (
+                    f"step {done}/{total}: stage {stage}, loss {total_loss:.4f}, {runtime.clock((total - done) / speed)} left"
+                )
                 if epoch_ends:
                     asked.eval()
                     record["valid_accuracy"] = np.mean([p["correct"] for p in judge(items["valid"], valid.texts(asked))]).item()
@@ -403,8 +408,9 @@ def main():
                 if machine.master:
                     metrics.write(record)
                     print(line, flush=True)
-            if (done % c.checkpoint_every == 0 or epoch_ends) and machine.master:
-                runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, state | {"seconds": seconds()})
+            if done % c.checkpoint_every == 0 or epoch_ends:
+                save()
+            interrupt.leave(done, c.log_every, save)
 
     # once, at the end: the test set, asked of the last stage's best
     machine.total(torch.zeros(1))  # until the best is on the disk

@@ -30,9 +30,10 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from data import hub_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Config:
     mlp_width: int
     eps: float
     rope_theta: float = 0.0  # Qwen-3 only
+    tied: bool = True  # is the head the embedding? Not in Qwen-3 8B and larger
 
 
 def gpt2_config(vocab_size=50257, context=1024, n_layer=12, n_head=12, width=768, mlp_width=None, eps=1e-5):
@@ -180,6 +182,7 @@ class Model(nn.Module):
         self.config = config
         self.attention = "auto"  # dense | grouped | flex: how branches attend
         self.wte = nn.Embedding(config.vocab_size, config.width)
+        self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
         self.blocks = nn.ModuleList(self.block_class(config) for _ in range(config.n_layer))
         self.norm = self.norm_class(config.width, eps=config.eps)
 
@@ -188,12 +191,17 @@ class Model(nn.Module):
 
     def add_tokens(self, n, like):
         """Append n rows to the embedding, each a copy of the row of token `like`."""
-        weight = self.wte.weight.detach()
-        self.wte = nn.Embedding.from_pretrained(torch.cat([weight, weight[like].expand(n, -1)]), freeze=False)
-        self.config = replace(self.config, vocab_size=len(weight) + n)
+        for module in (self.wte, self.head) if self.head else (self.wte,):
+            weight = module.weight.detach()
+            module.weight = nn.Parameter(torch.cat([weight, weight[like].expand(n, -1)]))
+        self.config = replace(self.config, vocab_size=self.config.vocab_size + n)
+
+    @property
+    def unembedding(self):
+        return (self.head or self.wte).weight  # (V, C)
 
     def logits(self, hidden):
-        return F.linear(hidden, self.wte.weight)  # the head is tied to the embedding
+        return F.linear(hidden, self.unembedding)
 
     def prefix(self, tokens, cache_only=False):
         """Read tokens (B,S) causally -> hidden (B,S,C) after the final norm, and the KV cache.
@@ -296,7 +304,7 @@ class Model(nn.Module):
 
     def tensor_names(self):
         """Our parameter name -> (its name in a Hugging Face checkpoint, whether it is stored transposed there)."""
-        names = {}
+        names = {} if self.config.tied else {"head.weight": ("lm_head.weight", False)}
         for ours, theirs, transposed in self.name_map:
             for i in range(self.config.n_layer if "{}" in ours else 1):
                 names[ours.format(i)] = theirs.format(i), transposed
@@ -470,7 +478,7 @@ class Qwen3(Model):
             max_position_embeddings=c.context, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
             num_key_value_heads=c.n_kv_head, head_dim=c.head_dim, intermediate_size=c.mlp_width, rms_norm_eps=c.eps,
             rope_theta=c.rope_theta, rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
-            hidden_act="silu", attention_bias=False, tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
+            hidden_act="silu", attention_bias=False, tie_word_embeddings=c.tied, bos_token_id=None, eos_token_id=None,
         )  # fmt: skip
 
 
@@ -493,7 +501,6 @@ SUPPORTED = {
         "hidden_act": ("silu", ["silu"]),
         "attention_bias": (False, [False]),
         "use_sliding_window": (False, [False]),
-        "tie_word_embeddings": (False, [True]),
     },
 }
 
@@ -521,7 +528,7 @@ def read_config(raw):
     return Config(
         "qwen3", raw["vocab_size"], raw["max_position_embeddings"], raw["num_hidden_layers"],
         raw["num_attention_heads"], raw["num_key_value_heads"], raw["head_dim"], raw["hidden_size"],
-        raw["intermediate_size"], raw["rms_norm_eps"], theta,
+        raw["intermediate_size"], raw["rms_norm_eps"], theta, raw.get("tie_word_embeddings", False),
     )  # fmt: skip
 
 
@@ -534,13 +541,20 @@ def fetch(name, filename):
         return path
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise FileNotFoundError(f"{name} is neither a folder nor a hub name")
+    return hub_file(name, filename, repo_type="model")
+
+
+def weight_files(name):
+    """The safetensors of a local folder or a hub repository -> paths. Larger models keep theirs in shards, with an index."""
     try:
-        return hf_hub_download(name, filename)
-    except Exception as e:  # the hub's client raises a dozen unrelated types: offline, no such repository, no network...
-        raise FileNotFoundError(
-            f"cannot get {filename} of {name} from the hub ({type(e).__name__}). On a machine with a network, run `hf download "
-            f"{name} config.json model.safetensors` and copy the cache, or give the path of a local folder."
-        ) from None
+        return [fetch(name, "model.safetensors")]
+    except FileNotFoundError as missing:
+        try:
+            index = fetch(name, "model.safetensors.index.json")
+        except FileNotFoundError:
+            raise missing from None
+    with open(index) as f:
+        return [fetch(name, shard) for shard in sorted(set(json.load(f)["weight_map"].values()))]
 
 
 def random_model(size, vocab_size=None):
@@ -568,26 +582,27 @@ def load_pretrained(name, device="cpu"):
     expected = {hf: (ours, transposed) for ours, (hf, transposed) in names.items()}
     shapes = {ours: p.shape for ours, p in model.named_parameters()}
     state, head = {}, None
-    try:
-        file = safe_open(fetch(name, "model.safetensors"), framework="pt")
-    except SafetensorError as e:
-        raise ValueError(f"{name}: model.safetensors is damaged ({e})") from None
-    with file as f:
-        for key in f.keys():
-            hf = key.removeprefix("transformer.")
-            if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
-                continue  # GPT-2's causal mask, stored as if it were a weight
-            tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
-            if hf == "lm_head.weight":
-                head = tensor
-                continue
-            if hf not in expected:
-                raise ValueError(f"{name}: unknown tensor {key}")
-            ours, transposed = expected[hf]
-            tensor = tensor.T.contiguous() if transposed else tensor
-            if tensor.shape != shapes[ours]:
-                raise ValueError(f"{name}: {key} has shape {list(f.get_tensor(key).shape)}, which does not fit config.json")
-            state[ours] = tensor
+    for path in weight_files(name):
+        try:
+            file = safe_open(path, framework="pt")
+        except SafetensorError as e:
+            raise ValueError(f"{name}: {os.path.basename(path)} is damaged ({e})") from None
+        with file as f:
+            for key in f.keys():
+                hf = key.removeprefix("transformer.")
+                if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
+                    continue  # GPT-2's causal mask, stored as if it were a weight
+                tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
+                if hf == "lm_head.weight" and config.tied:
+                    head = tensor
+                    continue
+                if hf not in expected:
+                    raise ValueError(f"{name}: unknown tensor {key}")
+                ours, transposed = expected[hf]
+                tensor = tensor.T.contiguous() if transposed else tensor
+                if tensor.shape != shapes[ours]:
+                    raise ValueError(f"{name}: {key} has shape {list(f.get_tensor(key).shape)}, which does not fit config.json")
+                state[ours] = tensor
     for ours, (hf, _) in names.items():
         if ours not in state:
             raise ValueError(f"{name}: tensor {hf} is missing")

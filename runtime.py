@@ -6,13 +6,19 @@ A run writes one folder:
               metrics.jsonl    one JSON object per logged step
               tokenizer.json   if the data had one of its own
               checkpoint/      base/, which transformers can load; added.safetensors; optimizer.safetensors; state.json
+              checkpoint_<n>/  earlier ones, with --keep_checkpoints
 """
 
 import contextlib
 import datetime
+import fcntl
 import json
+import math
 import os
+import re
 import shutil
+import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -101,15 +107,17 @@ def finish():
 def open_run(out_dir, config, resume, overwrite, may_differ=()):
     """Make or reopen a run folder and write its config.json.
 
-    config is a dict; with resume, it must equal the one the run began with but for the keys in may_differ.
-    Raises FileExistsError, FileNotFoundError or ValueError with a message for the user.
+    config is a dict; with resume, it must equal the one the run began with but for the keys in may_differ. Returns what
+    `claim` returns, to be kept for as long as the run is written to. Raises FileExistsError, FileNotFoundError or ValueError
+    with a message for the user.
     """
     path = os.path.join(out_dir, "config.json")
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
     if resume:
         checkpoint_of(out_dir)  # raises if there is nothing to resume
-        return check_config(out_dir, config, may_differ)
+        check_config(out_dir, config, may_differ)
+        return claim(out_dir)
     if os.path.exists(out_dir) and os.listdir(out_dir):
         if not overwrite:
             raise FileExistsError(
@@ -122,10 +130,27 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
             ours = False
         if not ours:
             raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
+        claim(out_dir).close()
         shutil.rmtree(out_dir)
     os.makedirs(out_dir, exist_ok=True)
+    claimed = claim(out_dir)
     with open(path, "w") as f:
         json.dump(config, f, indent=2)
+    return claimed
+
+
+def claim(out_dir):
+    """Keeps other processes out of a run folder until the returned file is closed or this process ends, however it ends.
+
+    Raises FileExistsError if another process is in it.
+    """
+    f = open(os.path.join(out_dir, ".writer"), "w")
+    try:
+        fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        f.close()
+        raise FileExistsError(f"another process is writing to {out_dir}") from None
+    return f
 
 
 def check_config(out_dir, config, may_differ):
@@ -146,7 +171,7 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
     -> (state, Metrics on rank 0 else None, Stopwatch)
     """
     if machine.master:
-        open_run(c.out_dir, settings, c.resume, c.overwrite, may_differ)
+        claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, may_differ)
         if tokenizer:
             shutil.copy(tokenizer, os.path.join(c.out_dir, "tokenizer.json"))
     machine.total(torch.zeros(1))  # the others wait until the folder is in order
@@ -158,15 +183,67 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
         if found["rows"] != state["rows"]:
             raise ValueError(f"{c.data} has {state['rows']:,} training rows, it had {found['rows']:,} when the run began")
         state = found
-    metrics = Metrics(c.out_dir, state["step"] if c.resume else None) if machine.master else None
+    check_ranks(machine, settings | {"training rows": state["rows"], "step": state["step"]})
+    metrics = Metrics(c.out_dir, state["step"] if c.resume else None, claimed) if machine.master else None
     return state, metrics, Stopwatch(machine.device, state["seconds"])
+
+
+def check_ranks(machine, facts):
+    """Raises ValueError, on every rank, if a dict is not the same on all of them."""
+    everyone = machine.gather([facts])
+    for rank, theirs in enumerate(everyone):
+        for key in everyone[0]:
+            if theirs[key] != everyone[0][key]:
+                raise ValueError(f"ranks disagree: {key} is {everyone[0][key]!r} on rank 0, {theirs[key]!r} on rank {rank}")
+
+
+def check_finite(machine, step, loss, total, norm, out_dir):
+    """Raises ValueError if the loss over all ranks (total; loss: this rank's part) or the gradient norm is not finite.
+
+    It must be called on every rank, and before a checkpoint is saved.
+    """
+    if math.isfinite(total + norm):
+        return
+    bad = [rank for rank, x in enumerate(machine.gather([float(loss)])) if not math.isfinite(x)]
+    where = f" (it went wrong on rank {', '.join(map(str, bad))})" if bad and machine.world > 1 else ""
+    try:
+        last = f"the last good checkpoint is that of step {read_state(checkpoint_of(out_dir))['step']}"
+    except FileNotFoundError:
+        last = "there is no checkpoint yet"
+    raise ValueError(f"step {step}: loss {total}, gradient norm {norm}{where}; {last}")
+
+
+class Interrupt:
+    """SIGTERM, which schedulers send, and Ctrl-C ask a run to save and leave. A second one ends it at once."""
+
+    def __init__(self, machine):
+        self.machine, self.number = machine, 0
+        self.before = {s: signal.signal(s, self.note) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(self, number, frame):
+        self.number = number
+        for s, handler in self.before.items():
+            signal.signal(s, handler)
+
+    def leave(self, step, every, save):
+        """Called by every rank after every step. Ranks agree at every `every`th step: save(), and exit with 128 + signal."""
+        if self.machine.world > 1 and step % every:
+            return
+        number = int(self.machine.total(torch.tensor([float(self.number)])).max())
+        if not number:
+            return
+        save()
+        if self.machine.master:
+            print(f"stopped at step {step} and saved: --resume goes on", flush=True)
+        finish()
+        sys.exit(128 + min(number, 127))
 
 
 class Metrics:
     """metrics.jsonl: one JSON object a line. On resuming, what was logged after the checkpoint is cut off."""
 
-    def __init__(self, out_dir, after_step=None):
-        self.path = os.path.join(out_dir, "metrics.jsonl")
+    def __init__(self, out_dir, after_step=None, claimed=None):
+        self.path, self.claimed = os.path.join(out_dir, "metrics.jsonl"), claimed  # claimed for as long as it is written to
         if after_step is not None and os.path.exists(self.path):
             with open(self.path) as f:
                 records = [json.loads(line) for line in f if line.endswith("\n")]
@@ -195,8 +272,8 @@ def read_metrics(run):
 # Checkpoints: written beside, synced, then renamed, so that the last good one always loads
 
 
-def replace_folder(final, write):
-    """write(folder) fills a new folder, which then takes the place of the old one.
+def replace_folder(final, write, keep_old=None):
+    """write(folder) fills a new folder, which then takes the place of the old one; that is deleted, or moved to keep_old.
 
     Raises OSError if the disk does not take it; the folder before is then untouched.
     """
@@ -206,9 +283,8 @@ def replace_folder(final, write):
         os.makedirs(new)
         write(new)
         for folder, _, files in os.walk(new):
-            for name in files:
-                with open(os.path.join(folder, name), "rb") as f:
-                    os.fsync(f.fileno())
+            for name in [*files, "."]:
+                sync(os.path.join(folder, name))
     except (OSError, SafetensorError) as e:
         shutil.rmtree(new, ignore_errors=True)
         reason = getattr(e, "strerror", None) or e
@@ -217,11 +293,27 @@ def replace_folder(final, write):
         shutil.rmtree(old, ignore_errors=True)
         os.rename(final, old)
     os.rename(new, final)
+    sync(os.path.dirname(final))
+    if keep_old and os.path.exists(old):
+        shutil.rmtree(keep_old, ignore_errors=True)
+        os.rename(old, keep_old)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_checkpoint(out_dir, write_weights, optimizer, names, state):
-    """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON."""
+def sync(path):
+    """A file, or a folder's list of names, to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def save_checkpoint(out_dir, write_weights, optimizer, names, state, keep=0):
+    """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON.
+
+    keep: how many earlier checkpoints stay, as checkpoint_<step>.
+    """
 
     def write(folder):
         write_weights(folder)
@@ -229,7 +321,12 @@ def save_checkpoint(out_dir, write_weights, optimizer, names, state):
         with open(os.path.join(folder, "state.json"), "w") as f:
             json.dump(state, f)
 
-    replace_folder(os.path.join(out_dir, "checkpoint"), write)
+    final = os.path.join(out_dir, "checkpoint")
+    before = read_state(final)["step"] if keep and os.path.isdir(final) else None
+    replace_folder(final, write, None if before is None else f"{final}_{before}")
+    kept = [name for name in os.listdir(out_dir) if re.fullmatch("checkpoint_[0-9]+", name)]
+    for name in sorted(kept, key=lambda name: int(name.split("_")[1]))[: max(0, len(kept) - keep)]:
+        shutil.rmtree(os.path.join(out_dir, name))
 
 
 def checkpoint_of(out_dir):

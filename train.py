@@ -54,6 +54,7 @@ class Config:
     eval_rows: int = 512  # validation sequences, the same for every run, with sites fixed once
     log_every: int = 10  # steps
     checkpoint_every: int = 1000  # steps
+    keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
     wandb: bool = False  # also log to Weights & Biases (pip install wandb)
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
@@ -66,7 +67,18 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed (device and compile change its last bits).
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "wandb", "device", "compile")
+MAY_DIFFER = (
+    "resume",
+    "overwrite",
+    "out_dir",
+    "eval_every",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "wandb",
+    "device",
+    "compile",
+)
 
 
 def learning_rate(c, step, steps):
@@ -228,7 +240,7 @@ def main():
     def save(step):
         if machine.master:
             now = state | {"step": step, "seconds": seconds()}
-            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, now)
+            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, now, c.keep_checkpoints)
 
     first = state["step"]
     if first == 0:
@@ -237,7 +249,7 @@ def main():
         if machine.master:
             print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
 
-    started, start_step = seconds(), first
+    started, start_step, interrupt = seconds(), first, runtime.Interrupt(machine)
     for step in range(first, steps):
         lr = learning_rate(c, step, steps)
         for group in optimizer.param_groups:
@@ -267,14 +279,13 @@ def main():
         evaluate_now = done % c.eval_every == 0 or done == steps
         save_now = done % c.checkpoint_every == 0 or done == steps
         if done % c.log_every == 0 or evaluate_now or save_now or done == 1:
-            loss = (machine.total(loss) / machine.world).item()
+            mean = (machine.total(loss.clone()) / machine.world).item()
+            runtime.check_finite(machine, done, loss, mean, norm.item(), c.out_dir)
             elapsed = seconds()
-            record = dict(step=done, tokens=done * c.tokens_per_step, loss=loss, lr=lr, grad_norm=norm.item(), seconds=elapsed)
+            record = dict(step=done, tokens=done * c.tokens_per_step, loss=mean, lr=lr, grad_norm=norm.item(), seconds=elapsed)
             record["positions"] = done * per_step * positions
-            if not math.isfinite(loss + record["grad_norm"]):
-                raise ValueError(f"step {done}: loss {loss}, gradient norm {record['grad_norm']}; no checkpoint has seen it")
             speed = (done - start_step) / (elapsed - started)  # steps per second
-            line = f"step {done}/{steps}: loss {loss:.4f}, {speed * c.tokens_per_step:,.0f} tokens/s"
+            line = f"step {done}/{steps}: loss {mean:.4f}, {speed * c.tokens_per_step:,.0f} tokens/s"
             if machine.peak_flops():
                 line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
             line += f", {runtime.clock((steps - done) / speed)} left"
@@ -286,6 +297,7 @@ def main():
                 print(line, flush=True)
         if save_now:
             save(done)
+        interrupt.leave(done, c.log_every, lambda: save(done))  # noqa: B023
     if machine.master:
         print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
     runtime.finish()

@@ -217,8 +217,8 @@ def cut_and_resume(script, settings, out, stop, monkeypatch):
     """A run that is killed right after its checkpoint of that step, and has logged a little more; then --resume."""
     save = runtime.save_checkpoint
 
-    def save_then_stop(folder, write, optimizer, names, state):
-        save(folder, write, optimizer, names, state)
+    def save_then_stop(folder, write, optimizer, names, state, keep):
+        save(folder, write, optimizer, names, state, keep)
         if state["step"] == stop:
             raise KeyboardInterrupt
 

@@ -1,0 +1,248 @@
+"""Runs are killed, told to stop, spread over agents, deprived of a rank, and come to the same end.
+
+SOAK=5 python -m pytest -q -s tests/test_kill.py     # make soak: five kills of every script, instead of two
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, arguments, run_here, same_bytes, same_training
+from test_countdown import small as countdown_settings  # noqa: F401
+from test_reasoning import small as reasoning_settings  # noqa: F401
+from test_train import SMALL, corpus  # noqa: F401
+
+import countdown
+import finetune_reasoning
+import runtime
+import train
+from configurator import one_line_errors
+
+KILLS = int(os.environ.get("SOAK", 2))
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+WEIGHTS = [f"checkpoint/{name}.safetensors" for name in ("base/model", "added", "optimizer")]
+
+
+@pytest.fixture(params=["train", "finetune_reasoning", "countdown"])
+def job(request):
+    """-> a script, the settings of a run of some hundred steps with a checkpoint at each, the files that its end is known by"""
+    name = request.param
+    if name == "train":
+        settings = SMALL | dict(data=request.getfixturevalue("corpus"), tokens=60 * 96, checkpoint_every=1)
+        return train, settings, WEIGHTS
+    if name == "countdown":
+        settings = request.getfixturevalue("countdown_settings") | dict(epochs=8, checkpoint_every=1)
+        return countdown, settings, [*WEIGHTS, "predictions.jsonl"]
+    settings = request.getfixturevalue("reasoning_settings") | dict(epochs_per_stage=3, last_stage_epochs=5, checkpoint_every=1)
+    return finetune_reasoning, settings, [*WEIGHTS, "best/base/model.safetensors", "predictions.jsonl"]
+
+
+def launch(script, settings, out, *more, before=()):
+    command = [sys.executable, *before, str(ROOT / f"{script.__name__}.py"), *arguments(settings, out), *more]
+    return subprocess.Popen(command, cwd=out.parent, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def logged(out):
+    path = out / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for_news(process, out):
+    """Until it has logged more than it had: importing torch takes most of the time."""
+    seen = logged(out)
+    while process.poll() is None and logged(out) <= seen + 1:
+        time.sleep(0.003)
+
+
+def resume_of(out):
+    return ["--resume"] if (out / "checkpoint").exists() or (out / "checkpoint.old").exists() else ["--overwrite"]
+
+
+def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path):
+    script, settings, files = job
+    whole, out = tmp_path / "whole", tmp_path / "cut"
+    _, problem = (process := launch(script, settings, whole)).communicate()
+    assert process.returncode == 0, problem
+    rng, kills = np.random.default_rng(), 0
+    for n in range(KILLS):
+        if n % 2:  # inside a checkpoint
+            process = launch(
+                script, settings, out, *resume_of(out), before=[ROOT / "tests" / "dies.py", str(rng.integers(1, 60))]
+            )
+        else:
+            process = launch(script, settings, out, *resume_of(out))
+            wait_for_news(process, out)
+            time.sleep(rng.uniform(0, 0.2))
+            process.kill()
+        _, problem = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), problem
+        kills += process.returncode != 0
+    assert kills >= 1, "the run was over before it could be killed"
+    _, problem = (process := launch(script, settings, out, *resume_of(out))).communicate()
+    assert process.returncode == 0, problem
+    same_bytes(whole, out, *files)
+    print(f"{script.__name__}: {kills} kills, same bytes")
+
+
+def test_told_to_stop_a_run_saves_and_leaves(job, tmp_path):
+    """SIGTERM and Ctrl-C, no checkpoint due for long; resumed, it ends as if nothing had been."""
+    script, settings, files = job
+    settings = settings | dict(checkpoint_every=10**6)
+    whole, out = tmp_path / "whole", tmp_path / "cut"
+    _, problem = (process := launch(script, settings, whole)).communicate()
+    assert process.returncode == 0, problem
+    more = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = launch(script, settings, out, *more)
+        wait_for_news(process, out)
+        process.send_signal(number)
+        said, problem = process.communicate()
+        assert process.returncode == 128 + number and not problem.replace("\n", ""), problem
+        (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said)
+        assert runtime.read_state(out / "checkpoint")["step"] == int(step)
+        more = ["--resume"]
+    said, problem = (process := launch(script, settings, out, *more)).communicate()
+    assert process.returncode == 0, problem
+    same_bytes(whole, out, *files)
+
+
+# -----------------------------------------------------------------------------
+# Ranks
+
+
+def torchrun(nodes, node, port, settings, out, *more):
+    """One agent of a run of train.py, with two ranks if it is alone and one if there are two agents."""
+    where = ["--standalone"] if nodes == 1 else ["--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=test"]
+    options = ["-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc_per_node={2 // nodes}", *where]
+    return launch(train, settings, out, *more, before=[*options, *(["--local_addr=127.0.0.1"] if nodes > 1 else [])])
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_two_agents_that_meet_over_the_network_equal_one_process(tmp_path, corpus, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus, batch_size=2)
+    one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
+    port = free_port()
+    agents = [torchrun(2, node, port, settings, tmp_path / "two") for node in range(2)]
+    for agent in agents:
+        _, problem = agent.communicate(timeout=120)
+        assert agent.returncode == 0, problem[-2000:]
+    same_training(one, tmp_path / "two")
+
+
+def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_number(tmp_path, corpus, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus, batch_size=2, tokens=400 * 96, checkpoint_every=5, eval_every=1000)
+    one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
+    out = tmp_path / "two"
+    agent = torchrun(1, 0, 0, settings, out)
+    while agent.poll() is None and not (out / "checkpoint" / "state.json").exists():
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True).stdout.split()
+    began = time.perf_counter()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, problem = agent.communicate(timeout=60)
+    assert agent.returncode and "SIGKILL" in problem and time.perf_counter() - began < 60
+    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)  # one rank now
+    same_training(one, out)
+
+
+def test_ranks_that_disagree_are_told_so(tmp_path):
+    class Two(runtime.Machine):
+        def gather(self, items):
+            return [items[0], items[0] | {"training rows": 99}]
+
+    machine = Two(torch.device("cpu"), False, 0, 2)
+    runtime.check_ranks(machine, {"lr": 1.0, "training rows": 99})
+    with pytest.raises(ValueError, match="ranks disagree: training rows is 100 on rank 0, 99 on rank 1"):
+        runtime.check_ranks(machine, {"lr": 1.0, "training rows": 100})
+
+
+def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(tmp_path):
+    class Two(runtime.Machine):
+        def gather(self, items):
+            return [1.0, *items]
+
+    machine = Two(torch.device("cpu"), False, 1, 2)
+    runtime.check_finite(machine, 7, 1.0, 2.0, 3.0, tmp_path)
+    with pytest.raises(ValueError, match=r"step 7: loss nan, .*\(it went wrong on rank 1\); there is no checkpoint yet"):
+        runtime.check_finite(machine, 7, torch.tensor(float("nan")), float("nan"), 1.0, tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.json").write_text('{"step": 4}')
+    with pytest.raises(ValueError, match="norm inf; the last good checkpoint is that of step 4"):
+        runtime.check_finite(machine, 7, 1.0, 2.0, float("inf"), tmp_path)
+
+
+# -----------------------------------------------------------------------------
+# The run folder
+
+
+def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, corpus, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus, keep_checkpoints=2)  # 8 steps, a checkpoint every 2
+    out = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
+    shorter = run_here(train, settings | dict(keep_checkpoints=0), tmp_path / "other", monkeypatch=monkeypatch)
+    assert sorted(p.name for p in shorter.glob("checkpoint*")) == ["checkpoint"]
+    # going back is putting one in the last one's place
+    shutil.rmtree(out / "checkpoint")
+    os.rename(out / "checkpoint_4", out / "checkpoint")
+    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
+    same_bytes(shorter, out, *WEIGHTS)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path, corpus, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus, tokens=10**4 * 96, eval_every=10**4)
+    out = tmp_path / "run"
+    process = launch(train, settings, out)
+    try:
+        while process.poll() is None and not (out / "checkpoint").exists():
+            time.sleep(0.01)
+        for more in ("--resume", "--overwrite"):
+            with pytest.raises(SystemExit, match="another process is writing to"):
+                one_line_errors(lambda more=more: run_here(train, settings, out, more, monkeypatch=monkeypatch))
+        assert process.poll() is None and (out / "metrics.jsonl").exists()
+    finally:
+        process.kill()
+        process.communicate()
+    run_here(train, settings | dict(tokens=8 * 96), out, "--overwrite", monkeypatch=monkeypatch)  # the dead hold nothing
+
+
+@pytest.mark.parametrize("place", ["/proc/nanolatent", "/dev/null/run"])
+def test_a_place_that_cannot_be_written_is_one_line(place, corpus, monkeypatch, tmp_path):  # noqa: F811
+    with pytest.raises(SystemExit) as e:
+        one_line_errors(lambda: run_here(train, SMALL | dict(data=corpus), place, monkeypatch=monkeypatch))
+    assert place in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, corpus, monkeypatch):  # noqa: F811
+    """No space for the log from its fifth line on: one line says so; with space again, the run ends as if nothing had been."""
+    settings = SMALL | dict(data=corpus)
+    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    write, lines = runtime.Metrics.write, []
+
+    def full(self, record):
+        lines.append(record)
+        if len(lines) > 4:
+            with open(self.path, "a") as f:
+                f.write('{"step": 4, "lo')  # what had room
+            raise OSError(28, "No space left on device", self.path)
+        write(self, record)
+
+    monkeypatch.setattr(runtime.Metrics, "write", full)
+    with pytest.raises(SystemExit, match="No space left on device.*metrics.jsonl"):
+        one_line_errors(lambda: run_here(train, settings, tmp_path / "cut", monkeypatch=monkeypatch))
+    monkeypatch.setattr(runtime.Metrics, "write", write)
+    run_here(train, settings, tmp_path / "cut", "--resume", monkeypatch=monkeypatch)
+    same_bytes(whole, tmp_path / "cut", *WEIGHTS)

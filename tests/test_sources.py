@@ -1,0 +1,73 @@
+"""What the sources may not contain, and what they may not need."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+SCRIPTS = sorted(ROOT.glob("*.py"))
+CODE_IN_DATA = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml"}
+
+
+def offences(source):
+    """Ways in which data could become code: what is read must be safetensors, JSON or numbers."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.module or "").split(".")[0]]
+        found += [name for name in names if name in CODE_IN_DATA]
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in ("exec", "eval", "compile", "__import__", "torch.load", "torch.save", "builtins.exec", "builtins.eval"):
+            found.append(called)
+        found += [f"{called}({k.arg})" for k in node.keywords if k.arg in ("allow_pickle", "trust_remote_code")]
+    return found
+
+
+@pytest.mark.parametrize("path", [p.name for p in SCRIPTS])
+def test_nothing_that_is_read_can_run(path):
+    assert offences((ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import pickle", "from marshal import load", "exec(x)", "y = eval('1')", "torch.load(p)", "np.load(p, allow_pickle=True)"],
+)
+def test_an_offence_is_seen(source):
+    assert offences(source)
+
+
+def test_no_file_is_too_long_to_be_read():
+    assert all(len(path.read_text().splitlines()) < 650 for path in SCRIPTS)
+
+
+def test_scripts_need_no_optional_package():
+    """With only the packages of requirements.txt, and none of those that one command alone wants."""
+    optional = "wandb transformers datasets lm_eval pyarrow matplotlib.animation pandas scipy.signal accelerate".split()
+    block = f"import sys; sys.modules.update(dict.fromkeys({optional!r}))"
+    imports = "; ".join(f"import {path.stem}" for path in SCRIPTS)
+    command = [sys.executable, "-c", f"{block}; {imports}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_requirements_are_what_is_imported():
+    known = {line.split("==")[0].lower().replace("-", "_") for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    known = {{"scikit_learn": "sklearn"}.get(name, name) for name in known} | {"wandb"}
+    imported = set()
+    for path in SCRIPTS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    own = {path.stem for path in SCRIPTS}
+    assert imported - own - set(sys.stdlib_module_names) <= known
+    assert known - {"wandb"} <= imported
