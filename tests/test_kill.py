@@ -65,7 +65,7 @@ def resume_of(out):
     return ["--resume"] if (out / "checkpoint").exists() or (out / "checkpoint.old").exists() else ["--overwrite"]
 
 
-def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path):
+def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path, monkeypatch):
     script, settings, files = job
     whole, out = tmp_path / "whole", tmp_path / "cut"
     _, problem = (process := launch(script, settings, whole)).communicate()
@@ -87,6 +87,8 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path):
     assert kills >= 1, "the run was over before it could be killed"
     _, problem = (process := launch(script, settings, out, *resume_of(out))).communicate()
     assert process.returncode == 0, problem
+    same_bytes(whole, out, *files)
+    run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)  # there is nothing left to do
     same_bytes(whole, out, *files)
     print(f"{script.__name__}: {kills} kills, same bytes")
 
@@ -141,6 +143,16 @@ def test_two_agents_that_meet_over_the_network_equal_one_process(tmp_path, corpu
         _, problem = agent.communicate(timeout=120)
         assert agent.returncode == 0, problem[-2000:]
     same_training(one, tmp_path / "two")
+
+
+def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus):  # noqa: F811
+    settings = SMALL | dict(data=corpus, batch_size=2, tokens=10**5 * 96, checkpoint_every=10**6, eval_every=10**6, log_every=5)
+    out = tmp_path / "run"
+    agent = torchrun(1, 0, 0, settings, out)
+    wait_for_news(agent, out)
+    agent.terminate()
+    agent.communicate(timeout=60)
+    assert agent.returncode and runtime.read_state(out / "checkpoint")["step"] % 5 == 0
 
 
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_number(tmp_path, corpus, monkeypatch):  # noqa: F811
