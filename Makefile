@@ -17,9 +17,11 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 bench: setup
 	$(BIN)/python bench.py
+paper-tiny: setup
+	$(BIN)/python paper.py
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo reasoning test soak lint bench full-size
+.PHONY: setup demo reasoning test soak lint bench paper-tiny full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -1,0 +1,520 @@
+"""The paper on a laptop: every claim, tested at a size that anyone can run.
+
+    python paper.py --list            # the cells, what each costs, what is finished
+    python paper.py                   # runs what is not finished, two cells at a time, then writes results/README.md
+    python paper.py --only=countdown  # only cells whose name begins so (and what they start from)
+    python paper.py --report          # only the page
+
+A cell is one run. When it has ended, its config, metrics, verdicts and commit go to results/tiny/<cell>/, which is committed;
+its weights stay in out/paper/<cell>/. Comparisons share their Base, data order, sites and budget, and are paired by seed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import figures
+import runtime
+from configurator import one_line_errors
+
+OUT, RESULTS = "out/paper", "results/tiny"
+SEEDS = (1, 2, 3)
+FAMILIES = ("gpt2", "qwen3")
+TRAINED = ("continued", "soft", "liu", "h1", "h2")
+ASKED = ("cot", "no_cot", "coconut", "soft", "liu", "h1", "h2")
+
+
+# -----------------------------------------------------------------------------
+# The cells
+
+
+@dataclass
+class Cell:
+    name: str
+    script: str
+    options: list
+    minutes: float  # on one core
+    after: list = field(default_factory=list)  # cells whose weights it starts from
+    analyze: bool = False  # run analyze_latents.py on it, too
+
+    @property
+    def command(self):
+        return ["python", self.script, *self.options, f"--out_dir={OUT}/{self.name}"]
+
+
+def all_cells():
+    """-> {name: Cell}, in the order in which they run"""
+    cells = []
+
+    def train(name, config, minutes, *options, base=None, analyze=False):
+        start = [f"--init_from={OUT}/{base}"] if base else []
+        cells.append(
+            Cell(name, "train.py", [f"config/{config}.py", *start, *options], minutes, [base] if base else [], analyze)
+        )
+
+    def ask(name, config, minutes, *options, analyze=False):
+        start = f"--init_from={OUT}/statements/checkpoint/base"
+        options = [f"config/{config}.py", start, *options]
+        cells.append(Cell(name, "finetune_reasoning.py", options, minutes, ["statements"], analyze))
+
+    # Figure 2: the variants, at the demo's budget and at five times that; h2 by N_L; the penalty; a Base of twice the layers
+    train("base_gpt2", "tiny_base", 2)
+    train("base_qwen3", "tiny_qwen3_base", 3)
+    train("base_twice", "tiny_base", 4, "--init_from=random:tiny_gpt2_twice")
+    for s in SEEDS:
+        seed = f"--seed={s}"
+        for family in FAMILIES:
+            for v in TRAINED:
+                analyze = v == "h2" and s == 1
+                train(f"figure2_{family}_{v}_s{s}", f"tiny_{v}", 2.5, seed, base=f"base_{family}", analyze=analyze)
+        for n in (1, 4, 8):
+            train(
+                f"latents_gpt2_h2_{n}_s{s}", "tiny_h2", 3, seed, f"--n_latents={n}", base="base_gpt2", analyze=n == 8 and s == 1
+            )
+        options = seed, "--n_latents=8", "--orthogonality_weight=0.1"
+        train(f"orthogonal_gpt2_h2_8_s{s}", "tiny_h2", 3, *options, base="base_gpt2", analyze=s == 1)
+        train(f"twice_gpt2_soft_s{s}", "tiny_soft", 3, seed, base="base_twice")
+    for s in SEEDS:
+        for v in ("continued", "soft", "h2"):
+            train(f"long_gpt2_{v}_s{s}", f"tiny_long_{v}", 4 if v == "continued" else 12, f"--seed={s}", base="base_gpt2")
+        for n in (1, 4, 8):
+            train(f"latents_qwen3_h2_{n}_s{s}", "tiny_h2", 3, f"--seed={s}", f"--n_latents={n}", base="base_qwen3")
+
+    # Table 2, Figures 3A and 7: depth-matched ProsQA
+    cells.append(Cell("statements", "finetune_reasoning.py", ["config/tiny_statements.py"], 8))
+    for s in SEEDS:
+        for v in ASKED:
+            ask(f"prosqa_{v}_s{s}", f"tiny_prosqa_{v}", 1, f"--seed={s}", analyze=v in ("h2", "coconut") and s == 1)
+        for v in ("h2", "soft"):
+            for c in (1, 4):
+                ask(f"prosqa_{v}_c{c}_s{s}", f"tiny_prosqa_{v}", 1, f"--seed={s}", f"--latents_per_step={c}")
+
+    # Figure 3B: Countdown from random weights
+    for s in SEEDS:
+        for n in (3, 4):
+            for v, sizes in (("h2", (1, 4, 16)), ("soft", (1, 4, 16)), ("no_cot", (0,))):
+                for latents in sizes:
+                    options = [f"--variant={v}", f"--operands={n}", f"--n_latents={latents}", f"--seed={s}"]
+                    options = ["config/tiny_countdown.py", *options]
+                    name, minutes = f"countdown_{v}_{n}_{latents}_s{s}", 9 if latents == 16 else 5
+                    cells.append(Cell(name, "countdown.py", options, minutes, analyze=(v, latents, s) == ("h2", 16, 1)))
+    return {cell.name: cell for cell in cells}
+
+
+# What is made before any cell: (a file that is there afterwards, a command)
+TINY_WORLD = "--nodes=7 --hops 2 3 --words 4 8".split()
+DATA = (
+    ("data/sample/val_000.bin", ["data.py", "sample"]),
+    ("data/statements/prosqa_train.json",
+     ["prosqa.py", "data/statements", *TINY_WORLD, "--statements", "--counts", "40000", "100", "100"]),
+    ("data/prosqa_tiny/prosqa_train.json",
+     ["prosqa.py", "data/prosqa_tiny", *TINY_WORLD, "--depth_matched", "--counts", "10000", "300", "500"]),
+    ("data/countdown/3_seed0_train.jsonl", ["countdown.py", "--operands=3", "--show=1"]),
+    ("data/countdown/4_seed0_train.jsonl", ["countdown.py", "--operands=4", "--show=1"]),
+)  # fmt: skip
+
+
+def run(command, log):
+    """A command of this project on one core. Raises RuntimeError with the end of its log if it fails."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(log, "a") as f:
+        done = subprocess.run([sys.executable, *command], stdout=f, stderr=subprocess.STDOUT, env=env)
+    if done.returncode:
+        with open(log) as f:
+            raise RuntimeError(f"{' '.join(command)} failed: {f.read()[-500:]}")
+
+
+def finished(cell):
+    return os.path.exists(os.path.join(RESULTS, cell.name, "cell.json"))
+
+
+def run_cell(cell, commit):
+    """Run or resume it, analyse it, keep what is small."""
+    out, began = os.path.join(OUT, cell.name), time.perf_counter()
+    resume = "--resume" if runtime.has_checkpoint(out) else "--overwrite"
+    run([*cell.command[1:], resume], os.path.join(OUT, f"{cell.name}.log"))
+    if cell.analyze and not finished(cell):
+        run(["analyze_latents.py", out, "--examples=1024"], os.path.join(OUT, f"{cell.name}.log"))
+    if not finished(cell):
+        keep(cell, commit, time.perf_counter() - began)
+
+
+def keep(cell, commit, seconds):
+    """Copy a run's small files to results/, last the one that says it is finished."""
+    out, to = os.path.join(OUT, cell.name), os.path.join(RESULTS, cell.name)
+    shutil.rmtree(to, ignore_errors=True)
+    weights = runtime.weights_of(out)
+    os.makedirs(os.path.join(to, "checkpoint", "base"))
+    shutil.copy(os.path.join(weights, "base", "config.json"), os.path.join(to, "checkpoint", "base"))
+    shutil.copy(os.path.join(out, "checkpoint", "state.json"), os.path.join(to, "checkpoint"))
+    for name in ("config.json", "metrics.jsonl", "latents.json"):
+        if os.path.exists(os.path.join(out, name)):
+            shutil.copy(os.path.join(out, name), to)
+    if os.path.exists(os.path.join(out, "predictions.jsonl")):
+        with open(os.path.join(out, "predictions.jsonl")) as f:
+            lines = [{key: p[key] for key in ("correct", "reason") if key in p} for p in map(json.loads, f)]
+        runtime.write_lines(os.path.join(to, "predictions.jsonl"), lines)
+    about = dict(command=" ".join(cell.command), commit=commit, seconds=round(seconds), machine=platform.processor())
+    with open(os.path.join(to, "cell.json"), "w") as f:
+        json.dump(about | dict(python=platform.python_version(), cores=os.cpu_count()), f, indent=2)
+
+
+def run_all(cells, wanted, workers):
+    """Two at a time by default, what others start from first. A cell that fails is told at the end, the others go on."""
+    os.makedirs(OUT, exist_ok=True)
+    for path, command in DATA:
+        if not os.path.exists(path):
+            print(f"making {path}", flush=True)
+            run(command, os.path.join(OUT, "data.log"))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    todo, lock, failed = [cell for cell in wanted if not finished(cell)], threading.Lock(), {}
+    # a Base whose result is here but whose weights are not is run again
+    bases = [cells[name] for cell in todo for name in cell.after]
+    missing = {b.name: b for b in bases if not os.path.exists(os.path.join(OUT, b.name, ".done"))}
+    todo = [*missing.values(), *(cell for cell in todo if cell.name not in missing)]
+    total, began = sum(cell.minutes for cell in todo), time.perf_counter()
+    running, over = set(), set()
+
+    def next_cell():
+        """-> a cell whose Base is ready, None to wait"""
+        for cell in todo:
+            if not any(name in missing and name not in over for name in cell.after):
+                todo.remove(cell)
+                running.add(cell.name)
+                return cell
+        return None
+
+    def work():
+        while True:
+            with lock:
+                if not todo:
+                    return
+                cell = next_cell()
+            if cell is None:
+                time.sleep(1)
+                continue
+            try:
+                if any(name in failed for name in cell.after):
+                    raise RuntimeError(f"{cell.name}: what it starts from failed")
+                run_cell(cell, commit)
+                open(os.path.join(OUT, cell.name, ".done"), "w").close()
+            except (RuntimeError, OSError) as e:
+                failed[cell.name] = str(e)
+            with lock:
+                running.discard(cell.name)
+                over.add(cell.name)
+                left = sum(c.minutes for c in todo) / workers
+                spent = (time.perf_counter() - began) / 60
+                state = "failed" if cell.name in failed else "finished"
+                print(f"{cell.name} {state}; {len(todo)} to go, about {left:.0f} min (so far {spent:.0f})", flush=True)
+
+    print(f"{len(todo)} cells, {total / 60:.1f} core-hours, {workers} at a time", flush=True)
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return failed
+
+
+# -----------------------------------------------------------------------------
+# What came of them
+
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's t, two-sided 95 %, by the number of seeds
+
+
+def metrics(name):
+    """-> the run's metrics, or None where it has not been run"""
+    folder = os.path.join(RESULTS, name)
+    return runtime.read_metrics(folder) if os.path.exists(os.path.join(folder, "cell.json")) else None
+
+
+def latents(name):
+    path = os.path.join(RESULTS, name, "latents.json")
+    if os.path.exists(path):
+        with open(path) as f:
+            return json.load(f)
+
+
+def log_ppl(pattern):
+    """-> {seed: ln of the final validation perplexity} of the seeds that have been run"""
+    found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
+    return {s: float(np.log(m[-1]["val_ppl"])) for s, m in found.items() if m}
+
+
+def accuracy(pattern):
+    """-> {seed: test accuracy in percent}"""
+    found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
+    return {s: 100 * m[-1]["test_accuracy"] for s, m in found.items() if m}
+
+
+def paired(a, b):
+    """Two {seed: value} -> (mean of a - b, half its 95 % interval) over shared seeds; None for fewer than two"""
+    d = np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
+    return (d.mean(), T95[len(d)] * d.std(ddof=1) / len(d) ** 0.5) if len(d) > 1 else None
+
+
+def verdict(difference):
+    """Of 'a is below b' -> a word"""
+    if difference is None:
+        return "not run"
+    mean, half = difference
+    return "holds" if mean + half < 0 else "does not hold" if mean - half > 0 else "cannot be told"
+
+
+def bounded(difference, most):
+    """Of 'a is at most so much above b' -> a word"""
+    if difference is None:
+        return "not run"
+    mean, half = difference
+    return "holds" if mean + half < most else "does not hold" if mean - half > most else "cannot be told"
+
+
+def told(difference):
+    return "-" if difference is None else f"{difference[0]:+.3g} ± {difference[1]:.2g}"
+
+
+def spread(values):
+    return figures.spread(list(values.values())) if values else "-"
+
+
+def together(verdicts):
+    """Of several comparisons that a claim needs -> one word"""
+    for word in ("not run", "does not hold", "cannot be told"):
+        if word in verdicts:
+            return word
+    return "holds"
+
+
+def curve(pattern):
+    """-> {seed: {tokens: ln perplexity}}"""
+    found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
+    return {s: {r["tokens"]: float(np.log(r["val_ppl"])) for r in m if "val_ppl" in r} for s, m in found.items() if m}
+
+
+def crossing(a, b):
+    """From which budget on is a below b, in the mean over seeds? -> text"""
+    a, b = curve(a), curve(b)
+    seeds = sorted(a.keys() & b.keys())
+    if not seeds:
+        return "not run"
+    tokens = sorted(t for t in a[seeds[0]] if t)
+    below = [np.mean([a[s][t] - b[s][t] for s in seeds]) < 0 for t in tokens]
+    if not below[-1]:
+        return f"not by {tokens[-1] / 1e6:.1f}M tokens"
+    since = max((i + 1 for i, x in enumerate(below) if not x), default=0)
+    return f"from {tokens[since] / 1e6:.1f}M tokens on"
+
+
+def claims():
+    """-> rows of (claim, the paper, ours, verdict, cells)"""
+    rows = []
+
+    def row(claim, paper, ours, word, cells):
+        rows.append((claim, paper, ours or "-", word, cells))
+
+    def steps(values, pairs):
+        """Is each first below its second? -> (what the differences are, one word)"""
+        found = {f"{a} - {b}": paired(values[a], values[b]) for a, b in pairs}
+        return ", ".join(f"{name}: {told(d)}" for name, d in found.items()), together([verdict(d) for d in found.values()])
+
+    ppl = {family: {v: log_ppl(f"figure2_{family}_{v}_s{{s}}") for v in TRAINED} for family in FAMILIES}
+    order = ("h2", "soft", "h1", "continued", "liu")
+    for family, paper in (("gpt2", "h1 about 0.5 under continued, liu about 1.5 over it"), ("qwen3", "h1 close to h2")):
+        ours, word = steps(ppl[family], list(zip(order, order[1:], strict=False)))
+        claim = f"1. Perplexity, {figures.FAMILY_NAMES[family]}: h2 < soft < h1 < continued < liu"
+        row(claim, paper, f"ln ppl, {ours}", word, f"figure2_{family}")
+    long = paired(log_ppl("long_gpt2_h2_s{s}"), log_ppl("long_gpt2_continued_s{s}"))
+    ours = f"ln ppl {told(long)}; {crossing('long_gpt2_h2_s{s}', 'long_gpt2_continued_s{s}')}"
+    row(
+        "1b. With five times the tokens h2 is below continued",
+        "about 2 points after 40B tokens",
+        ours,
+        verdict(long),
+        "long_gpt2",
+    )
+
+    for family in FAMILIES:
+        sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: ppl[family]["h2"]}
+        ours, word = steps(sizes, [(2, 1), (4, 2), (8, 4)])
+        claim = f"2. Perplexity falls with N_L under h2, {figures.FAMILY_NAMES[family]}"
+        row(claim, "falls from 1 to 16", f"ln ppl, {ours}", word, f"latents_{family}")
+
+    right = {v: accuracy(f"prosqa_{v}_s{{s}}") for v in ASKED}
+    trained = steps(ppl["gpt2"], [("h2", "liu"), ("h2", "h1")])
+    answered = steps(right, [("liu", "h2"), ("h1", "h2")])
+    ours, word = f"ln ppl, {trained[0]}; accuracy, {answered[0]}", together([trained[1], answered[1]])
+    paper = "ProsQA: h2 99.0, liu 52.6, h1 54.1"
+    row("3. Joint training listens, frozen Bases hardly do", paper, ours, word, "figure2_gpt2, prosqa")
+
+    _, word = steps(right, [(v, w) for v in ("liu", "h1") for w in ("soft", "h2")])
+    near = paired(right["soft"], right["h2"])
+    word = together([word, "not run" if near is None else "holds" if abs(near[0]) + near[1] < 5 else "cannot be told"])
+    claim = "4. ProsQA: soft within 5 points of h2, both far above liu and h1, Coconut beside them"
+    paper = "soft 97.7, liu 52.6, h1 54.1, h2 99.0, Coconut 97.0"
+    row(claim, paper, ", ".join(f"{v} {spread(right[v])}" for v in ASKED), word, "prosqa")
+
+    for v in ("h2", "soft"):
+        by = {2: accuracy(f"prosqa_{v}_c1_s{{s}}"), 4: right[v], 8: accuracy(f"prosqa_{v}_c4_s{{s}}")}
+        ours = ", ".join(f"N_L = {n}: {spread(x)}" for n, x in by.items())
+        row(
+            f"5. ProsQA, {v}: accuracy does not rise with N_L",
+            "flat or dipping",
+            ours,
+            bounded(paired(by[8], by[2]), 2),
+            "prosqa",
+        )
+
+    sweep = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v in ("h2", "soft") for n in (3, 4) for k in (1, 4, 16)}
+    plain = ", ".join(spread(accuracy(f"countdown_no_cot_{n}_0_s{{s}}")) for n in (3, 4))
+    falls = [paired(sweep["h2", 4, k], sweep["h2", 3, k]) for k in (1, 4, 16)]
+    ours = f"h2, 4 against 3 operands, N_L = 1, 4, 16: {', '.join(map(told, falls))}"
+    row("6a. Countdown: accuracy falls with operands", "steeply", ours, together([verdict(d) for d in falls]), "countdown")
+    more = [paired(sweep["h2", n, 16], sweep["h2", n, 1]) for n in (3, 4)]
+    ours = f"3 and 4 operands, 16 against 1: {', '.join(map(told, more))}"
+    row("6b. More latents hardly help", "flat", ours, together([bounded(d, 5) for d in more]), "countdown")
+    close = [paired(sweep["h2", n, 4], sweep["soft", n, 4]) for n in (3, 4)]
+    ours = f"3 and 4 operands, N_L = 4, h2 - soft: {', '.join(map(told, close))}; without latents {plain}"
+    row("6c. h2 is at most 5 points above soft", "close", ours, together([bounded(d, 5) for d in close]), "countdown")
+
+    claim = "7. Resuming from large-scale training hurts the curriculum and helps Countdown"
+    row(claim, "ProsQA 99.0 to 97.1, GSM8K 31.5 to 26.0", "", "not run", "no tiny large-scale run has the questions' words yet")
+
+    names = ("figure2_gpt2_h2_s1", "latents_gpt2_h2_8_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1", "countdown_h2_4_16_s1")
+    found = {name: latents(name) for name in names}
+    kinds = {name: f"{x['off_diagonal']:.2f} ({x['null']:.2f}), {x['silhouette']:.2f}" for name, x in found.items() if x}
+    word = "not run"
+    if all(found.values()):
+        high = all(x["off_diagonal"] > x["null"] + 0.1 for x in found.values())
+        apart = found["latents_gpt2_h2_8_s1"]["silhouette"] < 0.1 < found["countdown_h2_4_16_s1"]["silhouette"]
+        word = "holds" if high and apart else "does not hold"
+    claim = "8. Capture (by chance) is high everywhere; silhouette about zero after large-scale training, positive on Countdown"
+    ours = "; ".join(f"{name}: {kind}" for name, kind in kinds.items())
+    row(claim, "0.99, 0.91, 0.94; -0.17, -0.03, 0.45", ours, word, ", ".join(names))
+
+    cost = {v: metrics(f"prosqa_{v}_s1") for v in ("coconut", "h2")}
+    ours, word = "", "not run"
+    if all(cost.values()):
+        c, h = (cost[v][-1] for v in ("coconut", "h2"))
+        ours = f"N_L = 4: {c['passes_to_answer']:.0f} and {h['passes_to_answer']:.0f} passes, "
+        ours += f"{1000 * c['seconds_to_answer']:.1f} and {1000 * h['seconds_to_answer']:.1f} ms"
+        word = "holds" if (c["passes_to_answer"], h["passes_to_answer"]) == (5, 3) else "does not hold"
+    row(
+        "9. Until the answer begins Coconut needs N_L + 1 passes, h2 three",
+        "17 and 3",
+        ours,
+        word,
+        "prosqa, `bench.py reasoning`",
+    )
+
+    ours, where = "models of this size sit at chance on all five", "real weights: `evaluate.py --model=out/h2_gpt2`"
+    row("10. Table 1", "GPT-2: h2 up to 1.6 points above continued", ours, "cannot be told", where)
+
+    twice = paired(ppl["gpt2"]["h2"], log_ppl("twice_gpt2_soft_s{s}"))
+    claim = "11a. Beyond: h2 is better than soft with twice the layers, pretrained on the same tokens"
+    row(claim, "not tested", f"ln ppl, h2 - soft: {told(twice)}", verdict(twice), "twice_gpt2")
+    apart = paired(log_ppl("orthogonal_gpt2_h2_8_s{s}"), log_ppl("latents_gpt2_h2_8_s{s}"))
+    a, b = latents("orthogonal_gpt2_h2_8_s1"), latents("latents_gpt2_h2_8_s1")
+    ours = f"ln ppl {told(apart)}" + (f"; capture {a['off_diagonal']:.2f} against {b['off_diagonal']:.2f}" if a and b else "")
+    row("11b. Beyond: a penalty on overlap lowers perplexity", "suggested", ours, verdict(apart), "orthogonal_gpt2")
+    ours, names = [], ("figure2_gpt2_h2_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1")
+    for name in names:
+        if x := latents(name):
+            scores = x["meddling"]
+            ours.append(f"{name}: {x['what']} {scores['untouched']:.1f}, with another's latents {scores['swapped']:.1f}")
+    row(
+        "11c. Beyond: do the latents matter?",
+        "not tested",
+        "; ".join(ours),
+        "see there" if ours else "not run",
+        ", ".join(names),
+    )
+    return rows
+
+
+def draw():
+    """results/tiny/*.png from what is finished."""
+    done = sorted(os.listdir(RESULTS)) if os.path.isdir(RESULTS) else []
+    groups = {
+        "figure2_gpt2": (figures.figure2, "figure2_gpt2_"), "figure2_qwen3": (figures.figure2, "figure2_qwen3_"),
+        "figure2_long": (figures.figure2, "long_gpt2_"),
+        "stages": (figures.stages, r"prosqa_[a-z0-9_]+?_s"), "figure3b": (figures.figure3b, "countdown_"),
+    }  # fmt: skip
+    drawn = []
+    for name, (function, pattern) in groups.items():
+        runs = [f"{RESULTS}/{cell}" for cell in done if re.match(pattern, cell) and "_c1_" not in cell and "_c4_" not in cell]
+        runs = [r for r in runs if os.path.exists(f"{r}/cell.json")]
+        if runs:
+            function(runs, f"{RESULTS}/{name}.png")
+            drawn.append(name)
+    return drawn
+
+
+def report(cells):
+    rows, drawn = claims(), draw()
+    done = [cell for cell in cells.values() if finished(cell)]
+    hours = 0.0
+    for cell in done:
+        with open(os.path.join(RESULTS, cell.name, "cell.json")) as f:
+            hours += json.load(f)["seconds"] / 3600
+    lines = [
+        "# The paper at laptop size",
+        "",
+        "Written by `make paper-tiny` (paper.py). Models of 0.1M to 0.3M parameters, three seeds; differences are paired by",
+        "seed, with 95 % intervals (Student's t). Perplexities are compared as natural logarithms, so +0.01 is one percent.",
+        "These are statements about this size, not about GPT-2 124M.",
+        "",
+        f"{len(done)} of {len(cells)} cells have been run, {hours:.1f} core-hours. Each has its config, metrics, commit and",
+        "command in [tiny/](tiny).",
+        "",
+        "| claim | the paper | ours | | cells |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {claim} | {paper} | {ours} | **{word}** | {where} |" for claim, paper, ours, word, where in rows]
+    lines += ["", "To run a row's cells: `python paper.py --only=<its last column>`.", ""]
+    lines += [f"![{name}](tiny/{name}.png)\n" for name in drawn]
+    with open("results/README.md", "w") as f:
+        f.write("\n".join(lines))
+    print("wrote results/README.md")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="only list the cells")
+    parser.add_argument("--report", action="store_true", help="only write results/README.md from what is finished")
+    parser.add_argument("--only", default="", help="only cells whose name begins with one of these, separated by commas")
+    parser.add_argument(
+        "--workers", type=int, default=max(1, os.cpu_count() or 1), help="cells at a time (default: one per core)"
+    )
+    a = parser.parse_args()
+    cells = all_cells()
+    wanted = [cell for cell in cells.values() if cell.name.startswith(tuple(a.only.split(",")))]
+    if not wanted or a.workers < 1:
+        raise ValueError(f"no cell begins with {a.only!r}" if not wanted else "workers must be at least 1")
+    if not a.report:
+        for cell in wanted:
+            print(f"{'finished' if finished(cell) else f'{cell.minutes:g} min':>9}  {' '.join(cell.command)}")
+        print(f"{sum(cell.minutes for cell in wanted if not finished(cell)) / 60:.1f} core-hours are left")
+    if a.list:
+        return
+    failed = {} if a.report else run_all(cells, wanted, a.workers)
+    os.makedirs(RESULTS, exist_ok=True)
+    report(cells)
+    if failed:
+        raise ValueError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
