@@ -344,7 +344,7 @@ def wilson(right, count, z=1.96):
     """The 95 % interval of a share: Wilson's, which also holds near 0 and 1 -> (low, high)"""
     share = right / count
     middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+    return max(0.0, middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
 
 
 def judge(problems, texts):
@@ -443,6 +443,7 @@ def train(c, machine):
                 save()
             interrupt.leave(done, c.log_every, save)
 
+    interrupt.over()
     predictions, result = ask()
     if machine.master:
         metrics.write(dict(step=total, tokens=state["tokens"], seconds=seconds(), **result))

@@ -412,6 +412,7 @@ def main():
                 save()
             interrupt.leave(done, c.log_every, save)
 
+    interrupt.over()
     # once, at the end: the test set, asked of the last stage's best
     machine.total(torch.zeros(1))  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))

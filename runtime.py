@@ -222,6 +222,10 @@ class Interrupt:
 
     def note(self, number, frame):
         self.number = number
+        self.over()
+
+    def over(self):
+        """From now on signals do what they did before."""
         for s, handler in self.before.items():
             signal.signal(s, handler)
 

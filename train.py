@@ -298,6 +298,7 @@ def main():
         if save_now:
             save(done)
         interrupt.leave(done, c.log_every, lambda: save(done))  # noqa: B023
+    interrupt.over()
     if machine.master:
         print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
     runtime.finish()
