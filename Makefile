@@ -34,9 +34,9 @@ full-size: setup
 # A run that was cut off goes on where it was; one whose config or Base is newer than its result starts anew.
 data/sample/val_000.bin: | .venv/installed
 	$(BIN)/python data.py sample
+GO_ON = $$(test ! -e $@ -a \( -e $(@D)/checkpoint -o -e $(@D)/checkpoint.old \) && echo --resume || echo --overwrite)
 out/%/.finished: config/%.py config/tiny_base.py config/tiny_continued.py data/sample/val_000.bin | .venv/installed
-	$(BIN)/python train.py config/$*.py \
-		$$(test ! -e $@ -a \( -e out/$*/checkpoint -o -e out/$*/checkpoint.old \) && echo --resume || echo --overwrite)
+	$(BIN)/python train.py config/$*.py $(GO_ON)
 	touch $@
 $(RUNS:%=out/%/.finished): out/tiny_base/.finished
 
@@ -46,8 +46,8 @@ data/statements/prosqa_train.json: | .venv/installed
 data/prosqa_tiny/prosqa_train.json: | .venv/installed
 	$(BIN)/python prosqa.py data/prosqa_tiny $(TINY_WORLD) --depth_matched --counts 10000 300 500
 out/tiny_statements/.finished: data/statements/prosqa_train.json config/tiny_statements.py
-	$(BIN)/python finetune_reasoning.py config/tiny_statements.py --overwrite
+	$(BIN)/python finetune_reasoning.py config/tiny_statements.py $(GO_ON)
 	touch $@
 out/tiny_prosqa_%/.finished: data/prosqa_tiny/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa_%.py
-	$(BIN)/python finetune_reasoning.py config/tiny_prosqa_$*.py --overwrite
+	$(BIN)/python finetune_reasoning.py config/tiny_prosqa_$*.py $(GO_ON)
 	touch $@

@@ -23,7 +23,7 @@ import coprocessor
 import runtime
 from configurator import configure, one_line_errors, show
 from data import Tokenizer, tokenizer_of, train_tokenizer
-from finetune_reasoning import Answers, check_batch, load_start, order, train_step
+from finetune_reasoning import Answers, check_batch, crc32, load_start, order, train_step
 
 # -----------------------------------------------------------------------------
 # The solver: all expressions of many problems at once
@@ -387,7 +387,8 @@ def train(c, machine):
     )
     state, metrics, seconds = runtime.begin(
         c, dataclasses.asdict(c) | {"started_from": origin}, MAY_DIFFER, machine, tokenizer.path,
-        lambda folder: coprocessor.load(model, folder), optimizer, names, dict(step=0, seconds=0.0, rows=len(pairs), tokens=0),
+        lambda folder: coprocessor.load(model, folder), optimizer, names,
+        dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=crc32([ids for pair in pairs for ids in pair]), tokens=0),
     )  # fmt: skip
     run = model
     if machine.world > 1:
@@ -411,6 +412,7 @@ def train(c, machine):
         return predictions, record | dict(test_interval=wilson(right, len(predictions)))
 
     def save():
+        runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
         if machine.master:
             now = state | {"seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
@@ -427,8 +429,7 @@ def train(c, machine):
             state["tokens"] += sum(len(question) + len(text) for question, text in chosen)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
-                total_loss = machine.total(loss.clone()).item()
-                runtime.check_finite(machine, done, loss, total_loss, norm.item(), c.out_dir)
+                total_loss = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
                 record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=total_loss, lr=c.lr, grad_norm=norm.item())
                 record["seconds"] = seconds()
                 speed = (done - start_step) / (record["seconds"] - started)
@@ -441,7 +442,7 @@ def train(c, machine):
                     print(line, flush=True)
             if done % c.checkpoint_every == 0 or epoch_ends:
                 save()
-            interrupt.leave(done, c.log_every, save)
+            interrupt.leave(done, save)
 
     interrupt.over()
     predictions, result = ask()

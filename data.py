@@ -188,6 +188,7 @@ class Rows:
             if header["tokenizer"] != headers[0]["tokenizer"]:
                 raise ValueError(f"{path}: tokenised with {header['tokenizer']}, others with {headers[0]['tokenizer']}")
         self.vocab_size = headers[0]["vocab_size"]
+        self.crc32 = zlib.crc32(json.dumps([header["crc32"] for header in headers]).encode())
         self.ends = np.cumsum([len(s) // self.seq_len for s in self.shards])  # windows up to and including each shard
         self.count = int(self.ends[-1])
         self.epoch = None

@@ -20,6 +20,7 @@ import json
 import math
 import os
 import time
+import zlib
 
 import numpy as np
 import torch
@@ -165,6 +166,14 @@ def train_step(run, pairs, optimizer, parameters, c, machine):
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, norm
+
+
+def crc32(rows):
+    """Of lists of ids, to tell data from other data."""
+    crc = 0
+    for ids in rows:
+        crc = zlib.crc32(np.array(ids, dtype=np.uint32).tobytes(), crc)
+    return crc
 
 
 def order(seed, epoch, count):
@@ -337,10 +346,12 @@ def main():
 
     optimizer = new_optimizer()
 
+    checksum = crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
     settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
     state, metrics, seconds = runtime.begin(
         c, settings, MAY_DIFFER, machine, tokenizer.path, lambda folder: coprocessor.load(model, folder),
-        optimizer, parameter_names, dict(step=0, seconds=0.0, rows=len(items["train"]), tokens=0, best=-1.0),
+        optimizer, parameter_names,
+        dict(step=0, seconds=0.0, rows=len(items["train"]), data_crc32=checksum, tokens=0, best=-1.0),
     )  # fmt: skip
     n_latents, total = model.n_latents, len(stages) * steps_per_epoch
     if machine.master:
@@ -357,6 +368,7 @@ def main():
         coprocessor.save(model, folder)
 
     def save():
+        runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
         if machine.master:
             now = state | {"seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, now, c.keep_checkpoints)
@@ -387,8 +399,7 @@ def main():
             state["tokens"] += sum(len(question) + len(text) for question, text in pairs)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
-                total_loss = machine.total(loss.clone()).item()
-                runtime.check_finite(machine, done, loss, total_loss, norm.item(), c.out_dir)
+                total_loss = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
                 elapsed = seconds()
                 record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=total_loss, lr=c.lr)
                 record |= dict(grad_norm=norm.item(), seconds=elapsed)
@@ -410,7 +421,7 @@ def main():
                     print(line, flush=True)
             if done % c.checkpoint_every == 0 or epoch_ends:
                 save()
-            interrupt.leave(done, c.log_every, save)
+            interrupt.leave(done, save)
 
     interrupt.over()
     # once, at the end: the test set, asked of the last stage's best

@@ -118,7 +118,8 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
         checkpoint_of(out_dir)  # raises if there is nothing to resume
         check_config(out_dir, config, may_differ)
         return claim(out_dir)
-    if os.path.exists(out_dir) and os.listdir(out_dir):
+    before = os.listdir(out_dir) if os.path.exists(out_dir) else []
+    if set(before) - {CLAIM}:
         if not overwrite:
             raise FileExistsError(
                 f"{out_dir} exists: --resume goes on with it, --overwrite starts anew, --out_dir=... elsewhere"
@@ -127,16 +128,20 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
             with open(path) as f:
                 ours = "out_dir" in json.load(f)  # a model's folder has a config.json, too
         except (OSError, ValueError):
-            ours = False
+            ours = CLAIM in before
         if not ours:
             raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
-        claim(out_dir).close()
-        shutil.rmtree(out_dir)
     os.makedirs(out_dir, exist_ok=True)
     claimed = claim(out_dir)
+    for name in set(before) - {CLAIM}:
+        old = os.path.join(out_dir, name)
+        shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
     with open(path, "w") as f:
         json.dump(config, f, indent=2)
     return claimed
+
+
+CLAIM = ".writer"
 
 
 def claim(out_dir):
@@ -144,7 +149,7 @@ def claim(out_dir):
 
     Raises FileExistsError if another process is in it.
     """
-    f = open(os.path.join(out_dir, ".writer"), "w")
+    f = open(os.path.join(out_dir, CLAIM), "w")
     try:
         fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -166,7 +171,8 @@ def check_config(out_dir, config, may_differ):
 def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
     """Open the run folder on every rank, and where c.resume says so go on from its checkpoint.
 
-    state: what a new run begins with: step, seconds, rows (of training data, which must not change) and what the script adds.
+    state: what a new run begins with: step, seconds, rows and data_crc32 (of training data, which must not change), and what
+    the script adds.
     tokenizer: a file to copy beside the config, or None. load(folder) reads the weights. See open_run for the others.
     -> (state, Metrics on rank 0 else None, Stopwatch)
     """
@@ -182,8 +188,10 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
         found = read_state(folder)
         if found["rows"] != state["rows"]:
             raise ValueError(f"{c.data} has {state['rows']:,} training rows, it had {found['rows']:,} when the run began")
-        state = found
-    check_ranks(machine, settings | {"training rows": state["rows"], "step": state["step"]})
+        if found.get("data_crc32", state["data_crc32"]) != state["data_crc32"]:
+            raise ValueError(f"{c.data} holds other training rows than when the run began")
+        state = state | found
+    check_ranks(machine, settings | {"checksum of the data": state["data_crc32"], "step": state["step"]})
     metrics = Metrics(c.out_dir, state["step"] if c.resume else None, claimed) if machine.master else None
     return state, metrics, Stopwatch(machine.device, state["seconds"])
 
@@ -197,13 +205,14 @@ def check_ranks(machine, facts):
                 raise ValueError(f"ranks disagree: {key} is {everyone[0][key]!r} on rank 0, {theirs[key]!r} on rank {rank}")
 
 
-def check_finite(machine, step, loss, total, norm, out_dir):
-    """Raises ValueError if the loss over all ranks (total; loss: this rank's part) or the gradient norm is not finite.
+def finite_loss(machine, step, loss, norm, out_dir):
+    """The sum over ranks of their parts of the loss. Raises ValueError if it or the gradient norm is not finite.
 
-    It must be called on every rank, and before a checkpoint is saved.
+    To be called on every rank, and before every checkpoint: none may hold what is not finite.
     """
+    total, norm = machine.total(loss.clone()).item(), float(norm)
     if math.isfinite(total + norm):
-        return
+        return total
     bad = [rank for rank, x in enumerate(machine.gather([float(loss)])) if not math.isfinite(x)]
     where = f" (it went wrong on rank {', '.join(map(str, bad))})" if bad and machine.world > 1 else ""
     try:
@@ -214,7 +223,10 @@ def check_finite(machine, step, loss, total, norm, out_dir):
 
 
 class Interrupt:
-    """SIGTERM, which schedulers send, and Ctrl-C ask a run to save and leave. A second one ends it at once."""
+    """SIGTERM, which schedulers send, and Ctrl-C ask a run to save and leave. A second Ctrl-C ends it at once.
+
+    Not so a second SIGTERM: under torchrun a rank may get one from the scheduler and one from the agent.
+    """
 
     def __init__(self, machine):
         self.machine, self.number = machine, 0
@@ -222,25 +234,25 @@ class Interrupt:
 
     def note(self, number, frame):
         self.number = number
-        self.over()
+        signal.signal(signal.SIGINT, self.before[signal.SIGINT])
 
     def over(self):
         """From now on signals do what they did before."""
         for s, handler in self.before.items():
             signal.signal(s, handler)
 
-    def leave(self, step, every, save):
-        """Called by every rank after every step. Ranks agree at every `every`th step: save(), and exit with 128 + signal."""
-        if self.machine.world > 1 and step % every:
-            return
-        number = int(self.machine.total(torch.tensor([float(self.number)])).max())
+    def leave(self, step, save):
+        """To be called on every rank after every step. If any of them was asked: save(), and exit with 128 + signal."""
+        numbers = torch.zeros(self.machine.world)
+        numbers[self.machine.rank] = self.number
+        number = int(self.machine.total(numbers).max())
         if not number:
             return
         save()
         if self.machine.master:
             print(f"stopped at step {step} and saved: --resume goes on", flush=True)
         finish()
-        sys.exit(128 + min(number, 127))
+        sys.exit(128 + number)
 
 
 class Metrics:
@@ -298,7 +310,7 @@ def replace_folder(final, write, keep_old=None):
         os.rename(final, old)
     os.rename(new, final)
     sync(os.path.dirname(final))
-    if keep_old and os.path.exists(old):
+    if keep_old and os.path.isdir(old):
         shutil.rmtree(keep_old, ignore_errors=True)
         os.rename(old, keep_old)
     shutil.rmtree(old, ignore_errors=True)
@@ -326,8 +338,10 @@ def save_checkpoint(out_dir, write_weights, optimizer, names, state, keep=0):
             json.dump(state, f)
 
     final = os.path.join(out_dir, "checkpoint")
-    before = read_state(final)["step"] if keep and os.path.isdir(final) else None
-    replace_folder(final, write, None if before is None else f"{final}_{before}")
+    before = read_state(final)["step"] if keep and os.path.isdir(final) else state["step"]
+    replace_folder(final, write, f"{final}_{before}" if before != state["step"] else None)
+    if not keep:
+        return
     kept = [name for name in os.listdir(out_dir) if re.fullmatch("checkpoint_[0-9]+", name)]
     for name in sorted(kept, key=lambda name: int(name.split("_")[1]))[: max(0, len(kept) - keep)]:
         shutil.rmtree(os.path.join(out_dir, name))

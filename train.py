@@ -207,7 +207,8 @@ def main():
     tokenizer = os.path.join(c.data, "tokenizer.json")
     state, metrics, seconds = runtime.begin(
         c, dataclasses.asdict(c), MAY_DIFFER, machine, tokenizer if os.path.isfile(tokenizer) else None,
-        lambda folder: coprocessor.load(model, folder), optimizer, names, dict(step=0, seconds=0.0, rows=train_rows.count),
+        lambda folder: coprocessor.load(model, folder), optimizer, names,
+        dict(step=0, seconds=0.0, rows=train_rows.count, data_crc32=train_rows.crc32),
     )  # fmt: skip
 
     # one module holds all three passes, so DDP sees every gradient
@@ -238,6 +239,7 @@ def main():
                 report.log(record, step=record["step"])
 
     def save(step):
+        runtime.finite_loss(machine, step, loss, norm, c.out_dir)
         if machine.master:
             now = state | {"step": step, "seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, now, c.keep_checkpoints)
@@ -279,8 +281,7 @@ def main():
         evaluate_now = done % c.eval_every == 0 or done == steps
         save_now = done % c.checkpoint_every == 0 or done == steps
         if done % c.log_every == 0 or evaluate_now or save_now or done == 1:
-            mean = (machine.total(loss.clone()) / machine.world).item()
-            runtime.check_finite(machine, done, loss, mean, norm.item(), c.out_dir)
+            mean = runtime.finite_loss(machine, done, loss / machine.world, norm, c.out_dir)
             elapsed = seconds()
             record = dict(step=done, tokens=done * c.tokens_per_step, loss=mean, lr=lr, grad_norm=norm.item(), seconds=elapsed)
             record["positions"] = done * per_step * positions
@@ -297,7 +298,7 @@ def main():
                 print(line, flush=True)
         if save_now:
             save(done)
-        interrupt.leave(done, c.log_every, lambda: save(done))  # noqa: B023
+        interrupt.leave(done, lambda: save(done))  # noqa: B023
     interrupt.over()
     if machine.master:
         print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")

@@ -116,6 +116,24 @@ def test_logits_in_chunks_give_the_same_loss_and_gradients(rows, family, monkeyp
         close(chunked, whole, 1e-12)
 
 
+def test_logits_in_chunks_under_bf16_autocast(monkeypatch):
+    """As autocast computes them unchunked, forward and backward, from fp32 weights and hidden states of either type."""
+    model, n = tiny("gpt2", torch.float32), B * M * N_A
+    for dtype in (torch.float32, torch.bfloat16):
+        results = []
+        for entries in (coprocessor.LOGITS_AT_ONCE, 9 * VOCAB):
+            monkeypatch.setattr(coprocessor, "LOGITS_AT_ONCE", entries)
+            model.zero_grad()
+            hidden = random_inputs(n, 64, dtype=dtype).requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16):
+                nll = token_nll(model, hidden, random_tokens(n))
+            nll.mean().backward()
+            assert nll.dtype == torch.float32 and hidden.grad.dtype == dtype and model.wte.weight.grad.dtype == torch.float32
+            results.append([nll.detach(), hidden.grad.float(), model.wte.weight.grad])
+        for whole, chunked in zip(*results, strict=True):
+            assert (whole - chunked).abs().max() < 0.02 * whole.abs().max()
+
+
 # -----------------------------------------------------------------------------
 # Model.branch alone
 
@@ -337,10 +355,12 @@ def test_the_rows_of_a_batch_do_not_see_each_other(case, family, path):
 # Compiled
 
 
-@pytest.mark.parametrize("variant, family", [("h2", "gpt2"), ("h1", "qwen3")])
-def test_the_whole_forward_compiles_as_one_graph_to_the_same_loss_and_gradients(variant, family):
-    """Traced and differentiated as on a GPU (fullgraph: no breaks), but not turned into kernels."""
+@pytest.mark.parametrize("variant, family, rows", [("h2", "gpt2", 0), ("h1", "qwen3", 0), ("h2", "qwen3", 7)])
+def test_the_whole_forward_compiles_as_one_graph_to_the_same_loss_and_gradients(variant, family, rows, monkeypatch):
+    """Traced and differentiated as on a GPU (fullgraph: no breaks), but not turned into kernels; logits at once, or 7 rows."""
     torch._dynamo.reset()
+    if rows:
+        monkeypatch.setattr(coprocessor, "LOGITS_AT_ONCE", rows * VOCAB)
     model = tiny_variant(variant, family, n_latents=N_L, dtype=torch.float32)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for sites in (SITES, SITES.flip(1)):  # other sites, the same graph

@@ -151,8 +151,9 @@ def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus)
     agent = torchrun(1, 0, 0, settings, out)
     wait_for_news(agent, out)
     agent.terminate()
-    agent.communicate(timeout=60)
-    assert agent.returncode and runtime.read_state(out / "checkpoint")["step"] % 5 == 0
+    said, _ = agent.communicate(timeout=60)
+    (step,) = re.findall(r"stopped at step ([0-9]+) and saved", said)
+    assert agent.returncode and runtime.read_state(out / "checkpoint")["step"] == int(step)
 
 
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_number(tmp_path, corpus, monkeypatch):  # noqa: F811
@@ -182,19 +183,57 @@ def test_ranks_that_disagree_are_told_so(tmp_path):
         runtime.check_ranks(machine, {"lr": 1.0, "training rows": 100})
 
 
-def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(tmp_path):
-    class Two(runtime.Machine):
-        def gather(self, items):
-            return [1.0, *items]
+class RankOne(runtime.Machine):
+    """Of two ranks; rank 0 says 1."""
 
-    machine = Two(torch.device("cpu"), False, 1, 2)
-    runtime.check_finite(machine, 7, 1.0, 2.0, 3.0, tmp_path)
+    def gather(self, items):
+        return [1.0, *items]
+
+    def total(self, tensor):
+        return tensor + (1 if tensor.dim() == 0 else 0)
+
+
+def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(tmp_path):
+    machine, nan = RankOne(torch.device("cpu"), False, 1, 2), torch.tensor(float("nan"))
+    assert runtime.finite_loss(machine, 7, torch.tensor(2.0), 3.0, tmp_path) == 3
     with pytest.raises(ValueError, match=r"step 7: loss nan, .*\(it went wrong on rank 1\); there is no checkpoint yet"):
-        runtime.check_finite(machine, 7, torch.tensor(float("nan")), float("nan"), 1.0, tmp_path)
+        runtime.finite_loss(machine, 7, nan, 1.0, tmp_path)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.json").write_text('{"step": 4}')
     with pytest.raises(ValueError, match="norm inf; the last good checkpoint is that of step 4"):
-        runtime.check_finite(machine, 7, 1.0, 2.0, float("inf"), tmp_path)
+        runtime.finite_loss(machine, 7, torch.tensor(2.0), float("inf"), tmp_path)
+
+
+def test_leaving_says_which_signal_and_a_second_sigterm_changes_nothing(capsys):
+    """Two ranks, one of them signalled twice, as by a scheduler and by torchrun."""
+    interrupt, saved = runtime.Interrupt(RankOne(torch.device("cpu"), False, 1, 2)), []
+    try:
+        interrupt.leave(1, lambda: saved.append(1))
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(SystemExit) as e:
+            interrupt.leave(2, lambda: saved.append(2))
+        assert e.value.code == 143 and saved == [2]
+    finally:
+        interrupt.over()
+
+
+def test_a_signal_saves_nothing_that_is_not_finite(tmp_path, corpus, monkeypatch):  # noqa: F811
+    """The loss goes wrong between two looks at it, then comes SIGTERM: the checkpoint before stays."""
+    settings = SMALL | dict(data=corpus, tokens=200 * 96, log_every=100, eval_every=1000, checkpoint_every=2)
+    clip, steps = torch.nn.utils.clip_grad_norm_, []
+
+    def spoil(parameters, norm):
+        steps.append(0)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return torch.tensor(float("nan"))
+        return clip(parameters, norm)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoil)
+    with pytest.raises(SystemExit, match="step 3: .*norm nan; the last good checkpoint is that of step 2"):
+        one_line_errors(lambda: run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch))
+    assert runtime.read_state(tmp_path / "run" / "checkpoint")["step"] == 2
 
 
 # -----------------------------------------------------------------------------
@@ -207,6 +246,9 @@ def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, corpus, mon
     assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
     shorter = run_here(train, settings | dict(keep_checkpoints=0), tmp_path / "other", monkeypatch=monkeypatch)
     assert sorted(p.name for p in shorter.glob("checkpoint*")) == ["checkpoint"]
+    runtime.save_checkpoint(out, lambda f: None, torch.optim.AdamW([torch.zeros(1)]), ["x"], {"step": 8}, 2)  # once more
+    runtime.save_checkpoint(out, lambda f: None, torch.optim.AdamW([torch.zeros(1)]), ["x"], {"step": 9})  # not asked for
+    assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
     # going back is putting one in the last one's place
     shutil.rmtree(out / "checkpoint")
     os.rename(out / "checkpoint_4", out / "checkpoint")
@@ -229,6 +271,16 @@ def test_two_processes_do_not_share_a_folder(tmp_path, corpus, monkeypatch):  # 
         process.kill()
         process.communicate()
     run_here(train, settings | dict(tokens=8 * 96), out, "--overwrite", monkeypatch=monkeypatch)  # the dead hold nothing
+
+
+def test_a_folder_whose_run_was_killed_as_it_began_can_be_overwritten(tmp_path, corpus, monkeypatch):  # noqa: F811
+    for left in ([], ["metrics.jsonl"]):  # nothing but the claim; a deletion that did not get to its end
+        out = tmp_path / f"run{len(left)}"
+        out.mkdir()
+        for name in (runtime.CLAIM, *left):
+            (out / name).touch()
+        run_here(train, SMALL | dict(data=corpus), out, "--overwrite", monkeypatch=monkeypatch)
+        assert (out / "checkpoint").exists()
 
 
 @pytest.mark.parametrize("place", ["/proc/nanolatent", "/dev/null/run"])

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_data import make_shards
 
 import coprocessor
+import data
 import runtime
 import train
 from configurator import one_line_errors
@@ -184,6 +186,10 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, monkeypatch):
     run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96)
     make_shards(tmp_path / "corpus", [3000, 2000])
     with pytest.raises(SystemExit, match="has 208 training rows, it had 125 when the run began"):
+        run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
+    (tmp_path / "corpus" / "train_001.bin").unlink()
+    data.write_shard(str(tmp_path / "corpus" / "train_000.bin"), [np.arange(3000) % 50], "test", 50)
+    with pytest.raises(SystemExit, match="holds other training rows"):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
 
 
