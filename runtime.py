@@ -94,10 +94,15 @@ def start(device="auto", precision="auto"):
     return Machine(device, bf16, rank, world)
 
 
-def finish():
+def finish(code=0):
+    """The end of a script, with that exit status; of a single process, only if it is not 0."""
     if dist.is_initialized():
         dist.barrier()  # no rank hangs up while another still saves
         dist.destroy_process_group()
+        sys.stdout.flush()
+        os._exit(code)  # in one of some thirty runs torch's threads abort a rank that tears itself down in the usual way
+    if code:
+        sys.exit(code)
 
 
 # -----------------------------------------------------------------------------
@@ -251,8 +256,7 @@ class Interrupt:
         save()
         if self.machine.master:
             print(f"stopped at step {step} and saved: --resume goes on", flush=True)
-        finish()
-        sys.exit(128 + number)
+        finish(128 + number)
 
 
 class Metrics:

@@ -302,6 +302,8 @@ def main():
     interrupt.over()
     if machine.master:
         print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
+    if report:
+        report.finish()
     runtime.finish()
 
 
