@@ -143,9 +143,8 @@ def draw(task):
 def generate(n, seed):
     """-> {"test": no two problems with the same operands and target, "train": none with those of a held-out one}"""
     problems, held_out = {split: [] for split in SPLITS}, set()
-    pool = multiprocessing.get_context("spawn").Pool(
-        min(16, os.cpu_count())
-    )  # spawn: never fork where torch may have started threads
+    # spawn: never fork where torch may have started threads; a round has 16 tasks
+    pool = multiprocessing.get_context("spawn").Pool(min(16, os.cpu_count()))
     with pool, tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands", mininterval=1) as bar:
         for (split, kept), count in zip(problems.items(), (HELD_OUT, TRAIN), strict=True):
             for first in itertools.count(0, 16):
@@ -189,9 +188,7 @@ def make_problems(folder, n, seed):
         return
     for split, problems in generate(n, seed).items():
         path = problem_file(folder, n, seed, split)
-        with open(path + ".tmp", "w") as f:
-            f.writelines(json.dumps(problem) + "\n" for problem in problems)
-        os.replace(path + ".tmp", path)
+        runtime.write_lines(path, problems)
         print(f"{path}: {len(problems):,} problems", *statistics(problems), sep="\n")
 
 

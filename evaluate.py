@@ -332,8 +332,8 @@ def main():
         results["perplexity"] = perplexity(c, model, trained, machine)
     if machine.master:
         lines = table(results)
+        runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         for file, text in (
-            ("predictions.jsonl", "".join(json.dumps(p) + "\n" for p in predictions)),
             ("results.json", json.dumps(results, indent=2) + "\n"),
             ("results.md", "\n".join(lines) + "\n"),
         ):

@@ -186,14 +186,13 @@ def run_all(cells, wanted, workers):
     missing = {b.name: b for b in bases if not os.path.exists(os.path.join(OUT, b.name, ".done"))}
     todo = [*missing.values(), *(cell for cell in todo if cell.name not in missing)]
     total, began = sum(cell.minutes for cell in todo), time.perf_counter()
-    running, over = set(), set()
+    over = set()
 
     def next_cell():
         """-> a cell whose Base is ready, None to wait"""
         for cell in todo:
             if not any(name in missing and name not in over for name in cell.after):
                 todo.remove(cell)
-                running.add(cell.name)
                 return cell
         return None
 
@@ -214,7 +213,6 @@ def run_all(cells, wanted, workers):
             except Exception as e:  # whatever it is, the others go on
                 failed[cell.name] = f"{type(e).__name__}: {e}"
             with lock:
-                running.discard(cell.name)
                 over.add(cell.name)
                 left = sum(c.minutes for c in todo) / workers
                 spent = (time.perf_counter() - began) / 60
@@ -284,7 +282,10 @@ def verdict(difference, limit=0.0):
 
 def near(difference, limit):
     """Of 'a and b are less than the limit apart' -> a word"""
-    return difference and together([verdict(difference, limit), verdict((-difference[0], difference[1]), limit)]) or "not run"
+    if difference is None:
+        return "not run"
+    mean, half = difference
+    return together([verdict((mean, half), limit), verdict((-mean, half), limit)])
 
 
 def told(difference):

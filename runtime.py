@@ -360,7 +360,9 @@ def checkpoint_of(out_dir):
 
 
 def has_checkpoint(out_dir):
-    return any(os.path.isfile(os.path.join(out_dir, name, "state.json")) for name in ("checkpoint", "checkpoint.old"))
+    with contextlib.suppress(FileNotFoundError):
+        return bool(checkpoint_of(out_dir))
+    return False
 
 
 def weights_of(out_dir):

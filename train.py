@@ -67,18 +67,8 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed (device and compile change its last bits).
-MAY_DIFFER = (
-    "resume",
-    "overwrite",
-    "out_dir",
-    "eval_every",
-    "log_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "wandb",
-    "device",
-    "compile",
-)
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
+MAY_DIFFER += ("wandb", "device", "compile")
 
 
 def learning_rate(c, step, steps):
