@@ -22,7 +22,7 @@ from tqdm import tqdm
 import coprocessor
 import runtime
 from configurator import configure, one_line_errors, show
-from data import Tokenizer, tokenizer_of, train_tokenizer
+from data import Tokenizer, tokenizer_of, train_tokenizer, write_text
 from finetune_reasoning import Answers, check_batch, crc32, load_start, order, train_step
 
 # -----------------------------------------------------------------------------
@@ -192,6 +192,13 @@ def make_problems(folder, n, seed):
         print(f"{path}: {len(problems):,} problems", *statistics(problems), sep="\n")
 
 
+def make_sums(folder, n, seed):
+    """The problems told as sums, "19 - 7 + 3=15", in shards for train.py: what a tiny Base reads before it is asked."""
+    for split, name in zip(SPLITS, ("val", "train"), strict=True):
+        lines = [f"{p['solution']}={p['target']}\n" for p in read_problems(folder, n, seed, split)]
+        write_text(folder, name, ("".join(lines[i : i + 16]) for i in range(0, len(lines), 16)))
+
+
 def problem_file(folder, n, seed, split):
     return os.path.join(folder, f"{n}_seed{seed}_{split}.jsonl")
 
@@ -318,6 +325,7 @@ class Config:
     # without training
     solve: str = ""  # one problem, as "19 36 55 7 = 65": the run in out_dir answers, and so does the solver
     show: int = 0  # print that many training problems
+    sums: bool = False  # write the problems as sums, running text for config/tiny_sums.py
     # logging
     log_every: int = 100  # steps
     checkpoint_every: int = 1000  # steps, and after every epoch
@@ -332,8 +340,8 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed.
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device", "solve", "show")
-MAY_DIFFER += ("sweep", "sweep_variants", "sweep_operands", "sweep_latents")
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
+MAY_DIFFER += ("solve", "show", "sums", "sweep", "sweep_variants", "sweep_operands", "sweep_latents")
 TRAINS = ("soft", "liu", "h1", "h2", "no_cot")
 
 
@@ -509,6 +517,9 @@ def main():
             raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
     if c.solve:
         return solve(c)
+    if c.sums:
+        make_problems(c.data, c.operands, c.data_seed)
+        return make_sums(c.data, c.operands, c.data_seed)
     if c.show:
         make_problems(c.data, c.operands, c.data_seed)
         for p in read_problems(c.data, c.operands, c.data_seed, "train", c.show):

@@ -124,6 +124,14 @@ def write_shard(path, parts, tokenizer_name, vocab_size):
     return count
 
 
+def write_text(folder, split, texts):
+    """Documents -> <folder>/<split>_000.bin, with the folder's tokenizer."""
+    path, tokenizer = os.path.join(folder, f"{split}_000.bin"), tokenizer_of(folder)
+    parts = ([*tokenizer.encode(text), tokenizer.eot] for text in texts)
+    count = write_shard(path, parts, tokenizer.name, tokenizer.vocab_size)
+    print(f"{path}: {count:,} tokens")
+
+
 def read_header(path):
     """-> the header as a dict. Raises ValueError, naming the file, for a wrong header or a file of another length."""
     with open(path, "rb") as f:

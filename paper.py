@@ -33,7 +33,10 @@ OUT, RESULTS = "out/paper", "results/tiny"
 SEEDS = (1, 2, 3)
 FAMILIES = ("gpt2", "qwen3")
 TRAINED = ("continued", "soft", "liu", "h1", "h2")
-ASKED = ("cot", "no_cot", "coconut", "soft", "liu", "h1", "h2")
+SYSTEMS = ("coconut", "soft", "liu", "h1", "h2")  # of Table 2
+ASKED = ("cot", "no_cot", *SYSTEMS)
+PLAIN = ("no_cot", "liu", "h1", "h2")  # on ProsQA with its shortcut, too
+STRAIGHT = ("--stages=1", "--latents_per_step=4", "--first_stage=2", "--last_stage_epochs=5")  # straight to all latents
 
 
 # -----------------------------------------------------------------------------
@@ -58,16 +61,20 @@ def all_cells():
     """-> {name: Cell}, in the order in which they run"""
     cells = []
 
-    def train(name, config, minutes, *options, base=None, analyze=False):
-        start = [f"--init_from={OUT}/{base}"] if base else []
+    def add(name, script, config, minutes, *options, base=None, analyze=False):
+        """base: the cell it starts from; of 'statements' only the weights count, the last ones"""
+        start = []
+        if base:
+            start = [f"--init_from={OUT}/{base}" + ("/checkpoint/base" if base == "statements" else "")]
         cells.append(
-            Cell(name, "train.py", [f"config/{config}.py", *start, *options], minutes, [base] if base else [], analyze)
+            Cell(name, f"{script}.py", [f"config/{config}.py", *start, *options], minutes, [base] if base else [], analyze)
         )
 
-    def ask(name, config, minutes, *options, analyze=False):
-        start = f"--init_from={OUT}/statements/checkpoint/base"
-        options = [f"config/{config}.py", start, *options]
-        cells.append(Cell(name, "finetune_reasoning.py", options, minutes, ["statements"], analyze))
+    def train(name, config, minutes, *options, **more):
+        add(name, "train", config, minutes, *options, **more)
+
+    def ask(name, config, *options, base="statements", **more):
+        add(name, "finetune_reasoning", config, 1, *options, base=base, **more)
 
     # Figure 2: the variants, at the demo's budget and at five times that; h2 by N_L; the penalty; a Base of twice the layers
     train("base_gpt2", "tiny_base", 2)
@@ -80,9 +87,8 @@ def all_cells():
                 analyze = v == "h2" and s == 1
                 train(f"figure2_{family}_{v}_s{s}", f"tiny_{v}", 2.5, seed, base=f"base_{family}", analyze=analyze)
         for n in (1, 4, 8):
-            train(
-                f"latents_gpt2_h2_{n}_s{s}", "tiny_h2", 3, seed, f"--n_latents={n}", base="base_gpt2", analyze=n == 8 and s == 1
-            )
+            analyze = n == 8 and s == 1
+            train(f"latents_gpt2_h2_{n}_s{s}", "tiny_h2", 3, seed, f"--n_latents={n}", base="base_gpt2", analyze=analyze)
         options = seed, "--n_latents=8", "--orthogonality_weight=0.1"
         train(f"orthogonal_gpt2_h2_8_s{s}", "tiny_h2", 3, *options, base="base_gpt2", analyze=s == 1)
         train(f"twice_gpt2_soft_s{s}", "tiny_soft", 3, seed, base="base_twice")
@@ -92,24 +98,47 @@ def all_cells():
         for n in (1, 4, 8):
             train(f"latents_qwen3_h2_{n}_s{s}", "tiny_h2", 3, f"--seed={s}", f"--n_latents={n}", base="base_qwen3")
 
-    # Table 2, Figures 3A and 7: depth-matched ProsQA
-    cells.append(Cell("statements", "finetune_reasoning.py", ["config/tiny_statements.py"], 8))
+    # Table 2, Figures 3A and 7: ProsQA, depth-matched, at two learning rates; plain
+    add("statements", "finetune_reasoning", "tiny_statements", 8)
     for s in SEEDS:
+        seed = f"--seed={s}"
         for v in ASKED:
-            ask(f"prosqa_{v}_s{s}", f"tiny_prosqa_{v}", 1, f"--seed={s}", analyze=v in ("h2", "coconut") and s == 1)
+            ask(f"prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, analyze=v in ("h2", "coconut") and s == 1)
         for v in ("h2", "soft"):
             for c in (1, 4):
-                ask(f"prosqa_{v}_c{c}_s{s}", f"tiny_prosqa_{v}", 1, f"--seed={s}", f"--latents_per_step={c}")
+                ask(f"prosqa_{v}_c{c}_s{s}", f"tiny_prosqa_{v}", seed, f"--latents_per_step={c}")
+        for v in SYSTEMS:
+            ask(f"slow_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, "--lr=2.5e-4")
+        for v in PLAIN:
+            ask(f"plain_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, "--data=data/prosqa_tiny_plain")
+
+    # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents
+    for s in SEEDS:
+        seed = f"--seed={s}"
+        train(f"statements_h2_s{s}", "tiny_statements_h2", 5, seed, base="statements", analyze=s == 1)
+        train(f"statements_continued_s{s}", "tiny_statements_continued", 2, seed, base="statements")
+        ask(f"resume_prosqa_curriculum_s{s}", "tiny_prosqa_h2", seed, base=f"statements_h2_s{s}")
+        ask(f"resume_prosqa_straight_s{s}", "tiny_prosqa_h2", seed, *STRAIGHT, base=f"statements_h2_s{s}")
+        ask(f"resume_prosqa_continued_s{s}", "tiny_prosqa_h2", seed, base=f"statements_continued_s{s}")
 
     # Figure 3B: Countdown from random weights
     for s in SEEDS:
         for n in (3, 4):
-            for v, sizes in (("h2", (1, 4, 16)), ("soft", (1, 4, 16)), ("no_cot", (0,))):
+            for v, sizes in (("h2", (1, 4, 16)), ("soft", (4,)), ("no_cot", (0,))):
                 for latents in sizes:
                     options = [f"--variant={v}", f"--operands={n}", f"--n_latents={latents}", f"--seed={s}"]
-                    options = ["config/tiny_countdown.py", *options]
-                    name, minutes = f"countdown_{v}_{n}_{latents}_s{s}", 9 if latents == 16 else 5
-                    cells.append(Cell(name, "countdown.py", options, minutes, analyze=(v, latents, s) == ("h2", 16, 1)))
+                    minutes, analyze = 9 if latents == 16 else 5, (v, latents, s) == ("h2", 16, 1)
+                    name = f"countdown_{v}_{n}_{latents}_s{s}"
+                    add(name, "countdown", "tiny_countdown", minutes, *options, analyze=analyze)
+
+    # Figure 8: Countdown from a Base that has read sums, and from its large-scale run
+    train("sums", "tiny_sums", 3)
+    for s in SEEDS:
+        train(f"sums_h2_s{s}", "tiny_sums_h2", 5, f"--seed={s}", base="sums")
+        for n in (3, 4):
+            for v, base in (("h2", "sums"), ("h1", "sums"), ("h2", f"sums_h2_s{s}")):
+                name = f"figure8_countdown_{'resumed' if base != 'sums' else v}_{n}_s{s}"
+                add(name, "countdown", "tiny_countdown", 5, f"--variant={v}", f"--operands={n}", f"--seed={s}", base=base)
     return {cell.name: cell for cell in cells}
 
 
@@ -117,11 +146,13 @@ def all_cells():
 TINY_WORLD = "--nodes=7 --hops 2 3 --words 4 8".split()
 DATA = (
     ("data/sample/val_000.bin", ["data.py", "sample"]),
-    ("data/statements/prosqa_train.json",
+    ("data/statements/val_000.bin",
      ["prosqa.py", "data/statements", *TINY_WORLD, "--statements", "--counts", "40000", "100", "100"]),
     ("data/prosqa_tiny/prosqa_train.json",
      ["prosqa.py", "data/prosqa_tiny", *TINY_WORLD, "--depth_matched", "--counts", "10000", "300", "500"]),
-    ("data/countdown/3_seed0_train.jsonl", ["countdown.py", "--operands=3", "--show=1"]),
+    ("data/prosqa_tiny_plain/prosqa_train.json",
+     ["prosqa.py", "data/prosqa_tiny_plain", *TINY_WORLD, "--counts", "10000", "300", "500"]),
+    ("data/countdown/train_000.bin", ["countdown.py", "--operands=3", "--sums"]),
     ("data/countdown/4_seed0_train.jsonl", ["countdown.py", "--operands=4", "--show=1"]),
 )  # fmt: skip
 
@@ -181,9 +212,11 @@ def run_all(cells, wanted, workers):
             run(command, os.path.join(OUT, "data.log"))
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     todo, lock, failed = [cell for cell in wanted if not finished(cell)], threading.Lock(), {}
-    # a Base whose result is here but whose weights are not is run again
-    bases = [cells[name] for cell in todo for name in cell.after]
-    missing = {b.name: b for b in bases if not os.path.exists(os.path.join(OUT, b.name, ".done"))}
+    # a run whose result is here but whose weights are not is run again where others start from it
+    needed = list(todo)
+    for cell in needed:  # grows as it goes
+        needed += [cells[name] for name in cell.after if not os.path.exists(os.path.join(OUT, name, ".done"))]
+    missing = {b.name: b for b in reversed(needed[len(todo) :])}
     todo = [*missing.values(), *(cell for cell in todo if cell.name not in missing)]
     total, began = sum(cell.minutes for cell in todo), time.perf_counter()
     over = set()
@@ -325,125 +358,141 @@ def crossing(a, b):
 
 
 def claims():
-    """-> rows of (claim, the paper, ours, verdict, cells)"""
+    """-> rows of (claim, the paper, ours as a list of lines, verdict, cells)"""
     rows = []
 
     def row(claim, paper, ours, word, cells):
-        rows.append((claim, paper, ours or "-", word, cells))
+        rows.append((claim, paper, ours, word, cells))
 
     def steps(values, pairs, limit=0.0):
         """Is each first below its second, or their difference below the limit? -> (the differences, one word)"""
         found = {f"{a} - {b}": paired(values[a], values[b]) for a, b in pairs}
-        return ", ".join(f"{name}: {told(d)}" for name, d in found.items()), together(
-            [verdict(d, limit) for d in found.values()]
-        )
+        return [f"{name}: {told(d)}" for name, d in found.items()], together([verdict(d, limit) for d in found.values()])
 
     ppl = {family: {v: log_ppl(f"figure2_{family}_{v}_s{{s}}") for v in TRAINED} for family in FAMILIES}
     order = ("h2", "soft", "h1", "continued", "liu")
+    pairs = list(zip(order, order[1:], strict=False))
     for family, paper in (("gpt2", "h1 about 0.5 under continued, liu about 1.5 over it"), ("qwen3", "h1 close to h2")):
-        ours, word = steps(ppl[family], list(zip(order, order[1:], strict=False)))
+        ours, word = steps(ppl[family], pairs)
+        since = [crossing(*(f"figure2_{family}_{v}_s{{s}}" for v in pair)) for pair in pairs]
         claim = f"1. Perplexity, {figures.FAMILY_NAMES[family]}: h2 < soft < h1 < continued < liu"
-        row(claim, paper, f"ln ppl, {ours}", word, f"figure2_{family}")
-    long = paired(log_ppl("long_gpt2_h2_s{s}"), log_ppl("long_gpt2_continued_s{s}"))
-    ours = f"ln ppl {told(long)}; {crossing('long_gpt2_h2_s{s}', 'long_gpt2_continued_s{s}')}"
-    row(
-        "1b. With five times the tokens h2 is below continued",
-        "about 2 points after 40B tokens",
-        ours,
-        verdict(long),
-        "long_gpt2",
-    )
+        ours = [f"{x}, {text}" for x, text in zip(ours, since, strict=True)]
+        row(claim, paper, ["ln ppl, and from which budget on it is negative", *ours], word, f"figure2_{family}")
+    patterns = {v: f"long_gpt2_{v}_s{{s}}" for v in ("h2", "soft", "continued")}
+    ours, _ = steps({v: log_ppl(x) for v, x in patterns.items()}, [("h2", "soft"), ("soft", "continued"), ("h2", "continued")])
+    since = crossing(patterns["h2"], patterns["continued"])
+    word = verdict(paired(log_ppl(patterns["h2"]), log_ppl(patterns["continued"])))
+    claim = "1b. Tried: with five times the tokens h2 is below continued, GPT-2"
+    row(claim, "about 2 points after 40B tokens", ["ln ppl", *ours[:2], f"{ours[2]}, {since}"], word, "long_gpt2")
 
     for family in FAMILIES:
         sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: ppl[family]["h2"]}
         ours, word = steps(sizes, [(2, 1), (4, 2), (8, 4)])
         claim = f"2. Perplexity falls with N_L under h2, {figures.FAMILY_NAMES[family]}"
-        row(claim, "falls from 1 to 16", f"ln ppl, {ours}", word, f"latents_{family},figure2_{family}_h2")
+        row(claim, "falls from 1 to 16", ["ln ppl, N_L:", *ours], word, f"latents_{family},figure2_{family}_h2")
 
-    right = {v: accuracy(f"prosqa_{v}_s{{s}}") for v in ASKED}
+    def right(v, prefix=""):
+        return accuracy(f"{prefix}prosqa_{v}_s{{s}}")
+
+    asked = {v: right(v) for v in ASKED}
     trained = steps(ppl["gpt2"], [("h2", "liu"), ("h2", "h1")])
-    answered = steps(right, [("liu", "h2"), ("h1", "h2")])
-    ours, word = f"ln ppl, {trained[0]}; accuracy, {answered[0]}", together([trained[1], answered[1]])
+    answered = steps(asked, [("liu", "h2"), ("h1", "h2")])
+    ours, word = ["ln ppl", *trained[0], "accuracy", *answered[0]], together([trained[1], answered[1]])
     paper = "ProsQA: h2 99.0, liu 52.6, h1 54.1"
     row("3. Joint training listens, frozen Bases hardly do", paper, ours, word, "figure2_gpt2,prosqa")
 
-    far, word = steps(right, [(v, w) for v in ("liu", "h1") for w in ("soft", "h2")], limit=-10)
-    beside = {v: paired(right[v], right["h2"]) for v in ("soft", "coconut")}
-    word = together([word, *(near(d, 5) for d in beside.values())])
-    claim = "4. ProsQA: soft and Coconut within 5 points of h2; liu and h1 more than 10 below soft and h2"
     paper = "soft 97.7, liu 52.6, h1 54.1, h2 99.0, Coconut 97.0"
-    ours = ", ".join(f"{v} {spread(right[v])}" for v in ASKED)
-    ours += "; " + ", ".join([*(f"{v} - h2: {told(d)}" for v, d in beside.items()), far])
-    row(claim, paper, ours, word, "prosqa")
+    for claim, prefix, systems in (
+        ("4. ProsQA: soft and Coconut within 5 points of h2; liu and h1 more than 10 below soft and h2", "", ASKED),
+        ("4b. Tried: the same at half the learning rate", "slow_", SYSTEMS),
+    ):
+        found = {v: right(v, prefix) for v in systems}
+        far, word = steps(found, [(v, w) for v in ("liu", "h1") for w in ("soft", "h2")], limit=-10)
+        beside = {v: paired(found[v], found["h2"]) for v in ("soft", "coconut")}
+        word = together([word, *(near(d, 5) for d in beside.values())])
+        ours = [f"{v} {spread(found[v])}" for v in systems] + [f"{v} - h2: {told(d)}" for v, d in beside.items()] + far
+        row(claim, paper, ours, word, f"{prefix}prosqa")
 
     for v in ("h2", "soft"):
-        by = {2: accuracy(f"prosqa_{v}_c1_s{{s}}"), 4: right[v], 8: accuracy(f"prosqa_{v}_c4_s{{s}}")}
+        by = {2: right(f"{v}_c1"), 4: asked[v], 8: right(f"{v}_c4")}
         d = paired(by[8], by[2])
-        ours = ", ".join(f"N_L = {n}: {spread(x)}" for n, x in by.items()) + f"; 8 - 2: {told(d)}"
+        ours = [*(f"N_L = {n}: {spread(x)}" for n, x in by.items()), f"8 - 2: {told(d)}"]
         row(f"5. ProsQA, {v}: 8 latents are at most 2 points above 2", "flat or dipping", ours, verdict(d, 2), "prosqa")
 
-    sweep = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v in ("h2", "soft") for n in (3, 4) for k in (1, 4, 16)}
-    plain = ", ".join(spread(accuracy(f"countdown_no_cot_{n}_0_s{{s}}")) for n in (3, 4))
+    sizes = [("h2", 1), ("h2", 4), ("h2", 16), ("soft", 4), ("no_cot", 0)]
+    sweep = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v, k in sizes for n in (3, 4)}
+    means = [f"{v}, N_L = {k}: {spread(sweep[v, 3, k])}, {spread(sweep[v, 4, k])}" for v, k in sizes]
     falls = [paired(sweep["h2", 4, k], sweep["h2", 3, k]) for k in (1, 4, 16)]
-    ours = f"h2, 4 against 3 operands, N_L = 1, 4, 16: {', '.join(map(told, falls))}"
+    ours = ["3, 4 operands", *means, f"h2, 4 - 3 operands, N_L = 1, 4, 16: {', '.join(map(told, falls))}"]
     row("6a. Countdown: accuracy falls with operands", "steeply", ours, together([verdict(d) for d in falls]), "countdown")
     more = [paired(sweep["h2", n, 16], sweep["h2", n, 1]) for n in (3, 4)]
-    ours = f"3 and 4 operands, 16 against 1: {', '.join(map(told, more))}"
+    ours = [f"{n} operands, 16 against 1: {told(d)}" for n, d in zip((3, 4), more, strict=True)]
     row("6b. 16 latents are at most 5 points above 1", "flat", ours, together([verdict(d, 5) for d in more]), "countdown")
     close = [paired(sweep["h2", n, 4], sweep["soft", n, 4]) for n in (3, 4)]
-    ours = f"3 and 4 operands, N_L = 4, h2 - soft: {', '.join(map(told, close))}; without latents {plain}"
+    ours = [f"{n} operands, N_L = 4, h2 - soft: {told(d)}" for n, d in zip((3, 4), close, strict=True)]
     row("6c. h2 and soft are within 5 points", "close", ours, together([near(d, 5) for d in close]), "countdown")
 
-    claim = "7. Resuming from large-scale training hurts the curriculum and helps Countdown"
-    ours = "no tiny large-scale run has the questions' words yet"
-    row(claim, "ProsQA 99.0 to 97.1, GSM8K 31.5 to 26.0", ours, "not run", "")
+    large = {v: accuracy(f"resume_prosqa_{v}_s{{s}}") for v in ("curriculum", "straight", "continued")} | {"h2": asked["h2"]}
+    ours, word = steps(large, [("curriculum", "h2"), ("straight", "h2")])
+    ours = [*(f"{v} {spread(x)}" for v, x in large.items()), *ours]
+    ours += steps(large, [("curriculum", "continued")])[0]
+    claim = "7a. Resuming from large-scale training hurts on ProsQA, with the curriculum and straight to all latents"
+    row(claim, "99.0 to 97.1 and 97.3", ours, word, "resume_prosqa,prosqa_h2")
+    kinds = ("resumed", "h2", "h1")
+    by = {(v, n): accuracy(f"figure8_countdown_{v}_{n}_s{{s}}") for v in kinds for n in (3, 4)}
+    better = [paired(by["h2", n], by["resumed", n]) for n in (3, 4)]
+    ours = [f"{n} operands: " + ", ".join(f"{v} {spread(by[v, n])}" for v in kinds) for n in (3, 4)]
+    ours += [f"{n} operands, h2 - resumed: {told(d)}" for n, d in zip((3, 4), better, strict=True)]
+    word = together([verdict(d) for d in better])
+    row("7b. Resuming helps on Countdown", "resumed h2 above h2 and h1", ours, word, "figure8_countdown")
 
-    names = ("figure2_gpt2_h2_s1", "latents_gpt2_h2_8_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1", "countdown_h2_4_16_s1")
-    found = {name: latents(name) for name in names}
-    kinds = {name: f"{x['off_diagonal']:.2f} ({x['null']:.2f}), {x['silhouette']:.2f}" for name, x in found.items() if x}
+    text = ("figure2_gpt2_h2_s1", "latents_gpt2_h2_8_s1", "statements_h2_s1")
+    counted = ("countdown_h2_3_16_s1", "countdown_h2_4_16_s1")
+    found = {name: latents(name) for name in (*text, "prosqa_h2_s1", *counted)}
+    ours = [f"{name}: {x['off_diagonal']:.2f} ({x['null']:.2f}), {x['silhouette']:.2f}" for name, x in found.items() if x]
     word = "not run"
     if all(found.values()):
         high = all(x["off_diagonal"] > x["null"] + 0.1 for x in found.values())
-        apart = all(found[name]["silhouette"] > 0.1 for name in names if "countdown" in name)
-        mixed = all(found[name]["silhouette"] < 0.1 for name in names if "gpt2" in name)
+        mixed = all(found[name]["silhouette"] < 0.1 for name in text)
+        apart = all(found[name]["silhouette"] > 0.1 for name in counted)
         word = "holds" if high and apart and mixed else "does not hold"
     claim = "8. Capture is 0.1 or more above chance (in brackets); silhouette below 0.1 on text, above on Countdown"
-    ours = "one seed; " + "; ".join(f"{name}: {kind}" for name, kind in kinds.items()) if kinds else ""
-    row(claim, "0.99, 0.91, 0.94; -0.17, -0.03, 0.45", ours, word, ",".join(names))
+    row(claim, "0.99, 0.91, 0.94; -0.17, -0.03, 0.45", ["one seed", *ours], word, ",".join(found))
 
     cost = {v: metrics(f"prosqa_{v}_s1") for v in ("coconut", "h2")}
-    ours, word = "", "not run"
+    ours, word = [], "not run"
     if all(cost.values()):
         c, h = (cost[v][-1] for v in ("coconut", "h2"))
-        ours = f"one seed, N_L = 4: {c['passes_to_answer']:.0f} and {h['passes_to_answer']:.0f} passes, "
-        ours += f"{1000 * c['seconds_to_answer']:.1f} and {1000 * h['seconds_to_answer']:.1f} ms"
+        ours = ["one seed, N_L = 4", f"{c['passes_to_answer']:.0f} and {h['passes_to_answer']:.0f} passes"]
+        ours += [f"{1000 * c['seconds_to_answer']:.1f} and {1000 * h['seconds_to_answer']:.1f} ms"]
         word = "holds" if (c["passes_to_answer"], h["passes_to_answer"]) == (5, 3) else "does not hold"
     claim = "9. Until the answer begins Coconut needs N_L + 1 passes, h2 three"
     row(claim, "17 and 3", ours, word, "prosqa_coconut,prosqa_h2")
 
-    ours = "models of this size sit at chance on all five; real weights: `evaluate.py --model=out/h2_gpt2`"
+    ours = ["models of this size sit at chance on all five", "real weights: `evaluate.py --model=out/h2_gpt2`"]
     row("10. Table 1", "GPT-2: h2 up to 1.6 points above continued", ours, "cannot be told", "")
 
     twice = paired(ppl["gpt2"]["h2"], log_ppl("twice_gpt2_soft_s{s}"))
     claim = "11a. Beyond: h2 is better than soft with twice the layers, pretrained on the same tokens"
-    row(claim, "not tested", f"ln ppl, h2 - soft: {told(twice)}", verdict(twice), "twice_gpt2,figure2_gpt2_h2")
+    row(claim, "not tested", [f"ln ppl, h2 - soft: {told(twice)}"], verdict(twice), "twice_gpt2,figure2_gpt2_h2")
     apart = paired(log_ppl("orthogonal_gpt2_h2_8_s{s}"), log_ppl("latents_gpt2_h2_8_s{s}"))
     a, b = latents("orthogonal_gpt2_h2_8_s1"), latents("latents_gpt2_h2_8_s1")
-    ours = f"ln ppl {told(apart)}" + (f"; capture {a['off_diagonal']:.2f} against {b['off_diagonal']:.2f}" if a and b else "")
-    row(
-        "11b. Beyond: a penalty on overlap lowers perplexity",
-        "suggested",
-        ours,
-        verdict(apart),
-        "orthogonal_gpt2,latents_gpt2_h2_8",
-    )
+    ours = [f"ln ppl {told(apart)}"] + ([f"capture {a['off_diagonal']:.2f} against {b['off_diagonal']:.2f}"] if a and b else [])
+    claim = "11b. Beyond: a penalty on overlap lowers perplexity"
+    row(claim, "suggested", ours, verdict(apart), "orthogonal_gpt2,latents_gpt2_h2_8")
+    plain = {v: right(v, "plain_") for v in PLAIN}
+    gains = {v: paired(asked[v], plain[v]) for v in PLAIN}
+    ours = [f"{v} {spread(plain[v])}, depth-matched - plain: {told(gains[v])}" for v in PLAIN]
+    claim = "11c. Beyond: without ProsQA's shortcut the frozen systems lose more than 10 points"
+    word = together([verdict(gains[v], -10) for v in ("liu", "h1")])
+    row(claim, "not tested", ours, word, "plain_prosqa,prosqa")
     ours, names = [], ("figure2_gpt2_h2_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1")
     for name in names:
         if x := latents(name):
             scores = x["meddling"]
             ours.append(f"{name}: {x['what']} {scores['untouched']:.1f}, with another's latents {scores['swapped']:.1f}")
-    word, ours = ("see there", "one seed; " + "; ".join(ours)) if ours else ("not run", "")
-    row("11c. Beyond: do the latents matter?", "not tested", ours, word, ",".join(names))
+    word, ours = ("see there", ["one seed", *ours]) if ours else ("not run", [])
+    row("11d. Beyond: do the latents matter?", "not tested", ours, word, ",".join(names))
     return rows
 
 
@@ -485,7 +534,10 @@ def report(cells):
         "| claim | the paper | ours | | cells |",
         "|---|---|---|---|---|",
     ]
-    lines += [f"| {claim} | {paper} | {ours} | **{word}** | {where} |" for claim, paper, ours, word, where in rows]
+    lines += [
+        f"| {claim} | {paper} | {'<br>'.join(ours) or '-'} | **{word}** | {where.replace(',', ', ')} |"
+        for claim, paper, ours, word, where in rows
+    ]
     lines += ["", "To run a row's cells: `python paper.py --only=<its last column>`.", ""]
     lines += [f"![{name}](tiny/{name}.png)\n" for name in drawn]
     with open("results/README.md", "w") as f:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configurator import one_line_errors
-from data import train_tokenizer
+from data import train_tokenizer, write_text
 
 NAMES = "Ada Ben Carl Dora Emil Fay Gus Hugo Ines Jack Kim Leo Mona Nils Olga Paul Rita".split()
 CONCEPTS = [onset + rest for rest in ("umpus", "orpus", "impus", "erpus") for onset in "b d f g h k l r v z".split()][:38]
@@ -175,6 +175,10 @@ def draw_statements(rng, kind=ORIGINAL, count=8):
     return {"question": " ".join(tell(word, *e) for e in edges), "steps": lines[:-1], "answer": lines[-1].removeprefix("### ")}
 
 
+def in_full(e):
+    return "\n".join([e["question"], *e["steps"], "### " + e["answer"]])
+
+
 def draw_sums(rng, count=4):
     """Chains of calculations, the last line a bare result -> lines"""
     lines = []
@@ -195,8 +199,7 @@ def write_tokenizer(rng, kind, path):
     """A byte-level BPE for tiny models: "Every lorpus is a zumpus. " is three tokens, a digit is one."""
     texts = []
     for _ in range(500):
-        e, s = draw_example(rng, kind), draw_statements(rng, kind)
-        texts += [e["question"], "\n".join([s["question"], *s["steps"], "### " + s["answer"]])]
+        texts += [draw_example(rng, kind)["question"], in_full(draw_statements(rng, kind))]
     train_tokenizer(texts, 512, path, r"(Every| is a| a| or) [a-z]+pus|[A-Z][a-z]+|\. ?|[?]|### |<<|>>|[0-9]|\n")
 
 
@@ -229,7 +232,9 @@ def main():
     parser.add_argument("--hops", type=int, nargs=2, default=d.hops, help="from the entity to the answer (default 3 6)")
     parser.add_argument("--words", type=int, nargs=2, default=d.words, help="how many names and concepts (default 17 38)")
     parser.add_argument("--depth_matched", action="store_true", help="both candidates equally deep")
-    parser.add_argument("--statements", action="store_true", help="the same world without questions, and a tokenizer.json")
+    parser.add_argument(
+        "--statements", action="store_true", help="the same world without questions, with a tokenizer, also as shards"
+    )
     parser.add_argument(
         "--counts", type=int, nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
     )
@@ -247,7 +252,7 @@ def main():
         print(*statistics(examples), sep="\n")
         return
     os.makedirs(a.out, exist_ok=True)
-    seen = set()  # no question is in two files
+    seen, statements = set(), {}  # no question is in two files
     for split, count in zip(("test", "valid", "train"), reversed(a.counts), strict=True):
         rng, examples = random.Random(f"{a.seed} {split}"), []
         while len(examples) < count:
@@ -259,8 +264,11 @@ def main():
         with open(path, "w") as f:
             json.dump(examples, f)
         print(f"{path}: {count:,} examples")
+        statements[split] = examples
     if a.statements:
         write_tokenizer(random.Random(a.seed), kind, os.path.join(a.out, "tokenizer.json"))
+        write_text(a.out, "train", map(in_full, statements["train"]))
+        write_text(a.out, "val", map(in_full, statements["valid"]))
     else:
         print(*statistics(examples[:1000]), sep="\n")
 
