@@ -20,11 +20,14 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import product
 
 import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 import figures
 import runtime
 from configurator import one_line_errors
@@ -496,6 +499,42 @@ def claims():
     return rows
 
 
+def overview():
+    """results/tiny/overview.png: the three main experiments, a dot a seed -> the names of what was drawn"""
+    perplexities = {v: curve(f"figure2_gpt2_{v}_s{{s}}") for v in TRAINED}
+    answers = {v: accuracy(f"prosqa_{v}_s{{s}}") for v in ASKED}
+    settings = {"no latents": "no_cot_{n}_0", "soft, 4": "soft_{n}_4", "h2, 1": "h2_{n}_1", "h2, 4": "h2_{n}_4"}
+    settings |= {"h2, 16": "h2_{n}_16", "h1, sums": "h1_{n}", "h2, sums": "h2_{n}", "h2, resumed": "resumed_{n}"}
+    solved = {3: {}, 4: {}}
+    for n, (label, name) in product((3, 4), settings.items()):
+        kind = "figure8_countdown" if label.endswith(("sums", "resumed")) else "countdown"
+        solved[n][label] = accuracy(f"{kind}_{name.format(n=n)}_s{{s}}")
+    if not any(perplexities.values()):
+        return []
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=[1, 0.8, 1])
+    for v, curves in perplexities.items():
+        if curves:
+            tokens = sorted(set.intersection(*map(set, curves.values())) - {0})
+            mean = [np.exp(np.mean([c[t] for c in curves.values()])) for t in tokens]
+            left.plot(np.array(tokens) / 1e6, mean, color=figures.COLORS[v], label=figures.LABELS[v])
+    left.set(title="Text: validation perplexity", xlabel="million tokens")
+    for x, (v, found) in enumerate(answers.items()):
+        middle.scatter([x] * len(found), list(found.values()), color=figures.COLORS[v], alpha=0.7)
+    middle.axhline(50, color="#bbbbbb", ls=":", label="a guess")
+    middle.set(title="ProsQA: accuracy in %", ylim=(0, 100))
+    middle.set_xticks(range(len(answers)), answers, rotation=40, ha="right")
+    for n, marker in ((3, "o"), (4, "s")):
+        points = [(x, y) for x, found in enumerate(solved[n].values()) for y in found.values()]
+        right.scatter(*zip(*points, strict=True) if points else ([], []), marker=marker, alpha=0.7, label=f"{n} operands")
+    right.set(title="Countdown: accuracy in %, by system and $N_L$", ylim=(0, None))
+    right.set_xticks(range(len(settings)), settings, rotation=40, ha="right")
+    for ax in (left, middle, right):
+        figures.finish(ax)
+        ax.legend(frameon=False, fontsize="small")
+    figures.save(figure, f"{RESULTS}/overview.png")
+    return ["overview"]
+
+
 def draw():
     """results/tiny/*.png from what is finished."""
     done = sorted(os.listdir(RESULTS)) if os.path.isdir(RESULTS) else []
@@ -504,7 +543,7 @@ def draw():
         "figure2_long": (figures.figure2, "long_gpt2_"),
         "stages": (figures.stages, r"prosqa_[a-z0-9_]+?_s"), "figure3b": (figures.figure3b, "countdown_"),
     }  # fmt: skip
-    drawn = []
+    drawn = overview()
     for name, (function, pattern) in groups.items():
         runs = [f"{RESULTS}/{cell}" for cell in done if re.match(pattern, cell) and "_c1_" not in cell and "_c4_" not in cell]
         runs = [r for r in runs if os.path.exists(f"{r}/cell.json")]
