@@ -79,7 +79,7 @@ def all_cells():
     def ask(name, config, *options, base="statements", **more):
         add(name, "finetune_reasoning", config, 1, *options, base=base, **more)
 
-    # Figure 2: the variants, at the demo's budget and at five times that; h2 by N_L; the penalty; a Base of twice the layers
+    # Figure 2: the variants; h2 by N_L; the penalty on overlap; a Base of twice the layers
     train("base_gpt2", "tiny_base", 2)
     train("base_qwen3", "tiny_qwen3_base", 3)
     train("base_twice", "tiny_base", 4, "--init_from=random:tiny_gpt2_twice")
@@ -95,11 +95,6 @@ def all_cells():
         options = seed, "--n_latents=8", "--orthogonality_weight=0.1"
         train(f"orthogonal_gpt2_h2_8_s{s}", "tiny_h2", 3, *options, base="base_gpt2", analyze=s == 1)
         train(f"twice_gpt2_soft_s{s}", "tiny_soft", 3, seed, base="base_twice")
-    for s in SEEDS:
-        for v in ("continued", "soft", "h2"):
-            train(f"long_gpt2_{v}_s{s}", f"tiny_long_{v}", 4 if v == "continued" else 12, f"--seed={s}", base="base_gpt2")
-        for n in (1, 4, 8):
-            train(f"latents_qwen3_h2_{n}_s{s}", "tiny_h2", 3, f"--seed={s}", f"--n_latents={n}", base="base_qwen3")
 
     # Table 2, Figures 3A and 7: ProsQA, depth-matched, at two learning rates; plain
     add("statements", "finetune_reasoning", "tiny_statements", 8)
@@ -142,6 +137,13 @@ def all_cells():
             for v, base in (("h2", "sums"), ("h1", "sums"), ("h2", f"sums_h2_s{s}")):
                 name = f"figure8_countdown_{'resumed' if base != 'sums' else v}_{n}_s{s}"
                 add(name, "countdown", "tiny_countdown", 5, f"--variant={v}", f"--operands={n}", f"--seed={s}", base=base)
+    # Figure 2D; and five times the tokens
+    for s in SEEDS:
+        for n in (1, 4, 8):
+            train(f"latents_qwen3_h2_{n}_s{s}", "tiny_h2", 3, f"--seed={s}", f"--n_latents={n}", base="base_qwen3")
+    for s in SEEDS:
+        for v in ("continued", "soft", "h2"):
+            train(f"long_gpt2_{v}_s{s}", f"tiny_long_{v}", 4 if v == "continued" else 12, f"--seed={s}", base="base_gpt2")
     return {cell.name: cell for cell in cells}
 
 
