@@ -129,14 +129,17 @@ def all_cells():
                     name = f"countdown_{v}_{n}_{latents}_s{s}"
                     add(name, "countdown", "tiny_countdown", minutes, *options, analyze=analyze)
 
-    # Figure 8: Countdown from a Base that has read sums, and from its large-scale run
+    # Figure 8: Countdown from a Base that has read sums, from its large-scale run, and from one that has read more of them
     train("sums", "tiny_sums", 3)
     for s in SEEDS:
-        train(f"sums_h2_s{s}", "tiny_sums_h2", 5, f"--seed={s}", base="sums")
+        seed = f"--seed={s}"
+        train(f"sums_h2_s{s}", "tiny_sums_h2", 5, seed, base="sums")
+        train(f"sums_continued_s{s}", "tiny_sums_continued", 2, seed, base="sums")
+        starts = {"h2": "sums", "h1": "sums", "resumed": f"sums_h2_s{s}", "continued": f"sums_continued_s{s}"}
         for n in (3, 4):
-            for v, base in (("h2", "sums"), ("h1", "sums"), ("h2", f"sums_h2_s{s}")):
-                name = f"figure8_countdown_{'resumed' if base != 'sums' else v}_{n}_s{s}"
-                add(name, "countdown", "tiny_countdown", 5, f"--variant={v}", f"--operands={n}", f"--seed={s}", base=base)
+            for label, base in starts.items():
+                options = "--variant=" + ("h1" if label == "h1" else "h2"), f"--operands={n}", seed
+                add(f"figure8_countdown_{label}_{n}_s{s}", "countdown", "tiny_countdown", 5, *options, base=base)
     # Figure 2D; and five times the tokens
     for s in SEEDS:
         for n in (1, 4, 8):
@@ -390,6 +393,12 @@ def claims():
     claim = "1b. Tried: with five times the tokens h2 is below continued, GPT-2"
     row(claim, "about 2 points after 40B tokens", ["ln ppl", *ours[:2], f"{ours[2]}, {since}"], word, "long_gpt2")
 
+    other = {name: paired(*(log_ppl(f"{name}_{v}_s{{s}}") for v in ("h2", "continued"))) for name in ("statements", "sums")}
+    ours = ["ln ppl, h2 - continued", *(f"{name}: {told(d)}" for name, d in other.items())]
+    claim = "1c. Tried: h2 is below continued on the tiny worlds' own text, N_L = 4"
+    word = together([verdict(d) for d in other.values()])
+    row(claim, "not tested", ours, word, "statements,sums")
+
     for family in FAMILIES:
         sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: ppl[family]["h2"]}
         ours, word = steps(sizes, [(2, 1), (4, 2), (8, 4)])
@@ -443,11 +452,12 @@ def claims():
     ours += steps(large, [("curriculum", "continued")])[0]
     claim = "7a. Resuming from large-scale training hurts on ProsQA, with the curriculum and straight to all latents"
     row(claim, "99.0 to 97.1 and 97.3", ours, word, "resume_prosqa,prosqa_h2")
-    kinds = ("resumed", "h2", "h1")
+    kinds = ("resumed", "continued", "h2", "h1")
     by = {(v, n): accuracy(f"figure8_countdown_{v}_{n}_s{{s}}") for v in kinds for n in (3, 4)}
     better = [paired(by["h2", n], by["resumed", n]) for n in (3, 4)]
     ours = [f"{n} operands: " + ", ".join(f"{v} {spread(by[v, n])}" for v in kinds) for n in (3, 4)]
     ours += [f"{n} operands, h2 - resumed: {told(d)}" for n, d in zip((3, 4), better, strict=True)]
+    ours += [f"{n} operands, continued - resumed: {told(paired(by['continued', n], by['resumed', n]))}" for n in (3, 4)]
     word = together([verdict(d) for d in better])
     row("7b. Resuming helps on Countdown", "resumed h2 above h2 and h1", ours, word, "figure8_countdown")
 
