@@ -41,11 +41,11 @@ out/%/.finished: config/%.py config/tiny_base.py config/tiny_continued.py data/s
 $(RUNS:%=out/%/.finished): out/tiny_base/.finished
 
 TINY_WORLD = --nodes=7 --hops 2 3 --words 4 8
-data/statements/prosqa_train.json: | .venv/installed
+data/statements/val_000.bin: | .venv/installed
 	$(BIN)/python prosqa.py data/statements $(TINY_WORLD) --statements --counts 40000 100 100
 data/prosqa_tiny/prosqa_train.json: | .venv/installed
 	$(BIN)/python prosqa.py data/prosqa_tiny $(TINY_WORLD) --depth_matched --counts 10000 300 500
-out/tiny_statements/.finished: data/statements/prosqa_train.json config/tiny_statements.py
+out/tiny_statements/.finished: data/statements/val_000.bin config/tiny_statements.py
 	$(BIN)/python finetune_reasoning.py config/tiny_statements.py $(GO_ON)
 	touch $@
 out/tiny_prosqa_%/.finished: data/prosqa_tiny/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa_%.py

@@ -4,6 +4,7 @@ python countdown.py config/tiny_countdown.py --variant=h2 --operands=3 --n_laten
 """
 
 import dataclasses
+import glob
 import itertools
 import json
 import math
@@ -518,6 +519,8 @@ def main():
     if c.solve:
         return solve(c)
     if c.sums:
+        if glob.glob(os.path.join(c.data, "*.bin")):
+            raise ValueError(f"{c.data} has sums already")
         make_problems(c.data, c.operands, c.data_seed)
         return make_sums(c.data, c.operands, c.data_seed)
     if c.show:

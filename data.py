@@ -189,7 +189,8 @@ class Rows:
             _, _, tokenizer = os.path.basename(os.path.normpath(self.folder)).partition("_edu_")
             command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else "sample"
             raise FileNotFoundError(
-                f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more)"
+                f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more), "
+                "prosqa.py --statements and countdown.py --sums make others"
             )
         self.shards, headers = zip(*(open_shard(p) for p in paths), strict=True)
         for path, header in zip(paths, headers, strict=True):

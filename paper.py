@@ -20,25 +20,15 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from itertools import product
 
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
+import claims
 import figures
 import runtime
+from claims import ASKED, FAMILIES, PLAIN, RESULTS, SEEDS, SYSTEMS, TRAINED
 from configurator import one_line_errors
 
-OUT, RESULTS = "out/paper", "results/tiny"
-SEEDS = (1, 2, 3)
-FAMILIES = ("gpt2", "qwen3")
-TRAINED = ("continued", "soft", "liu", "h1", "h2")
-SYSTEMS = ("coconut", "soft", "liu", "h1", "h2")  # of Table 2
-ASKED = ("cot", "no_cot", *SYSTEMS)
-PLAIN = ("no_cot", "liu", "h1", "h2")  # on ProsQA with its shortcut, too
+OUT = "out/paper"
+WORDED = "--tokenizer=data/worded/tokenizer.json"
 STRAIGHT = ("--stages=1", "--latents_per_step=4", "--first_stage=2", "--last_stage_epochs=5")  # straight to all latents
 
 
@@ -65,10 +55,10 @@ def all_cells():
     cells = []
 
     def add(name, script, config, minutes, *options, base=None, analyze=False):
-        """base: the cell it starts from; of 'statements' only the weights count, the last ones"""
+        """base: the cell it starts from; of the two whose validation means little, the last weights and not the best"""
         start = []
         if base:
-            start = [f"--init_from={OUT}/{base}" + ("/checkpoint/base" if base == "statements" else "")]
+            start = [f"--init_from={OUT}/{base}" + ("/checkpoint/base" if base in ("statements", "worded") else "")]
         cells.append(
             Cell(name, f"{script}.py", [f"config/{config}.py", *start, *options], minutes, [base] if base else [], analyze)
         )
@@ -76,8 +66,8 @@ def all_cells():
     def train(name, config, minutes, *options, **more):
         add(name, "train", config, minutes, *options, **more)
 
-    def ask(name, config, *options, base="statements", **more):
-        add(name, "finetune_reasoning", config, 1, *options, base=base, **more)
+    def ask(name, config, *options, minutes=1, base="statements", **more):
+        add(name, "finetune_reasoning", config, minutes, *options, base=base, **more)
 
     # Figure 2: the variants; h2 by N_L; the penalty on overlap; a Base of twice the layers
     train("base_gpt2", "tiny_base", 2)
@@ -87,11 +77,10 @@ def all_cells():
         seed = f"--seed={s}"
         for family in FAMILIES:
             for v in TRAINED:
-                analyze = v == "h2" and s == 1
+                analyze = (v, family) == ("h2", "gpt2")
                 train(f"figure2_{family}_{v}_s{s}", f"tiny_{v}", 2.5, seed, base=f"base_{family}", analyze=analyze)
         for n in (1, 4, 8):
-            analyze = n == 8 and s == 1
-            train(f"latents_gpt2_h2_{n}_s{s}", "tiny_h2", 3, seed, f"--n_latents={n}", base="base_gpt2", analyze=analyze)
+            train(f"latents_gpt2_h2_{n}_s{s}", "tiny_h2", 3, seed, f"--n_latents={n}", base="base_gpt2", analyze=n == 8)
         options = seed, "--n_latents=8", "--orthogonality_weight=0.1"
         train(f"orthogonal_gpt2_h2_8_s{s}", "tiny_h2", 3, *options, base="base_gpt2", analyze=s == 1)
         train(f"twice_gpt2_soft_s{s}", "tiny_soft", 3, seed, base="base_twice")
@@ -101,19 +90,30 @@ def all_cells():
     for s in SEEDS:
         seed = f"--seed={s}"
         for v in ASKED:
-            ask(f"prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, analyze=v in ("h2", "coconut") and s == 1)
+            ask(f"prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, analyze=v in ("h2", "coconut"))
         for v in ("h2", "soft"):
             for c in (1, 4):
                 ask(f"prosqa_{v}_c{c}_s{s}", f"tiny_prosqa_{v}", seed, f"--latents_per_step={c}")
         for v in SYSTEMS:
             ask(f"slow_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, "--lr=2.5e-4")
+        for c in (1, 4):
+            ask(f"slow_prosqa_soft_c{c}_s{s}", "tiny_prosqa_soft", seed, "--lr=2.5e-4", f"--latents_per_step={c}")
         for v in PLAIN:
             ask(f"plain_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", seed, "--data=data/prosqa_tiny_plain")
+
+    # Table 2 from a Base that has met all of the questions' words
+    add("worded", "finetune_reasoning", "tiny_worded", 8)
+    for s in SEEDS:
+        for v in ASKED:
+            ask(f"worded_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", f"--seed={s}", WORDED, base="worded")
+        for v in ("h2", "soft"):
+            more = "--epochs_per_stage=3", "--last_stage_epochs=6"
+            ask(f"patient_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", f"--seed={s}", WORDED, *more, base="worded", minutes=3)
 
     # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents
     for s in SEEDS:
         seed = f"--seed={s}"
-        train(f"statements_h2_s{s}", "tiny_statements_h2", 5, seed, base="statements", analyze=s == 1)
+        train(f"statements_h2_s{s}", "tiny_statements_h2", 5, seed, base="statements", analyze=True)
         train(f"statements_continued_s{s}", "tiny_statements_continued", 2, seed, base="statements")
         ask(f"resume_prosqa_curriculum_s{s}", "tiny_prosqa_h2", seed, base=f"statements_h2_s{s}")
         ask(f"resume_prosqa_straight_s{s}", "tiny_prosqa_h2", seed, *STRAIGHT, base=f"statements_h2_s{s}")
@@ -125,7 +125,7 @@ def all_cells():
             for v, sizes in (("h2", (1, 4, 16)), ("soft", (4,)), ("no_cot", (0,))):
                 for latents in sizes:
                     options = [f"--variant={v}", f"--operands={n}", f"--n_latents={latents}", f"--seed={s}"]
-                    minutes, analyze = 9 if latents == 16 else 5, (v, latents, s) == ("h2", 16, 1)
+                    minutes, analyze = 9 if latents == 16 else 5, (v, latents) == ("h2", 16)
                     name = f"countdown_{v}_{n}_{latents}_s{s}"
                     add(name, "countdown", "tiny_countdown", minutes, *options, analyze=analyze)
 
@@ -156,6 +156,8 @@ DATA = (
     ("data/sample/val_000.bin", ["data.py", "sample"]),
     ("data/statements/val_000.bin",
      ["prosqa.py", "data/statements", *TINY_WORLD, "--statements", "--counts", "40000", "100", "100"]),
+    ("data/worded/val_000.bin",
+     ["prosqa.py", "data/worded", *TINY_WORLD, "--statements", "--worded", "--counts", "40000", "100", "100"]),
     ("data/prosqa_tiny/prosqa_train.json",
      ["prosqa.py", "data/prosqa_tiny", *TINY_WORLD, "--depth_matched", "--counts", "10000", "300", "500"]),
     ("data/prosqa_tiny_plain/prosqa_train.json",
@@ -277,274 +279,7 @@ def run_all(cells, wanted, workers):
 
 
 # -----------------------------------------------------------------------------
-# What came of them
-
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's t, two-sided 95 %, by the number of seeds
-
-
-def metrics(name):
-    """-> the run's metrics, or None where it has not been run"""
-    folder = os.path.join(RESULTS, name)
-    return runtime.read_metrics(folder) if os.path.exists(os.path.join(folder, "cell.json")) else None
-
-
-def latents(name):
-    path = os.path.join(RESULTS, name, "latents.json")
-    if os.path.exists(path):
-        with open(path) as f:
-            return json.load(f)
-
-
-def log_ppl(pattern):
-    """-> {seed: ln of the final validation perplexity} of the seeds that have been run"""
-    found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
-    return {s: float(np.log(m[-1]["val_ppl"])) for s, m in found.items() if m}
-
-
-def accuracy(pattern):
-    """-> {seed: test accuracy in percent}"""
-    found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
-    return {s: 100 * m[-1]["test_accuracy"] for s, m in found.items() if m}
-
-
-def paired(a, b):
-    """Two {seed: value} -> (mean of a - b, half its 95 % interval) over shared seeds; None for fewer than two"""
-    d = np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
-    return (d.mean(), T95[len(d)] * d.std(ddof=1) / len(d) ** 0.5) if len(d) > 1 else None
-
-
-def verdict(difference, limit=0.0):
-    """Of 'a - b is below the limit' -> a word"""
-    if difference is None:
-        return "not run"
-    mean, half = difference
-    return "holds" if mean + half < limit else "does not hold" if mean - half > limit else "cannot be told"
-
-
-def near(difference, limit):
-    """Of 'a and b are less than the limit apart' -> a word"""
-    if difference is None:
-        return "not run"
-    mean, half = difference
-    return together([verdict((mean, half), limit), verdict((-mean, half), limit)])
-
-
-def told(difference):
-    return "-" if difference is None else f"{difference[0]:+.3g} ± {difference[1]:.2g}"
-
-
-def spread(values):
-    return figures.spread(list(values.values())) if values else "-"
-
-
-def together(verdicts):
-    """Of several comparisons that a claim needs -> one word"""
-    for word in ("not run", "does not hold", "cannot be told"):
-        if word in verdicts:
-            return word
-    return "holds"
-
-
-def curve(pattern):
-    """-> {seed: {tokens: ln perplexity}}"""
-    found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
-    return {s: {r["tokens"]: float(np.log(r["val_ppl"])) for r in m if "val_ppl" in r} for s, m in found.items() if m}
-
-
-def crossing(a, b):
-    """From which budget on is a below b, in the mean over seeds? -> text"""
-    a, b = curve(a), curve(b)
-    seeds = sorted(a.keys() & b.keys())
-    if not seeds:
-        return "not run"
-    tokens = sorted(t for t in a[seeds[0]] if t)
-    below = [np.mean([a[s][t] - b[s][t] for s in seeds]) < 0 for t in tokens]
-    if not below[-1]:
-        return f"not by {tokens[-1] / 1e6:.1f}M tokens"
-    since = max((i + 1 for i, x in enumerate(below) if not x), default=0)
-    return f"from {tokens[since] / 1e6:.1f}M tokens on"
-
-
-def claims():
-    """-> rows of (claim, the paper, ours as a list of lines, verdict, cells)"""
-    rows = []
-
-    def row(claim, paper, ours, word, cells):
-        rows.append((claim, paper, ours, word, cells))
-
-    def steps(values, pairs, limit=0.0):
-        """Is each first below its second, or their difference below the limit? -> (the differences, one word)"""
-        found = {f"{a} - {b}": paired(values[a], values[b]) for a, b in pairs}
-        return [f"{name}: {told(d)}" for name, d in found.items()], together([verdict(d, limit) for d in found.values()])
-
-    ppl = {family: {v: log_ppl(f"figure2_{family}_{v}_s{{s}}") for v in TRAINED} for family in FAMILIES}
-    order = ("h2", "soft", "h1", "continued", "liu")
-    pairs = list(zip(order, order[1:], strict=False))
-    for family, paper in (("gpt2", "h1 about 0.5 under continued, liu about 1.5 over it"), ("qwen3", "h1 close to h2")):
-        ours, word = steps(ppl[family], pairs)
-        since = [crossing(*(f"figure2_{family}_{v}_s{{s}}" for v in pair)) for pair in pairs]
-        claim = f"1. Perplexity, {figures.FAMILY_NAMES[family]}: h2 < soft < h1 < continued < liu"
-        ours = [f"{x}, {text}" for x, text in zip(ours, since, strict=True)]
-        row(claim, paper, ["ln ppl, and from which budget on it is negative", *ours], word, f"figure2_{family}")
-    patterns = {v: f"long_gpt2_{v}_s{{s}}" for v in ("h2", "soft", "continued")}
-    ours, _ = steps({v: log_ppl(x) for v, x in patterns.items()}, [("h2", "soft"), ("soft", "continued"), ("h2", "continued")])
-    since = crossing(patterns["h2"], patterns["continued"])
-    word = verdict(paired(log_ppl(patterns["h2"]), log_ppl(patterns["continued"])))
-    claim = "1b. Tried: with five times the tokens h2 is below continued, GPT-2"
-    row(claim, "about 2 points after 40B tokens", ["ln ppl", *ours[:2], f"{ours[2]}, {since}"], word, "long_gpt2")
-
-    other = {name: paired(*(log_ppl(f"{name}_{v}_s{{s}}") for v in ("h2", "continued"))) for name in ("statements", "sums")}
-    ours = ["ln ppl, h2 - continued", *(f"{name}: {told(d)}" for name, d in other.items())]
-    claim = "1c. Tried: h2 is below continued on the tiny worlds' own text, N_L = 4"
-    word = together([verdict(d) for d in other.values()])
-    row(claim, "not tested", ours, word, "statements,sums")
-
-    for family in FAMILIES:
-        sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: ppl[family]["h2"]}
-        ours, word = steps(sizes, [(2, 1), (4, 2), (8, 4)])
-        claim = f"2. Perplexity falls with N_L under h2, {figures.FAMILY_NAMES[family]}"
-        row(claim, "falls from 1 to 16", ["ln ppl, N_L:", *ours], word, f"latents_{family},figure2_{family}_h2")
-
-    def right(v, prefix=""):
-        return accuracy(f"{prefix}prosqa_{v}_s{{s}}")
-
-    asked = {v: right(v) for v in ASKED}
-    trained = steps(ppl["gpt2"], [("h2", "liu"), ("h2", "h1")])
-    answered = steps(asked, [("liu", "h2"), ("h1", "h2")])
-    ours, word = ["ln ppl", *trained[0], "accuracy", *answered[0]], together([trained[1], answered[1]])
-    paper = "ProsQA: h2 99.0, liu 52.6, h1 54.1"
-    row("3. Joint training listens, frozen Bases hardly do", paper, ours, word, "figure2_gpt2,prosqa")
-
-    paper = "soft 97.7, liu 52.6, h1 54.1, h2 99.0, Coconut 97.0"
-    for claim, prefix, systems in (
-        ("4. ProsQA: soft and Coconut within 5 points of h2; liu and h1 more than 10 below soft and h2", "", ASKED),
-        ("4b. Tried: the same at half the learning rate", "slow_", SYSTEMS),
-    ):
-        found = {v: right(v, prefix) for v in systems}
-        far, word = steps(found, [(v, w) for v in ("liu", "h1") for w in ("soft", "h2")], limit=-10)
-        beside = {v: paired(found[v], found["h2"]) for v in ("soft", "coconut")}
-        word = together([word, *(near(d, 5) for d in beside.values())])
-        ours = [f"{v} {spread(found[v])}" for v in systems] + [f"{v} - h2: {told(d)}" for v, d in beside.items()] + far
-        row(claim, paper, ours, word, f"{prefix}prosqa")
-
-    for v in ("h2", "soft"):
-        by = {2: right(f"{v}_c1"), 4: asked[v], 8: right(f"{v}_c4")}
-        d = paired(by[8], by[2])
-        ours = [*(f"N_L = {n}: {spread(x)}" for n, x in by.items()), f"8 - 2: {told(d)}"]
-        row(f"5. ProsQA, {v}: 8 latents are at most 2 points above 2", "flat or dipping", ours, verdict(d, 2), "prosqa")
-
-    sizes = [("h2", 1), ("h2", 4), ("h2", 16), ("soft", 4), ("no_cot", 0)]
-    sweep = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v, k in sizes for n in (3, 4)}
-    means = [f"{v}, N_L = {k}: {spread(sweep[v, 3, k])}, {spread(sweep[v, 4, k])}" for v, k in sizes]
-    falls = [paired(sweep["h2", 4, k], sweep["h2", 3, k]) for k in (1, 4, 16)]
-    ours = ["3, 4 operands", *means, f"h2, 4 - 3 operands, N_L = 1, 4, 16: {', '.join(map(told, falls))}"]
-    row("6a. Countdown: accuracy falls with operands", "steeply", ours, together([verdict(d) for d in falls]), "countdown")
-    more = [paired(sweep["h2", n, 16], sweep["h2", n, 1]) for n in (3, 4)]
-    ours = [f"{n} operands, 16 against 1: {told(d)}" for n, d in zip((3, 4), more, strict=True)]
-    row("6b. 16 latents are at most 5 points above 1", "flat", ours, together([verdict(d, 5) for d in more]), "countdown")
-    close = [paired(sweep["h2", n, 4], sweep["soft", n, 4]) for n in (3, 4)]
-    ours = [f"{n} operands, N_L = 4, h2 - soft: {told(d)}" for n, d in zip((3, 4), close, strict=True)]
-    row("6c. h2 and soft are within 5 points", "close", ours, together([near(d, 5) for d in close]), "countdown")
-
-    large = {v: accuracy(f"resume_prosqa_{v}_s{{s}}") for v in ("curriculum", "straight", "continued")} | {"h2": asked["h2"]}
-    ours, word = steps(large, [("curriculum", "h2"), ("straight", "h2")])
-    ours = [*(f"{v} {spread(x)}" for v, x in large.items()), *ours]
-    ours += steps(large, [("curriculum", "continued")])[0]
-    claim = "7a. Resuming from large-scale training hurts on ProsQA, with the curriculum and straight to all latents"
-    row(claim, "99.0 to 97.1 and 97.3", ours, word, "resume_prosqa,prosqa_h2")
-    kinds = ("resumed", "continued", "h2", "h1")
-    by = {(v, n): accuracy(f"figure8_countdown_{v}_{n}_s{{s}}") for v in kinds for n in (3, 4)}
-    better = [paired(by["h2", n], by["resumed", n]) for n in (3, 4)]
-    ours = [f"{n} operands: " + ", ".join(f"{v} {spread(by[v, n])}" for v in kinds) for n in (3, 4)]
-    ours += [f"{n} operands, h2 - resumed: {told(d)}" for n, d in zip((3, 4), better, strict=True)]
-    ours += [f"{n} operands, continued - resumed: {told(paired(by['continued', n], by['resumed', n]))}" for n in (3, 4)]
-    word = together([verdict(d) for d in better])
-    row("7b. Resuming helps on Countdown", "resumed h2 above h2 and h1", ours, word, "figure8_countdown")
-
-    text = ("figure2_gpt2_h2_s1", "latents_gpt2_h2_8_s1", "statements_h2_s1")
-    counted = ("countdown_h2_3_16_s1", "countdown_h2_4_16_s1")
-    found = {name: latents(name) for name in (*text, "prosqa_h2_s1", *counted)}
-    ours = [f"{name}: {x['off_diagonal']:.2f} ({x['null']:.2f}), {x['silhouette']:.2f}" for name, x in found.items() if x]
-    word = "not run"
-    if all(found.values()):
-        high = all(x["off_diagonal"] > x["null"] + 0.1 for x in found.values())
-        mixed = all(found[name]["silhouette"] < 0.1 for name in text)
-        apart = all(found[name]["silhouette"] > 0.1 for name in counted)
-        word = "holds" if high and apart and mixed else "does not hold"
-    claim = "8. Capture is 0.1 or more above chance (in brackets); silhouette below 0.1 on text, above on Countdown"
-    row(claim, "0.99, 0.91, 0.94; -0.17, -0.03, 0.45", ["one seed", *ours], word, ",".join(found))
-
-    cost = {v: metrics(f"prosqa_{v}_s1") for v in ("coconut", "h2")}
-    ours, word = [], "not run"
-    if all(cost.values()):
-        c, h = (cost[v][-1] for v in ("coconut", "h2"))
-        ours = ["one seed, N_L = 4", f"{c['passes_to_answer']:.0f} and {h['passes_to_answer']:.0f} passes"]
-        ours += [f"{1000 * c['seconds_to_answer']:.1f} and {1000 * h['seconds_to_answer']:.1f} ms"]
-        word = "holds" if (c["passes_to_answer"], h["passes_to_answer"]) == (5, 3) else "does not hold"
-    claim = "9. Until the answer begins Coconut needs N_L + 1 passes, h2 three"
-    row(claim, "17 and 3", ours, word, "prosqa_coconut,prosqa_h2")
-
-    ours = ["models of this size sit at chance on all five", "real weights: `evaluate.py --model=out/h2_gpt2`"]
-    row("10. Table 1", "GPT-2: h2 up to 1.6 points above continued", ours, "cannot be told", "")
-
-    twice = paired(ppl["gpt2"]["h2"], log_ppl("twice_gpt2_soft_s{s}"))
-    claim = "11a. Beyond: h2 is better than soft with twice the layers, pretrained on the same tokens"
-    row(claim, "not tested", [f"ln ppl, h2 - soft: {told(twice)}"], verdict(twice), "twice_gpt2,figure2_gpt2_h2")
-    apart = paired(log_ppl("orthogonal_gpt2_h2_8_s{s}"), log_ppl("latents_gpt2_h2_8_s{s}"))
-    a, b = latents("orthogonal_gpt2_h2_8_s1"), latents("latents_gpt2_h2_8_s1")
-    ours = [f"ln ppl {told(apart)}"] + ([f"capture {a['off_diagonal']:.2f} against {b['off_diagonal']:.2f}"] if a and b else [])
-    claim = "11b. Beyond: a penalty on overlap lowers perplexity"
-    row(claim, "suggested", ours, verdict(apart), "orthogonal_gpt2,latents_gpt2_h2_8")
-    plain = {v: right(v, "plain_") for v in PLAIN}
-    gains = {v: paired(asked[v], plain[v]) for v in PLAIN}
-    ours = [f"{v} {spread(plain[v])}, depth-matched - plain: {told(gains[v])}" for v in PLAIN]
-    claim = "11c. Beyond: without ProsQA's shortcut the frozen systems lose more than 10 points"
-    word = together([verdict(gains[v], -10) for v in ("liu", "h1")])
-    row(claim, "not tested", ours, word, "plain_prosqa,prosqa")
-    ours, names = [], ("figure2_gpt2_h2_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1")
-    for name in names:
-        if x := latents(name):
-            scores = x["meddling"]
-            ours.append(f"{name}: {x['what']} {scores['untouched']:.1f}, with another's latents {scores['swapped']:.1f}")
-    word, ours = ("see there", ["one seed", *ours]) if ours else ("not run", [])
-    row("11d. Beyond: do the latents matter?", "not tested", ours, word, ",".join(names))
-    return rows
-
-
-def overview():
-    """results/tiny/overview.png: the three main experiments, a dot a seed -> the names of what was drawn"""
-    perplexities = {v: curve(f"figure2_gpt2_{v}_s{{s}}") for v in TRAINED}
-    answers = {v: accuracy(f"prosqa_{v}_s{{s}}") for v in ASKED}
-    settings = {"no latents": "no_cot_{n}_0", "soft, 4": "soft_{n}_4", "h2, 1": "h2_{n}_1", "h2, 4": "h2_{n}_4"}
-    settings |= {"h2, 16": "h2_{n}_16", "h1, sums": "h1_{n}", "h2, sums": "h2_{n}", "h2, resumed": "resumed_{n}"}
-    solved = {3: {}, 4: {}}
-    for n, (label, name) in product((3, 4), settings.items()):
-        kind = "figure8_countdown" if label.endswith(("sums", "resumed")) else "countdown"
-        solved[n][label] = accuracy(f"{kind}_{name.format(n=n)}_s{{s}}")
-    if not any(perplexities.values()):
-        return []
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=[1, 0.8, 1])
-    for v, curves in perplexities.items():
-        if curves:
-            tokens = sorted(set.intersection(*map(set, curves.values())) - {0})
-            mean = [np.exp(np.mean([c[t] for c in curves.values()])) for t in tokens]
-            left.plot(np.array(tokens) / 1e6, mean, color=figures.COLORS[v], label=figures.LABELS[v])
-    left.set(title="Text: validation perplexity", xlabel="million tokens")
-    for x, (v, found) in enumerate(answers.items()):
-        middle.scatter([x] * len(found), list(found.values()), color=figures.COLORS[v], alpha=0.7)
-    middle.axhline(50, color="#bbbbbb", ls=":", label="a guess")
-    middle.set(title="ProsQA: accuracy in %", ylim=(0, 100))
-    middle.set_xticks(range(len(answers)), answers, rotation=40, ha="right")
-    for n, marker in ((3, "o"), (4, "s")):
-        points = [(x, y) for x, found in enumerate(solved[n].values()) for y in found.values()]
-        right.scatter(*zip(*points, strict=True) if points else ([], []), marker=marker, alpha=0.7, label=f"{n} operands")
-    right.set(title="Countdown: accuracy in %, by system and $N_L$", ylim=(0, None))
-    right.set_xticks(range(len(settings)), settings, rotation=40, ha="right")
-    for ax in (left, middle, right):
-        figures.finish(ax)
-        ax.legend(frameon=False, fontsize="small")
-    figures.save(figure, f"{RESULTS}/overview.png")
-    return ["overview"]
+# The page
 
 
 def draw():
@@ -555,7 +290,7 @@ def draw():
         "figure2_long": (figures.figure2, "long_gpt2_"),
         "stages": (figures.stages, r"prosqa_[a-z0-9_]+?_s"), "figure3b": (figures.figure3b, "countdown_"),
     }  # fmt: skip
-    drawn = overview()
+    drawn = claims.overview()
     for name, (function, pattern) in groups.items():
         runs = [f"{RESULTS}/{cell}" for cell in done if re.match(pattern, cell) and "_c1_" not in cell and "_c4_" not in cell]
         runs = [r for r in runs if os.path.exists(f"{r}/cell.json")]
@@ -566,7 +301,7 @@ def draw():
 
 
 def report(cells):
-    rows, drawn = claims(), draw()
+    rows, drawn = list(claims.claims()), draw()
     done = [cell for cell in cells.values() if finished(cell)]
     hours = 0.0
     for cell in done:
@@ -577,7 +312,8 @@ def report(cells):
         "",
         "Written by `make paper-tiny` (paper.py). Models of 0.1M to 0.3M parameters, three seeds; differences are paired by",
         "seed, with 95 % intervals (Student's t). Perplexities are compared as natural logarithms, so +0.01 is one percent.",
-        "These are statements about this size, not about GPT-2 124M.",
+        "These are statements about this size, not about GPT-2 124M. *Tried*: what was changed to make a claim hold that did",
+        "not, or could not be told. *Beyond*: what the paper does not test. Questions are asked of Qwen-3 shaped models.",
         "",
         f"{len(done)} of {len(cells)} cells have been run, {hours:.1f} core-hours. Each has its config, metrics, commit and",
         "command in [tiny/](tiny).",
@@ -586,7 +322,7 @@ def report(cells):
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {claim} | {paper} | {'<br>'.join(ours) or '-'} | **{word}** | {where.replace(',', ', ')} |"
+        f"| {claim} | {paper} | {'<br>'.join(ours) or '-'} | **{word}** | {where.replace(',', ',<wbr>')} |"
         for claim, paper, ours, word, where in rows
     ]
     lines += ["", "To run a row's cells: `python paper.py --only=<its last column>`.", ""]
@@ -606,7 +342,8 @@ def main():
     )
     a = parser.parse_args()
     cells = all_cells()
-    wanted = [cell for cell in cells.values() if cell.name.startswith(tuple(x.strip() for x in a.only.split(",")))]
+    begins = tuple(x.strip() for x in a.only.split(",") if x.strip()) or ("",)
+    wanted = [cell for cell in cells.values() if cell.name.startswith(begins)]
     if not wanted or a.workers < 1:
         raise ValueError(f"no cell begins with {a.only!r}" if not wanted else "workers must be at least 1")
     if not a.report:

@@ -154,25 +154,49 @@ def draw_example(rng, kind=ORIGINAL):
     }
 
 
-def draw_statements(rng, kind=ORIGINAL, count=8):
-    """The same world without a question: a graph is told, then what it says and what follows from it, some of it in steps.
+def draw_statements(rng, kind=ORIGINAL, count=8, worded=False):
+    """The same world without its questions: a graph is told, then what it says and what follows from it, some of it in steps.
 
     -> a dict like an example's, whose "question" is the telling and whose steps and answer are the statements that follow.
-    One in eight tells of sums instead, in the form of GSM8K's annotations.
+    One in eight tells of sums instead, in the form of GSM8K's annotations. worded: some lines use what else the questions
+    are made of ("Is Ada a lumpus?", "Ada is a lumpus or zumpus."), so that a Base knows it before it is frozen.
     """
     if rng.random() < 1 / 8:
         first, *lines = draw_sums(rng)
         return {"question": first, "steps": lines[:-1], "answer": lines[-1]}
     edges, word, *_ = draw_graph(rng, kind._replace(hops=(1, kind.nodes), depth_matched=False))
     lines = []
+    names = [v for v in word if word[v] in NAMES]
     for _ in range(count):
+        if worded and rng.random() < 0.5:
+            lines += draw_wording(rng, edges, word, rng.choice(names))
         lines.append(tell(word, *rng.choice(edges)))
-        root = rng.choice([v for v in word if word[v] in NAMES])
+        root = rng.choice(names)
         path = rng.choice([p for p in shortest_paths(edges, root).values() if len(p) > 1])
         if rng.random() < 0.5:
             lines += [tell(word, *e) for e in zip(path, path[1:], strict=False)]
         lines.append(f"### {word[root]} is a {word[path[-1]]}.")
     return {"question": " ".join(tell(word, *e) for e in edges), "steps": lines[:-1], "answer": lines[-1].removeprefix("### ")}
+
+
+def draw_wording(rng, edges, word, root):
+    """A true statement about one of the entities that offers two concepts, or a question after one, with its answer -> lines"""
+    paths = shortest_paths(edges, root)
+    right = [word[v] for v, path in paths.items() if len(path) > 1]
+    wrong = [word[v] for v in word if v not in paths and word[v] not in NAMES]
+    if not wrong:
+        return []
+    pair = rng.choice(right), rng.choice(wrong)
+    if rng.random() < 0.5:
+        return [f"{word[root]} is a {' or '.join(rng.sample(pair, 2))}."]
+    true = rng.randrange(2)
+    return [f"Is {word[root]} a {pair[1 - true]}?", "Yes." if true else "No."]
+
+
+def key(question):
+    """What it asks, in whatever order it is told"""
+    *told, asked = question.split(". ")
+    return frozenset(told), frozenset(asked.rstrip("?").split())
 
 
 def in_full(e):
@@ -195,11 +219,11 @@ def draw_sums(rng, count=4):
     return [*lines[:-1], lines[-1].removeprefix("### ")]
 
 
-def write_tokenizer(rng, kind, path):
+def write_tokenizer(rng, kind, worded, path):
     """A byte-level BPE for tiny models: "Every lorpus is a zumpus. " is three tokens, a digit is one."""
     texts = []
     for _ in range(500):
-        texts += [draw_example(rng, kind)["question"], in_full(draw_statements(rng, kind))]
+        texts += [draw_example(rng, kind)["question"], in_full(draw_statements(rng, kind, worded=worded))]
     train_tokenizer(texts, 512, path, r"(Every| is a| a| or) [a-z]+pus|[A-Z][a-z]+|\. ?|[?]|### |<<|>>|[0-9]|\n")
 
 
@@ -235,6 +259,7 @@ def main():
     parser.add_argument(
         "--statements", action="store_true", help="the same world without questions, with a tokenizer, also as shards"
     )
+    parser.add_argument("--worded", action="store_true", help="statements also use the words that only questions have")
     parser.add_argument(
         "--counts", type=int, nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
     )
@@ -256,9 +281,9 @@ def main():
     for split, count in zip(("test", "valid", "train"), reversed(a.counts), strict=True):
         rng, examples = random.Random(f"{a.seed} {split}"), []
         while len(examples) < count:
-            e = draw_statements(rng, kind) if a.statements else draw_example(rng, kind)
-            if a.statements or e["question"] not in seen:
-                seen.add(e["question"])
+            e = draw_statements(rng, kind, worded=a.worded) if a.statements else draw_example(rng, kind)
+            if a.statements or key(e["question"]) not in seen:
+                seen.add(key(e["question"]))
                 examples.append(e)
         path = os.path.join(a.out, f"prosqa_{split}.json")
         with open(path, "w") as f:
@@ -266,7 +291,7 @@ def main():
         print(f"{path}: {count:,} examples")
         statements[split] = examples
     if a.statements:
-        write_tokenizer(random.Random(a.seed), kind, os.path.join(a.out, "tokenizer.json"))
+        write_tokenizer(random.Random(a.seed), kind, a.worded, os.path.join(a.out, "tokenizer.json"))
         write_text(a.out, "train", map(in_full, statements["train"]))
         write_text(a.out, "val", map(in_full, statements["valid"]))
     else:

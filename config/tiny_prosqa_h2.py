@@ -4,7 +4,8 @@
 #   python prosqa.py data/prosqa_tiny --nodes=7 --hops 2 3 --words 4 8 --depth_matched --counts 10000 300 500
 #   python finetune_reasoning.py config/tiny_prosqa_h2.py
 #
-# It starts from the Base of tiny_statements.py. 312 steps an epoch; two minutes on one CPU core.
+# With so few nodes every path has 2 hops: the last stage reads as the one before. It starts from the Base of
+# tiny_statements.py. 312 steps an epoch; two minutes on one CPU core.
 
 variant = "h2"
 init_from = "out/tiny_statements/checkpoint/base"  # the last; the "best" means little there

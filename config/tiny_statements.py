@@ -3,7 +3,7 @@
 #   python prosqa.py data/statements --nodes=7 --hops 2 3 --words 4 8 --statements --counts 40000 100 100
 #   python finetune_reasoning.py config/tiny_statements.py
 #
-# Plain statements and sums in the vocabulary of the questions, but never a question. Only what follows from the telling is
+# Plain statements and sums in the words of the questions, but never a question. Only what follows from the telling is
 # scored (the telling itself is noise): that way "who is what" is learnt within 5,000 steps. Eight minutes on one CPU core.
 # Its accuracy means little: several statements are right in the end, one is the label.
 

@@ -5,6 +5,7 @@ import math
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -454,12 +455,12 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
     assert len({e["question"] for split in a for e in split}) == 80
 
 
-def test_statements_ask_nothing_and_follow_from_the_telling():
-    rng = random.Random(0)
-    for _ in range(40):
-        e = prosqa.draw_statements(rng, prosqa.Kind(7, (2, 3), (4, 8)))
+def test_statements_follow_from_the_telling_and_never_ask_what_the_questions_ask():
+    rng, wordings = random.Random(0), Counter(yes=0, no=0)
+    for n in range(80):
+        e = prosqa.draw_statements(rng, prosqa.Kind(7, (2, 3), (4, 8)), worded=n % 2 == 0)
         lines = [line.removeprefix("### ") for line in [*e["steps"], e["answer"]]]
-        assert "?" not in e["question"] + "".join(lines)
+        assert "?" not in e["question"] and not any("?" in line and " or " in line for line in lines)
         if "<<" in e["question"]:
             for line in [e["question"], *lines]:
                 if "=" in line:
@@ -471,7 +472,17 @@ def test_statements_ask_nothing_and_follow_from_the_telling():
         while more:
             more = {(a, d) for a, b in follows for c, d in edges if b == c} - follows
             follows |= more
-        assert all(tuple(s.rstrip(".").removeprefix("Every ").split(" is a ")) in follows for s in lines)
+        lines = iter(lines)
+        for s in lines:
+            if s.startswith("Is "):
+                true = tuple(s[3:-1].split(" a ")) in follows
+                assert next(lines) == ("Yes." if true else "No.")
+                wordings["yes" if true else "no"] += 1
+                continue
+            who, what = s.rstrip(".").removeprefix("Every ").split(" is a ")
+            assert sum((who, x) in follows for x in what.split(" or ")) == 1
+            wordings["or"] += " or " in what
+    assert min(wordings.values()) > 20, wordings
 
 
 # -----------------------------------------------------------------------------
