@@ -3,8 +3,10 @@
 import ast
 import itertools
 import json
+import os
 import random
 import re
+import shutil
 import time
 from fractions import Fraction
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 import coprocessor
 import countdown as cd
+import data
 import runtime
 from configurator import one_line_errors
 
@@ -386,6 +389,20 @@ def test_every_system_runs_from_problems_to_predictions(variant, small, tmp_path
     run_here(cd, small | dict(solve="3 4 5 = 60"), out, monkeypatch=monkeypatch)
     said = capsys.readouterr().out.splitlines()
     assert said[-2].startswith(f"{out}: ") and re.search(r"the solver: [345] \* [345] \* [345]  \(one of 3 ", said[-1])
+
+
+def test_sums_are_the_problems_told_and_true(small, tmp_path):
+    for name in ("tokenizer.json", "3_seed0_train.jsonl", "3_seed0_test.jsonl"):
+        shutil.copy(os.path.join(small["data"], name), tmp_path)
+    cd.make_sums(str(tmp_path), 3, 0)
+    for split, name in (("train", "train"), ("test", "val")):
+        problems = cd.read_problems(str(tmp_path), 3, 0, split)
+        ids, _ = data.open_shard(str(tmp_path / f"{name}_000.bin"))
+        lines = data.tokenizer_of(str(tmp_path)).decode(ids.tolist()).split("\n")[:-1]
+        assert len(lines) == len(problems)
+        for line, problem in zip(lines, problems, strict=True):
+            left, right = line.split("=")
+            assert value_of(left) == int(right) == problem["target"] and numbers_in(left) == sorted(problem["numbers"])
 
 
 def test_training_learns_the_labels(small, tmp_path, monkeypatch):

@@ -103,6 +103,7 @@ def test_where_the_paper_is_right_its_claims_hold(place):
     found = words()
     assert found.pop("10. Table 1") == "cannot be told" and found.pop("11e. Beyond: do the latents matter?") == "see there"
     assert set(found.values()) == {"holds"}, found
+    assert claims.overview() == ["overview"] and paper.os.path.getsize(f"{claims.RESULTS}/overview.png") > 10_000
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from helpers import (
 )  # fmt: skip
 
 import coprocessor
+import data
 import finetune_reasoning as fr
 import prosqa
 import questions
@@ -452,7 +453,27 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     a, b = ([json.loads((tmp_path / out / f"prosqa_{s}.json").read_text()) for s in questions.SPLITS] for out in "ab")
     assert a == b and [len(x) for x in a] == [40, 20, 20]
-    assert len({e["question"] for split in a for e in split}) == 80
+    assert len({prosqa.key(e["question"]) for split in a for e in split}) == 80
+    assert prosqa.key("Ada is a b. Every b is a c. Is Ada a c or d?") == prosqa.key(
+        "Every b is a c. Ada is a b. Is Ada a d or c?"
+    )
+    assert prosqa.key("Ada is a b. Is Ada a b or c?") != prosqa.key("Ada is a b. Is Bo a b or c?")
+
+
+@pytest.mark.parametrize("worded", [False, True])
+def test_statements_are_also_shards_and_only_worded_ones_have_all_the_questions_words(worded, tmp_path):
+    options = "--nodes=7 --hops 2 3 --words 4 8 --counts 400 20 20".split()
+    more = ["--statements", *["--worded"] * worded]
+    subprocess.run([sys.executable, "prosqa.py", str(tmp_path), *options, *more], cwd=ROOT, check=True, capture_output=True)
+    tokenizer, seen = data.tokenizer_of(str(tmp_path)), set()
+    for name, split in (("train", "train"), ("val", "valid")):
+        ids, _ = data.open_shard(str(tmp_path / f"{name}_000.bin"))
+        texts = [prosqa.in_full(e) for e in json.loads((tmp_path / f"prosqa_{split}.json").read_text())]
+        assert ids.tolist() == [i for text in texts for i in (*tokenizer.encode(text), tokenizer.eot)]
+        seen |= set(ids.tolist())
+    rng = random.Random(0)
+    asked = [prosqa.draw_example(rng, prosqa.Kind(7, (2, 3), (4, 8), True))["question"] for _ in range(100)]
+    assert worded == ({i for question in asked for i in tokenizer.encode(question)} <= seen)
 
 
 def test_statements_follow_from_the_telling_and_never_ask_what_the_questions_ask():
