@@ -454,9 +454,8 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
     a, b = ([json.loads((tmp_path / out / f"prosqa_{s}.json").read_text()) for s in questions.SPLITS] for out in "ab")
     assert a == b and [len(x) for x in a] == [40, 20, 20]
     assert len({prosqa.key(e["question"]) for split in a for e in split}) == 80
-    assert prosqa.key("Ada is a b. Every b is a c. Is Ada a c or d?") == prosqa.key(
-        "Every b is a c. Ada is a b. Is Ada a d or c?"
-    )
+    told = "Ada is a b. Every b is a c.", "Every b is a c. Ada is a b."
+    assert prosqa.key(f"{told[0]} Is Ada a c or d?") == prosqa.key(f"{told[1]} Is Ada a d or c?")
     assert prosqa.key("Ada is a b. Is Ada a b or c?") != prosqa.key("Ada is a b. Is Bo a b or c?")
 
 
