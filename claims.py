@@ -275,7 +275,7 @@ def claims():
     claim = "9. Until the answer begins Coconut needs N_L + 1 passes, h2 three"
     yield claim, "17 and 3, N_L = 16", ours, word, "prosqa_coconut,prosqa_h2"
 
-    ours = ["models of this size sit at chance on all five", "real weights: `evaluate.py --model=out/h2_gpt2`"]
+    ours = ["models of this size sit at chance on all five (LOG.md)", "real weights: `evaluate.py --model=out/h2_gpt2`"]
     yield "10. Table 1", "GPT-2: h2 up to 1.6 points above continued", ours, "cannot be told", ""
 
     # What the paper does not have
