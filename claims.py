@@ -155,6 +155,12 @@ def claims():
     claim = "1c. Tried: h2 is below continued on the text of the tiny questions' worlds, N_L = 4"
     yield claim, "not tested", ours, together([verdict(d) for d in other.values()]), "statements,sums"
 
+    scaled = log_ppl("scaled_gpt2_h2_s{s}")
+    d = paired(scaled, figure2("gpt2", ["continued"])["continued"])
+    ours = [f"ln ppl, h2 - continued: {told(d)}", f"scaled - plain: {told(paired(scaled, figure2('gpt2', ['h2'])['h2']))}"]
+    claim = "1d. Tried: h2 is below continued with Z at a learnable scale, GPT-2"
+    yield claim, "not tested", ours, verdict(d), "scaled_gpt2,figure2_gpt2"
+
     for family in FAMILIES:
         sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: figure2(family, ["h2"])["h2"]}
         ours, word = steps(sizes, [(2, 1), (4, 2), (8, 4)])

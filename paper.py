@@ -69,7 +69,7 @@ def all_cells():
     def ask(name, config, *options, minutes=1, base="statements", **more):
         add(name, "finetune_reasoning", config, minutes, *options, base=base, **more)
 
-    # Figure 2: the variants; h2 by N_L; the penalty on overlap; a Base of twice the layers
+    # Figure 2: the variants; h2 by N_L; the penalty on overlap; Z at a learnable scale; a Base of twice the layers
     train("base_gpt2", "tiny_base", 2)
     train("base_qwen3", "tiny_qwen3_base", 3)
     train("base_twice", "tiny_base", 4, "--init_from=random:tiny_gpt2_twice")
@@ -83,6 +83,7 @@ def all_cells():
             train(f"latents_gpt2_h2_{n}_s{s}", "tiny_h2", 3, seed, f"--n_latents={n}", base="base_gpt2", analyze=n == 8)
         options = seed, "--n_latents=8", "--orthogonality_weight=0.1"
         train(f"orthogonal_gpt2_h2_8_s{s}", "tiny_h2", 3, *options, base="base_gpt2", analyze=s == 1)
+        train(f"scaled_gpt2_h2_s{s}", "tiny_h2", 3, seed, "--scale_latents=True", base="base_gpt2")
         train(f"twice_gpt2_soft_s{s}", "tiny_soft", 3, seed, base="base_twice")
 
     # Table 2, Figures 3A and 7: ProsQA, depth-matched, at two learning rates; plain

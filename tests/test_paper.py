@@ -113,6 +113,7 @@ def test_where_the_paper_is_right_its_claims_hold(place):
         ("figure2_qwen3_soft", 19, "1. Perplexity, Qwen-3"),
         ("long_gpt2_continued", 19, "1b."),
         ("sums_continued", 19, "1c."),
+        ("scaled_gpt2", 24, "1d."),
         ("latents_gpt2_h2_8", 20, "2. Perplexity falls with N_L under h2, GPT-2"),
         ("latents_qwen3_h2_1", 19, "2. Perplexity falls with N_L under h2, Qwen-3"),
         ("^prosqa_h1", 90, "3."),
