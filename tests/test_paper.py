@@ -84,22 +84,25 @@ RIGHT |= {
 SILHOUETTE = {"countdown": 0.3, "": -0.1}
 
 
-def make_world(changes=()):
-    tables = [dict(changes) | table for table in (PPL, RIGHT, SILHOUETTE)]
+def make_world(monkeypatch, changes=()):
+    """-> {cell: its metrics}, which claims.py now reads, and what analyze_latents.py would find there"""
+    tables, results, analyses = [dict(changes) | table for table in (PPL, RIGHT, SILHOUETTE)], {}, {}
     for name, cell in paper.all_cells().items():
         ppl, right, silhouette = (next(x for pattern, x in t.items() if re.search(pattern, name)) for t in tables)
         noise = int(name[-1]) / 1000 if re.search("_s[0-9]$", name) else 0
-        passes = 5 if "coconut" in name else 3
-        more = dict(passes_to_answer=passes, seconds_to_answer=0.1, test_accuracy=right / 100 + noise)
-        fake(name, val_ppl=ppl + noise, **more)
+        last = dict(tokens=10**6, val_ppl=ppl + noise, test_accuracy=right / 100 + noise)
+        last |= dict(passes_to_answer=5 if "coconut" in name else 3, seconds_to_answer=0.1)
+        results[name] = [{"tokens": 0, "val_ppl": 50.0}, last]
         if cell.analyze:
-            scores = dict(off_diagonal=0.9, null=0.5 + noise, silhouette=silhouette + noise, what="accuracy")
-            with open(f"{claims.RESULTS}/{name}/latents.json", "w") as f:
-                json.dump(scores | {"meddling": {"untouched": 1, "swapped": 2}}, f)
+            analyses[name] = dict(off_diagonal=0.9, null=0.5 + noise, silhouette=silhouette + noise, what="accuracy")
+            analyses[name]["meddling"] = {"untouched": 1, "swapped": 2}
+    monkeypatch.setattr(claims, "metrics", results.get)
+    monkeypatch.setattr(claims, "latents", analyses.get)
+    return results
 
 
-def test_where_the_paper_is_right_its_claims_hold(place):
-    make_world()
+def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
+    make_world(monkeypatch)
     found = words()
     assert found.pop("10. Table 1") == "cannot be told" and found.pop("11e. Beyond: do the latents matter?") == "see there"
     assert set(found.values()) == {"holds"}, found
@@ -143,16 +146,16 @@ def test_where_the_paper_is_right_its_claims_hold(place):
         ("worded_prosqa_liu", 90, "4d."),
     ],
 )
-def test_a_claim_is_refuted_where_the_numbers_say_so(place, pattern, value, refuted):
-    make_world({pattern: value})
+def test_a_claim_is_refuted_where_the_numbers_say_so(monkeypatch, pattern, value, refuted):
+    make_world(monkeypatch, {pattern: value})
     (word,) = [word for claim, word in words().items() if claim.startswith(refuted)]
     assert word == "does not hold"
 
 
-def test_seeds_that_disagree_tell_nothing(place):
-    make_world()
+def test_seeds_that_disagree_tell_nothing(monkeypatch):
+    results = make_world(monkeypatch)
     for s in claims.SEEDS:
-        fake(f"figure2_gpt2_continued_s{s}", val_ppl=(21, 23, 25)[s - 1])
+        results[f"figure2_gpt2_continued_s{s}"][-1]["val_ppl"] = (21, 23, 25)[s - 1]
     assert words()["1. Perplexity, GPT-2: h2 < soft < h1 < continued < liu"] == "cannot be told"
 
 
