@@ -11,8 +11,8 @@ figure5  who sees whom in the three passes, for a toy sequence, from the code's 
 table1   the five benchmarks, from evaluate.py's folders: ours, the paper's, the differences from continued pretraining.
 table2   accuracy on GSM8K and ProsQA after the curriculum, ours beside the paper's; figure3a and figure7 draw it against N_L.
 table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and from one without curriculum; table4 on ProsQA.
-figure3b accuracy on Countdown against operands, a line for each N_L, and the table with 95 % intervals; figure8 at N_L = 16,
-         with h2 also from a large-scale run.
+figure3b accuracy on Countdown against operands, a line for each N_L, and the table with 95 % intervals; figure8 at the
+         largest N_L, with h2 also from a large-scale run.
 figure4  cross-capture heatmaps of runs that analyze_latents.py has looked at, beside the paper's numbers; figure9 is more of
          them. table5 their silhouettes, latent by latent.
 stages   validation accuracy of reasoning runs, epoch by epoch, through the stages of the curriculum.
@@ -358,7 +358,7 @@ def accuracy_against_latents(folders, task, out):
 
 
 def stages(folders, out):
-    """Validation accuracy after every epoch; the background tells the stages, the dots the test set."""
+    """Validation accuracy after every epoch, and where the stages begin."""
     figure, ax = plt.subplots(figsize=(9, 4.2))
     runs = defaultdict(list)
     for folder in folders:
@@ -378,13 +378,12 @@ def stages(folders, out):
         ax.plot(epochs, accuracy.mean(0), color=COLORS[variant], lw=2, label=f"{LABELS[variant]}: {spread(test)}")
         if len(accuracy) > 1:
             ax.fill_between(epochs, accuracy.min(0), accuracy.max(0), color=COLORS[variant], alpha=0.2, lw=0)
-        if variant not in ("cot", "no_cot"):
-            for epoch, r in zip(epochs, curves[0], strict=True):
-                spans.setdefault(r["stage"], set()).add(int(epoch))
-    for stage, epochs in sorted(spans.items()):
-        ax.axvline(min(epochs) - 0.5, color="black", lw=0.6, ls=":")
+        first = {r["stage"]: epoch for epoch, r in reversed([*zip(epochs, curves[0], strict=True)])}
+        spans = max(spans, first, key=len)  # those of a system that goes through them all; frozen ones have no stage 0
+    for stage, epoch in spans.items():
+        ax.axvline(epoch - 0.5, color="black", lw=0.6, ls=":")
         name = "last" if stage == max(spans) else f"stage {stage}"
-        ax.text(min(epochs) - 0.4, 1.01, name, transform=ax.get_xaxis_transform(), fontsize=8)
+        ax.text(epoch - 0.4, 1.01, name, transform=ax.get_xaxis_transform(), fontsize=8)
     ax.set(xlabel="epoch", ylabel="validation accuracy (%)")
     finish(ax, title="test accuracy (%)")
     save(figure, out)
@@ -466,9 +465,11 @@ def figure3b(folders, out):
 
 
 def figure8(folders, out):
-    groups = {key: points for key, points in read_countdown(folders).items() if key[3] == 16 and key[1] in ("h1", "h2")}
+    groups = {key: points for key, points in read_countdown(folders).items() if key[1] in ("h1", "h2")}
     if not groups:
-        raise ValueError("none of these runs is h1 or h2 with N_L = 16")
+        raise ValueError("none of these runs is h1 or h2")
+    most = max(key[3] for key in groups)
+    groups = {key: points for key, points in groups.items() if key[3] == most}
     print_countdown(groups)
     families = [f for f in FAMILY_NAMES if any(key[0] == f for key in groups)]
     figure, axes = plt.subplots(1, len(families), figsize=(7 * len(families), 4.2), squeeze=False)
@@ -477,7 +478,7 @@ def figure8(folders, out):
             if found == family:
                 label = LABELS[variant] + (", from a large-scale run" if resumed else "")
                 against_operands(ax, points, label=label, color=COLORS[variant], ls="--" if resumed else "-", marker="o")
-        ax.set(title=f"{FAMILY_NAMES[family]}: Countdown, $N_L$ = 16")
+        ax.set(title=f"{FAMILY_NAMES[family]}: Countdown, $N_L$ = {most}")
         ax.set_ylim(bottom=0)
         finish(ax)
     save(figure, out)
@@ -566,7 +567,7 @@ def main():
         "figure4": ("cross-capture of the latents", figure4),
         "figure5": ("the masks of the three passes", figure5),
         "figure7": ("ProsQA accuracy against N_L", lambda runs, out: accuracy_against_latents(runs, "prosqa", out)),
-        "figure8": ("Countdown at N_L = 16", figure8),
+        "figure8": ("Countdown at the largest N_L", figure8),
         "figure9": ("cross-capture of the latents, more runs", figure4),
         "stages": ("validation accuracy through the curriculum", stages),
     }

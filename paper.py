@@ -289,7 +289,8 @@ def draw():
     groups = {
         "figure2_gpt2": (figures.figure2, "figure2_gpt2_"), "figure2_qwen3": (figures.figure2, "figure2_qwen3_"),
         "figure2_long": (figures.figure2, "long_gpt2_"),
-        "stages": (figures.stages, r"prosqa_[a-z0-9_]+?_s"), "figure3b": (figures.figure3b, "countdown_"),
+        "stages": (figures.stages, "prosqa_"), "stages_worded": (figures.stages, "worded_prosqa_"),
+        "figure3b": (figures.figure3b, "countdown_"), "figure8": (figures.figure8, "figure8_countdown_(h|r)"),
     }  # fmt: skip
     drawn = claims.overview()
     for name, (function, pattern) in groups.items():
