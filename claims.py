@@ -8,7 +8,6 @@ is on one side of its limit, and cannot be told where it is on both.
 
 import json
 import os
-from itertools import product
 
 import matplotlib
 import numpy as np
@@ -320,34 +319,41 @@ def claims():
 
 
 def overview():
-    """results/tiny/overview.png: the three main experiments, a dot a seed -> the names of what was drawn"""
+    """results/tiny/overview.png: the three main experiments -> the names of what was drawn"""
     perplexities = {v: curve(f"figure2_gpt2_{v}_s{{s}}") for v in TRAINED}
-    answers = {v: accuracy(f"prosqa_{v}_s{{s}}") for v in ASKED}
-    settings = {"no latents": "no_cot_{n}_0", "soft, 4": "soft_{n}_4", "h2, 1": "h2_{n}_1", "h2, 4": "h2_{n}_4"}
-    settings |= {"h2, 16": "h2_{n}_16", "h1, sums": "h1_{n}", "h2, sums": "h2_{n}", "h2, resumed": "resumed_{n}"}
-    solved = {3: {}, 4: {}}
-    for n, (label, name) in product((3, 4), settings.items()):
-        kind = "figure8_countdown" if label.endswith(("sums", "resumed")) else "countdown"
-        solved[n][label] = accuracy(f"{kind}_{name.format(n=n)}_s{{s}}")
     if not any(perplexities.values()):
         return []
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=[1, 0.8, 1])
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=[1, 0.9, 1])
+
     for v, curves in perplexities.items():
         if curves:
             tokens = sorted(set.intersection(*map(set, curves.values())) - {0})
             mean = [np.exp(np.mean([c[t] for c in curves.values()])) for t in tokens]
             left.plot(np.array(tokens) / 1e6, mean, color=figures.COLORS[v], label=figures.LABELS[v])
     left.set(title="Text: validation perplexity", xlabel="million tokens")
-    for x, (v, found) in enumerate(answers.items()):
-        middle.scatter([x] * len(found), list(found.values()), color=figures.COLORS[v], alpha=0.7)
+
+    def dots(ax, x, found, **style):
+        ax.scatter([x] * len(found), list(found.values()), alpha=0.8, **style)
+
+    for x, v in enumerate(ASKED):
+        dots(middle, x - 0.15, accuracy(f"prosqa_{v}_s{{s}}"), color=figures.COLORS[v])
+        dots(middle, x + 0.15, accuracy(f"worded_prosqa_{v}_s{{s}}"), edgecolor=figures.COLORS[v], color="white")
+    dots(middle, 0, {}, color="black", label="its Base finds 2 hops at once")
+    dots(middle, 0, {}, edgecolor="black", color="white", label="its Base finds 1")
     middle.axhline(50, color="#bbbbbb", ls=":", label="a guess")
     middle.set(title="ProsQA: accuracy in %", ylim=(0, 100))
-    middle.set_xticks(range(len(answers)), answers, rotation=40, ha="right")
-    for n, marker in ((3, "o"), (4, "s")):
-        points = [(x, y) for x, found in enumerate(solved[n].values()) for y in found.values()]
-        right.scatter(*zip(*points, strict=True) if points else ([], []), marker=marker, alpha=0.7, label=f"{n} operands")
-    right.set(title="Countdown: accuracy in %, by system and $N_L$", ylim=(0, None))
-    right.set_xticks(range(len(settings)), settings, rotation=40, ha="right")
+    middle.set_xticks(range(len(ASKED)), ASKED, rotation=40, ha="right")
+
+    scratch, pretrained = ("no_cot_{}_0", "soft_{}_4", "h2_{}_1", "h2_{}_4", "h2_{}_16"), ("h1_{}", "h2_{}", "resumed_{}")
+    cells = [f"countdown_{x}_s{{{{s}}}}" for x in scratch] + [f"figure8_countdown_{x}_s{{{{s}}}}" for x in pretrained]
+    labels = ["no latents", "soft, 4", "h2, 1", "h2, 4", "h2, 16", "h1, 4, sums", "h2, 4, sums", "h2, 4, resumed"]
+    for n, color in ((3, "#d62728"), (4, "#7f7f7f")):
+        for x, cell in enumerate(cells):
+            dots(right, x, accuracy(cell.format(n)), color=color)
+        dots(right, 0, {}, color=color, label=f"{n} operands")
+    right.set(title="Countdown: accuracy in %, by system and $N_L$", ylim=(0, None), xlim=(-0.5, len(cells) - 0.5))
+    right.set_xticks(range(len(cells)), labels, rotation=40, ha="right")
+
     for ax in (left, middle, right):
         figures.finish(ax)
         ax.legend(frameon=False, fontsize="small")
