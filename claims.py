@@ -174,10 +174,15 @@ def claims():
     claim = "3. Joint training listens, frozen Bases hardly do: h2 below both in perplexity, 10 points above both on ProsQA"
     yield claim, paper, ours, word, "figure2_gpt2,prosqa"
 
+    found = prosqa(["h2", "no_cot"])
+    ours, word = steps(found, [("no_cot", "h2")])
+    claim = "3b. Beyond: and on ProsQA it is the latents that are listened to: h2 is above no_cot, which has none"
+    yield claim, "not tested", [*(f"{v} {spread(x)}" for v, x in found.items()), *ours], word, "prosqa_h2,prosqa_no_cot"
+
     paper = "soft 97.7, liu 52.6, h1 54.1, h2 99.0, Coconut 97.0 (GPT-2); 99.5, 81.0, 79.0, 99.5, - (Qwen-3); N_L = 12"
     for claim, prefix, systems in (
         (
-            "4. ProsQA, depth-matched, N_L = 4: soft and Coconut within 5 points of h2; liu and h1 more than 10 below both",
+            "4. ProsQA, depth-matched, N_L = 4: soft and Coconut within 5 points of h2; liu and h1 10 below h2 and soft",
             "",
             ASKED,
         ),
@@ -303,12 +308,12 @@ def claims():
     for names, how, prefix in (
         (("coconut",), "Coconut is", "worded_"),
         (("soft", "h2"), "soft and h2 are", "worded_"),
-        (("soft", "h2"), "soft and h2 with three times the epochs are", "patient_"),
+        (("coconut",), "Coconut, all with three times the epochs, is", "patient_"),
+        (("soft", "h2"), "soft and h2, all with three times the epochs, are", "patient_"),
     ):
-        found = prosqa(names, prefix) | prosqa(["no_cot"], "worded_")
+        found = prosqa([*names, "no_cot"], prefix)
         ours, word = steps(found, [("no_cot", v) for v in names], limit=-10)
-        ours = [*(f"{v} {spread(x)}" for v, x in found.items()), *ours]
-        yield claim.format(how), "not tested", ours, word, f"{prefix}prosqa,worded_prosqa_no_cot"
+        yield claim.format(how), "not tested", [*(f"{v} {spread(x)}" for v, x in found.items()), *ours], word, f"{prefix}prosqa"
     ours, names = [], ("figure2_gpt2_h2_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1")
     for name in names:
         if x := latents(name):

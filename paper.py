@@ -107,8 +107,8 @@ def all_cells():
     for s in SEEDS:
         for v in ASKED:
             ask(f"worded_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", f"--seed={s}", WORDED, base="worded")
-        for v in ("h2", "soft"):
-            more = "--epochs_per_stage=3", "--last_stage_epochs=6"
+        for v in ("no_cot", "coconut", "soft", "h2"):  # and three times the epochs
+            more = "--epochs_per_stage=3", f"--last_stage_epochs={15 if v == 'no_cot' else 6}"
             ask(f"patient_prosqa_{v}_s{s}", f"tiny_prosqa_{v}", f"--seed={s}", WORDED, *more, base="worded", minutes=3)
 
     # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents

@@ -77,7 +77,7 @@ RIGHT |= {
     "countdown.*_3_": 55,
     "countdown": 8,
     "plain.*(liu|h1)": 80,
-    "worded.*no_cot": 55,
+    "prosqa_no_cot": 55,
     "(liu|h1)": 50,
     "": 95,
 }
@@ -140,9 +140,11 @@ def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
         ("twice", 19, "11a."),
         ("^orthogonal", 21, "11b."),
         ("plain_prosqa_h1", 55, "11c."),
-        ("worded_prosqa_coconut", 50, "11d. Beyond: from a Base that needs steps (4d), Coconut"),
+        ("worded_prosqa_coconut", 50, "11d. Beyond: from a Base that needs steps (4d), Coconut is"),
         ("worded_prosqa_h2", 50, "11d. Beyond: from a Base that needs steps (4d), soft and h2 are"),
-        ("patient_prosqa_h2", 50, "11d. Beyond: from a Base that needs steps (4d), soft and h2 with"),
+        ("patient_prosqa_h2", 50, "11d. Beyond: from a Base that needs steps (4d), soft and h2, all"),
+        ("patient_prosqa_coconut", 50, "11d. Beyond: from a Base that needs steps (4d), Coconut, all"),
+        ("^prosqa_no_cot", 99, "3b."),
         ("worded_prosqa_liu", 90, "4d."),
     ],
 )
