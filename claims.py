@@ -25,8 +25,6 @@ TRAINED = ("continued", "soft", "liu", "h1", "h2")
 SYSTEMS = ("coconut", "soft", "liu", "h1", "h2")  # of Table 2
 ASKED = ("cot", "no_cot", *SYSTEMS)
 PLAIN = ("no_cot", *SYSTEMS)  # on ProsQA with its shortcut, too
-
-
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's t, two-sided 95 %, by the number of seeds
 
 
@@ -208,17 +206,13 @@ def claims():
         yield claim, "flat or dipping", ours, near(d, 5), f"{prefix}prosqa_{v}"
 
     # Figure 3B
-    def countdown(sizes):
-        return {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v, k in sizes for n in (3, 4)}
-
     sizes = [("h2", 1), ("h2", 4), ("h2", 16), ("soft", 4), ("no_cot", 0)]
-    found = countdown(sizes)
+    found = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v, k in sizes for n in (3, 4)}
     falls = [paired(found["h2", 4, k], found["h2", 3, k]) for k in (1, 4, 16)]
     ours = ["with 3, 4 operands", *(f"{v}, N_L = {k}: {spread(found[v, 3, k])}, {spread(found[v, 4, k])}" for v, k in sizes)]
     ours += [f"h2, 4 operands - 3, N_L = 1, 4, 16: {', '.join(map(told, falls))}"]
     claim = "6a. Countdown: accuracy falls by more than 10 points from 3 to 4 operands, h2"
     yield claim, "steeply", ours, together([verdict(d, -10) for d in falls]), "countdown"
-    found = countdown(sizes)
     more = {n: paired(found["h2", n, 16], found["h2", n, 1]) for n in (3, 4)}
     ours = [f"{n} operands, 16 - 1: {told(d)}" for n, d in more.items()]
     yield (
@@ -228,7 +222,6 @@ def claims():
         together([near(d, 5) for d in more.values()]),
         "countdown",
     )
-    found = countdown(sizes)
     close = {n: paired(found["h2", n, 4], found["soft", n, 4]) for n in (3, 4)}
     ours = [f"{n} operands, N_L = 4, h2 - soft: {told(d)}" for n, d in close.items()]
     yield "6c. h2 and soft are within 5 points", "close", ours, together([near(d, 5) for d in close.values()]), "countdown"

@@ -141,6 +141,7 @@ def all_cells():
             for label, base in starts.items():
                 options = "--variant=" + ("h1" if label == "h1" else "h2"), f"--operands={n}", seed
                 add(f"figure8_countdown_{label}_{n}_s{s}", "countdown", "tiny_countdown", 5, *options, base=base)
+
     # Figure 2D; and five times the tokens
     for s in SEEDS:
         for n in (1, 4, 8):

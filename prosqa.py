@@ -268,6 +268,8 @@ def main():
     a = parser.parse_args()
     if (a.out is None) == (a.show is None):
         raise ValueError("give either a folder to write or --show=2")
+    if a.worded and not a.statements:
+        raise ValueError("--worded says how --statements are made")
     kind = Kind(a.nodes, tuple(a.hops), tuple(a.words), a.depth_matched)
     if a.show is not None:
         rng = random.Random(a.seed)
