@@ -8,6 +8,7 @@ is on one side of its limit, and cannot be told where it is on both.
 
 import json
 import os
+from dataclasses import dataclass, field
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,19 @@ TRAINED = ("continued", "soft", "liu", "h1", "h2")
 SYSTEMS = ("coconut", "soft", "liu", "h1", "h2")  # of Table 2
 ASKED = ("cot", "no_cot", *SYSTEMS)
 PLAIN = ("no_cot", *SYSTEMS)  # on ProsQA with its shortcut, too
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's t, two-sided 95 %, by the number of seeds
+T95 = {2: 12.706, 3: 4.303}  # Student's t, two-sided 95 %, by the number of seeds
+
+
+@dataclass
+class Claim:
+    """A row of the page. ours: the differences that decide; cells: those that were read, as their names begin."""
+
+    claim: str
+    paper: str
+    ours: list
+    verdict: str
+    cells: str
+    values: list = field(default_factory=list)  # what lies behind the differences
 
 
 def metrics(name):
@@ -42,9 +55,9 @@ def latents(name):
 
 
 def log_ppl(pattern):
-    """-> {seed: ln of the final validation perplexity} of the seeds that have been run"""
+    """-> {seed: 100 ln of the final validation perplexity} of the seeds that have been run; differences are about percents"""
     found = {s: metrics(pattern.format(s=s)) for s in SEEDS}
-    return {s: float(np.log(m[-1]["val_ppl"])) for s, m in found.items() if m}
+    return {s: 100 * float(np.log(m[-1]["val_ppl"])) for s, m in found.items() if m}
 
 
 def accuracy(pattern):
@@ -80,12 +93,14 @@ def near(difference, limit):
     return together([verdict((mean, half), limit), verdict((-mean, half), limit)])
 
 
-def told(difference, limit=0.0):
-    return "-" if difference is None else f"{difference[0] + limit:+.3g} ± {difference[1]:.2g}"
+def told(difference, digits=1, limit=0.0):
+    if difference is None:
+        return "-"
+    return f"{round(difference[0] + limit, digits) + 0.0:+.{digits}f} ± {difference[1]:.{digits}f}"  # + 0.0: never "-0.0"
 
 
-def spread(values):
-    return figures.spread(list(values.values())) if values else "-"
+def spread(values, digits=1):
+    return figures.spread(list(values.values()), digits)
 
 
 def together(verdicts):
@@ -117,12 +132,13 @@ def crossing(a, b):
 
 
 def claims():
-    """Yields (claim, the paper, ours as a list of lines, verdict, the cells that were read, as names begin)"""
+    """Yields a Claim each."""
 
-    def steps(values, pairs, limit=0.0):
+    def below(values, pairs, digits=1, limit=0.0):
         """Is each first below its second, or their difference below the limit? -> (the differences, one word)"""
         found = {f"{a} - {b}": paired(values[a], values[b]) for a, b in pairs}
-        return [f"{name}: {told(d)}" for name, d in found.items()], together([verdict(d, limit) for d in found.values()])
+        lines = [f"{name}: {told(d, digits)}" for name, d in found.items()]
+        return lines, together([verdict(d, limit) for d in found.values()])
 
     def figure2(family, variants=TRAINED):
         return {v: log_ppl(f"figure2_{family}_{v}_s{{s}}") for v in variants}
@@ -130,52 +146,59 @@ def claims():
     def prosqa(variants, prefix=""):
         return {v: accuracy(f"{prefix}prosqa_{v}_s{{s}}") for v in variants}
 
+    def each(values, digits=1):
+        return [f"{name}: {spread(x, digits)}" for name, x in values.items() if x]
+
     # Figure 2
     order = ("h2", "soft", "h1", "continued", "liu")
     pairs = list(zip(order, order[1:], strict=False))
     for family, paper in (("gpt2", "h1 about 0.5 under continued, liu about 1.5 over it"), ("qwen3", "h1 close to h2")):
-        ours, word = steps(figure2(family), pairs)
+        values = figure2(family)
+        ours, word = below(values, pairs, 2)
         since = [crossing(*(f"figure2_{family}_{v}_s{{s}}" for v in pair)) for pair in pairs]
-        ours = [f"{x}, {text}" for x, text in zip(ours, since, strict=True)]
+        ours = [f"{x} %, {text}" for x, text in zip(ours, since, strict=True)]
+        values = {v: {s: np.exp(x / 100) for s, x in values[v].items()} for v in order}
         claim = f"1. Perplexity, {figures.FAMILY_NAMES[family]}: h2 < soft < h1 < continued < liu"
-        yield claim, paper, ["ln ppl, and from which budget on it is negative", *ours], word, f"figure2_{family}"
+        yield Claim(claim, paper, ours, word, f"figure2_{family}", each(values, 2))
 
     long = {v: f"long_gpt2_{v}_s{{s}}" for v in ("h2", "soft", "continued")}
-    ours, _ = steps({v: log_ppl(x) for v, x in long.items()}, [("h2", "soft"), ("soft", "continued"), ("h2", "continued")])
-    word = verdict(paired(log_ppl(long["h2"]), log_ppl(long["continued"])))
+    ours, word = below({v: log_ppl(x) for v, x in long.items()}, [("h2", "continued")], 2)
+    ours = [f"{ours[0]} %, {crossing(long['h2'], long['continued'])}"]
+    values, _ = below({v: log_ppl(x) for v, x in long.items()}, [("h2", "soft"), ("soft", "continued")], 2)
     claim = "1b. Tried: with five times the tokens h2 is below continued, GPT-2"
-    ours = ["ln ppl", *ours, f"h2 below continued: {crossing(long['h2'], long['continued'])}"]
-    yield claim, "about 2 points after 40B tokens", ours, word, "long_gpt2"
+    yield Claim(claim, "about 2 points after 40B tokens", ours, word, "long_gpt2", [f"{x} %" for x in values])
 
     other = {x: paired(*(log_ppl(f"{x}_{v}_s{{s}}") for v in ("h2", "continued"))) for x in ("statements", "sums")}
-    ours = ["ln ppl, h2 - continued", *(f"{name}: {told(d)}" for name, d in other.items())]
+    ours = [f"{name}, h2 - continued: {told(d, 2)} %" for name, d in other.items()]
     claim = "1c. Tried: h2 is below continued on the text of the tiny questions' worlds, N_L = 4"
-    yield claim, "not tested", ours, together([verdict(d) for d in other.values()]), "statements,sums"
+    yield Claim(claim, "not tested", ours, together([verdict(d) for d in other.values()]), "statements,sums")
 
     scaled = log_ppl("scaled_gpt2_h2_s{s}")
     d = paired(scaled, figure2("gpt2", ["continued"])["continued"])
-    ours = [f"ln ppl, h2 - continued: {told(d)}", f"scaled - plain: {told(paired(scaled, figure2('gpt2', ['h2'])['h2']))}"]
     claim = "1d. Tried: h2 is below continued with Z at a learnable scale, GPT-2"
-    yield claim, "not tested", ours, verdict(d), "scaled_gpt2,figure2_gpt2"
+    ours = [f"scaled h2 - continued: {told(d, 2)} %"]
+    values = [f"scaled h2 - h2: {told(paired(scaled, figure2('gpt2', ['h2'])['h2']), 2)} %"]
+    yield Claim(claim, "not tested", ours, verdict(d), "scaled_gpt2,figure2_gpt2", values)
 
     for family in FAMILIES:
         sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: figure2(family, ["h2"])["h2"]}
-        ours, word = steps(sizes, [(2, 1), (4, 2), (8, 4)])
+        ours, word = below(sizes, [(2, 1), (4, 2), (8, 4)], 2)
         claim = f"2. Perplexity falls with N_L under h2, {figures.FAMILY_NAMES[family]}"
-        yield claim, "falls from 1 to 16", ["ln ppl, N_L:", *ours], word, f"latents_{family},figure2_{family}_h2"
+        ours = [f"{x} %" for x in ours]
+        yield Claim(claim, "falls from 1 to 16", ours, word, f"latents_{family},figure2_{family}_h2")
 
     # Table 2, Figures 3A and 7
-    trained = steps(figure2("gpt2"), [("h2", "liu"), ("h2", "h1")])
-    answered = steps(prosqa(ASKED), [("liu", "h2"), ("h1", "h2")], limit=-10)
-    ours, word = ["ln ppl, GPT-2", *trained[0], "accuracy on ProsQA", *answered[0]], together([trained[1], answered[1]])
+    trained = below(figure2("gpt2"), [("h2", "liu"), ("h2", "h1")], 2)
+    answered = below(prosqa(ASKED), [("liu", "h2"), ("h1", "h2")], limit=-10)
+    ours = [*(f"perplexity, GPT-2, {x} %" for x in trained[0]), *(f"ProsQA, {x}" for x in answered[0])]
     paper = "ProsQA: h2 99.0, liu 52.6, h1 54.1 (GPT-2); 99.5, 81.0, 79.0 (Qwen-3)"
     claim = "3. Joint training listens, frozen Bases hardly do: h2 below both in perplexity, 10 points above both on ProsQA"
-    yield claim, paper, ours, word, "figure2_gpt2,prosqa"
+    yield Claim(claim, paper, ours, together([trained[1], answered[1]]), "figure2_gpt2,prosqa")
 
     found = prosqa(["h2", "no_cot"])
-    ours, word = steps(found, [("no_cot", "h2")])
+    ours, word = below(found, [("no_cot", "h2")])
     claim = "3b. Beyond: and on ProsQA it is the latents that are listened to: h2 is above no_cot, which has none"
-    yield claim, "not tested", [*(f"{v} {spread(x)}" for v, x in found.items()), *ours], word, "prosqa_h2,prosqa_no_cot"
+    yield Claim(claim, "not tested", ours, word, "prosqa_h2,prosqa_no_cot", each(found))
 
     paper = "soft 97.7, liu 52.6, h1 54.1, h2 99.0, Coconut 97.0 (GPT-2); 99.5, 81.0, 79.0, 99.5, - (Qwen-3); N_L = 12"
     for claim, prefix, systems in (
@@ -189,11 +212,11 @@ def claims():
         ("4d. Tried: the same from a Base that has met all of the questions' words", "worded_", ASKED),
     ):
         found = prosqa(systems, prefix)
-        far, word = steps(found, [(v, w) for v in ("liu", "h1") for w in ("soft", "h2")], limit=-10)
+        far, word = below(found, [(v, w) for v in ("liu", "h1") for w in ("soft", "h2")], limit=-10)
         beside = {v: paired(found[v], found["h2"]) for v in ("soft", "coconut")}
         word = together([word, *(near(d, 5) for d in beside.values())])
-        ours = [f"{v} {spread(found[v])}" for v in systems] + [f"{v} - h2: {told(d)}" for v, d in beside.items()] + far
-        yield claim, paper, ours, word, f"{prefix}prosqa"
+        ours = [f"{v} - h2: {told(d)}" for v, d in beside.items()] + far
+        yield Claim(claim, paper, ours, word, f"{prefix}prosqa", each(found))
 
     for claim, v, prefix in (
         ("5. ProsQA, h2: accuracy with 8 latents is within 5 points of 2", "h2", ""),
@@ -202,29 +225,25 @@ def claims():
     ):
         by = dict(zip((2, 4, 8), prosqa([f"{v}_c1", v, f"{v}_c4"], prefix).values(), strict=True))
         d = paired(by[8], by[2])
-        ours = [*(f"N_L = {n}: {spread(x)}" for n, x in by.items()), f"8 - 2: {told(d)}"]
-        yield claim, "flat or dipping", ours, near(d, 5), f"{prefix}prosqa_{v}"
+        yield Claim(claim, "flat or dipping", [f"8 - 2: {told(d)}"], near(d, 5), f"{prefix}prosqa_{v}", each(by))
 
     # Figure 3B
     sizes = [("h2", 1), ("h2", 4), ("h2", 16), ("soft", 4), ("no_cot", 0)]
     found = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v, k in sizes for n in (3, 4)}
-    falls = [paired(found["h2", 4, k], found["h2", 3, k]) for k in (1, 4, 16)]
-    ours = ["with 3, 4 operands", *(f"{v}, N_L = {k}: {spread(found[v, 3, k])}, {spread(found[v, 4, k])}" for v, k in sizes)]
-    ours += [f"h2, 4 operands - 3, N_L = 1, 4, 16: {', '.join(map(told, falls))}"]
+    falls = {k: paired(found["h2", 4, k], found["h2", 3, k]) for k in (1, 4, 16)}
     claim = "6a. Countdown: accuracy falls by more than 10 points from 3 to 4 operands, h2"
-    yield claim, "steeply", ours, together([verdict(d, -10) for d in falls]), "countdown"
+    ours, word = [f"N_L = {k}: {told(d)}" for k, d in falls.items()], together([verdict(d, -10) for d in falls.values()])
+    values = [f"{v}, N_L = {k}, with 3 and 4 operands: {spread(found[v, 3, k])} and {spread(found[v, 4, k])}" for v, k in sizes]
+    yield Claim(claim, "steeply", ours, word, "countdown", values)
     more = {n: paired(found["h2", n, 16], found["h2", n, 1]) for n in (3, 4)}
-    ours = [f"{n} operands, 16 - 1: {told(d)}" for n, d in more.items()]
-    yield (
-        "6b. 16 latents are within 5 points of 1, h2",
-        "flat",
-        ours,
-        together([near(d, 5) for d in more.values()]),
-        "countdown",
-    )
+    ours, word = [f"{n} operands, 16 - 1: {told(d)}" for n, d in more.items()], together([near(d, 5) for d in more.values()])
+    yield Claim("6b. 16 latents are within 5 points of 1, h2", "flat", ours, word, "countdown_h2")
     close = {n: paired(found["h2", n, 4], found["soft", n, 4]) for n in (3, 4)}
-    ours = [f"{n} operands, N_L = 4, h2 - soft: {told(d)}" for n, d in close.items()]
-    yield "6c. h2 and soft are within 5 points", "close", ours, together([near(d, 5) for d in close.values()]), "countdown"
+    ours, word = (
+        [f"{n} operands, h2 - soft: {told(d)}" for n, d in close.items()],
+        together([near(d, 5) for d in close.values()]),
+    )
+    yield Claim("6c. h2 and soft are within 5 points, N_L = 4", "close", ours, word, "countdown_h2,countdown_soft")
 
     # Tables 3 and 4, Figure 8
     for claim, kind, paper in (
@@ -232,88 +251,86 @@ def claims():
         ("7b. So does going straight to all latents from there", "straight", "99.0 to 97.3; 99.5 to 84.5"),
     ):
         found = prosqa(["h2"]) | {kind: accuracy(f"resume_prosqa_{kind}_s{{s}}")}
-        d = paired(found[kind], found["h2"])
-        ours = [*(f"{v} {spread(x)}" for v, x in found.items()), f"{kind} - h2: {told(d)}"]
-        yield claim, f"{paper} (GPT-2; Qwen-3)", ours, verdict(d), f"resume_prosqa_{kind},prosqa_h2"
-    kinds = ("resumed", "continued", "h2", "h1")
-    found = {(v, n): accuracy(f"figure8_countdown_{v}_{n}_s{{s}}") for v in kinds for n in (3, 4)}
-    better = {n: paired(found["h2", n], found["resumed", n]) for n in (3, 4)}
-    ours = [f"{n} operands: " + ", ".join(f"{v} {spread(found[v, n])}" for v in kinds) for n in (3, 4)]
-    ours += [f"{n} operands, h2 - resumed: {told(d)}" for n, d in better.items()]
-    ours += ["h1's frozen Base has never met the answer's tags"]
-    word = together([verdict(d) for d in better.values()])
-    yield "7c. Resuming helps h2 on Countdown, N_L = 4", "resumed h2 above h2 and h1", ours, word, "figure8_countdown"
-    claim = "7d. Beyond: both differences remain against h2 on a Base that has read as much without latents"
-    pairs = {"ProsQA, curriculum - continued": ["resume_prosqa_curriculum", "resume_prosqa_continued"]}
-    for n in (3, 4):
-        pairs[f"Countdown, {n} operands, continued - resumed"] = [
-            f"figure8_countdown_{v}_{n}" for v in ("continued", "resumed")
-        ]
-    read = {name: paired(*(accuracy(f"{x}_s{{s}}") for x in pair)) for name, pair in pairs.items()}
-    ours, word = [f"{name}: {told(d)}" for name, d in read.items()], together([verdict(d) for d in read.values()])
-    yield claim, "not tested", ours, word, "figure8_countdown,resume_prosqa"
+        ours, word = below(found, [(kind, "h2")])
+        yield Claim(claim, f"{paper} (GPT-2; Qwen-3)", ours, word, f"resume_prosqa_{kind},prosqa_h2", each(found))
+    counted = {
+        n: {v: accuracy(f"figure8_countdown_{v}_{n}_s{{s}}") for v in ("resumed", "continued", "h2", "h1")} for n in (3, 4)
+    }
+    for n, found in counted.items():
+        ours, word = below(found, [("h2", "resumed")])
+        values = [*each(found), "h1's frozen Base has never met the answer's tags"]
+        claim = f"7c. Resuming helps h2 on Countdown with {n} operands, N_L = 4"
+        yield Claim(claim, "resumed h2 above h2 and h1", ours, word, "figure8_countdown", values)
+    claim = "7d. Beyond: it still hurts the curriculum against h2 on a Base that has read as much without latents"
+    found = {v: accuracy(f"resume_prosqa_{v}_s{{s}}") for v in ("curriculum", "continued")}
+    ours, word = below(found, [("curriculum", "continued")])
+    yield Claim(claim, "not tested", ours, word, "resume_prosqa", each(found))
+    for n, found in counted.items():
+        ours, word = below(found, [("continued", "resumed")])
+        claim = f"7e. Beyond: and it still helps Countdown with {n} operands against h2 on such a Base"
+        yield Claim(claim, "not tested", ours, word, "figure8_countdown")
 
     # Section 4.3
     text, counted = ("figure2_gpt2_h2", "latents_gpt2_h2_8", "statements_h2"), ("countdown_h2_3_16", "countdown_h2_4_16")
-    words, ours = [], ["capture off the diagonal - chance, silhouette"]
+    words, ours = [], ["capture off the diagonal - chance; silhouette"]
     for name in (*text, "prosqa_h2", *counted):
         found = {s: x for s in SEEDS if (x := latents(f"{name}_s{s}"))}
         capture = against({s: x["off_diagonal"] - x["null"] for s, x in found.items()}, 0.1)
         silhouette = against({s: x["silhouette"] for s, x in found.items()}, 0.1)
-        ours.append(f"{name}: {told(capture, 0.1)}, {told(silhouette, 0.1)}")
+        ours.append(f"{name}: {told(capture, 2, 0.1)}; {told(silhouette, 2, 0.1)}")
         words.append(verdict(capture and (-capture[0], capture[1])))
         if name != "prosqa_h2":
             words.append(verdict(silhouette if name in text else silhouette and (-silhouette[0], silhouette[1])))
     claim = "8. Capture is 0.1 or more above chance; silhouette below 0.1 on text, above it on Countdown"
     cells = ",".join((*text, "prosqa_h2_s", *counted))
-    yield claim, "0.99, 0.91, 0.94; -0.17, -0.03, 0.45", ours, together(words), cells
+    yield Claim(claim, "0.99, 0.91, 0.94; -0.17, -0.03, 0.45", ours, together(words), cells)
 
     cost = {v: metrics(f"prosqa_{v}_s1") for v in ("coconut", "h2")}
     ours, word = [], "not run"
     if all(cost.values()):
         c, h = (cost[v][-1] for v in ("coconut", "h2"))
-        ours = ["one seed, N_L = 4", f"{c['passes_to_answer']:.0f} and {h['passes_to_answer']:.0f} passes"]
+        ours = [f"one seed, N_L = 4: {c['passes_to_answer']:.0f} and {h['passes_to_answer']:.0f} passes"]
         ours += [f"{1000 * c['seconds_to_answer']:.1f} and {1000 * h['seconds_to_answer']:.1f} ms"]
         word = "holds" if (c["passes_to_answer"], h["passes_to_answer"]) == (5, 3) else "does not hold"
     claim = "9. Until the answer begins Coconut needs N_L + 1 passes, h2 three"
-    yield claim, "17 and 3, N_L = 16", ours, word, "prosqa_coconut,prosqa_h2"
+    yield Claim(claim, "17 and 3, N_L = 16", ours, word, "prosqa_coconut,prosqa_h2")
 
     ours = ["models of this size sit at chance on all five (LOG.md)", "real weights: `evaluate.py --model=out/h2_gpt2`"]
-    yield "10. Table 1", "GPT-2: h2 up to 1.6 points above continued", ours, "cannot be told", ""
+    yield Claim("10. Table 1", "GPT-2: h2 up to 1.6 points above continued", ours, "cannot be told", "")
 
     # What the paper does not have
-    d = paired(figure2("gpt2", ["h2"])["h2"], log_ppl("twice_gpt2_soft_s{s}"))
+    found = figure2("gpt2", ["h2"]) | {"soft": log_ppl("twice_gpt2_soft_s{s}")}
+    ours, word = below(found, [("h2", "soft")], 2)
     claim = "11a. Beyond: h2 is better than soft with twice the layers, pretrained on the same tokens"
-    yield claim, "not tested", [f"ln ppl, h2 - soft: {told(d)}"], verdict(d), "twice_gpt2,figure2_gpt2_h2"
-    d = paired(log_ppl("orthogonal_gpt2_h2_8_s{s}"), log_ppl("latents_gpt2_h2_8_s{s}"))
+    yield Claim(claim, "not tested", [f"{ours[0]} %"], word, "twice_gpt2,figure2_gpt2_h2")
+    found = {"penalised": log_ppl("orthogonal_gpt2_h2_8_s{s}"), "plain": log_ppl("latents_gpt2_h2_8_s{s}")}
+    ours, word = below(found, [("penalised", "plain")], 2)
     a, b = latents("orthogonal_gpt2_h2_8_s1"), latents("latents_gpt2_h2_8_s1")
-    ours = [f"ln ppl {told(d)}"] + ([f"capture {a['off_diagonal']:.2f} against {b['off_diagonal']:.2f}"] if a and b else [])
+    values = [f"one seed, capture: {a['off_diagonal']:.2f}, plain {b['off_diagonal']:.2f}"] if a and b else []
     claim = "11b. Beyond: a penalty on overlap lowers perplexity"
-    yield claim, "suggested", ours, verdict(d), "orthogonal_gpt2,latents_gpt2_h2_8"
+    yield Claim(claim, "suggested", [f"{ours[0]} %"], word, "orthogonal_gpt2,latents_gpt2_h2_8", values)
     matched, plain = prosqa(PLAIN), prosqa(PLAIN, "plain_")
     change = {v: {s: matched[v][s] - plain[v][s] for s in matched[v].keys() & plain[v].keys()} for v in PLAIN}
-    lost = {v: paired(change[v], change["no_cot"]) for v in ("liu", "h1")}
-    ours = [f"{v}, depth-matched - plain: {spread(change[v])}" for v in PLAIN]
-    ours += [f"{v}, the same - no_cot's: {told(d)}" for v, d in lost.items()]
+    ours, word = below(change, [(v, "no_cot") for v in ("liu", "h1")], limit=-10)
+    values = [f"depth-matched - plain, {x}" for x in each(change)]
     claim = "11c. Beyond: without ProsQA's shortcut frozen systems lose more than 10 points more than no_cot does"
-    yield claim, "not tested", ours, together([verdict(d, -10) for d in lost.values()]), "plain_prosqa,prosqa"
-    claim = "11d. Beyond: from a Base that needs steps (4d), {} more than 10 points above no_cot"
-    for names, how, prefix in (
-        (("coconut",), "Coconut is", "worded_"),
-        (("soft", "h2"), "soft and h2 are", "worded_"),
-        (("coconut",), "Coconut, all with three times the epochs, is", "patient_"),
-        (("soft", "h2"), "soft and h2, all with three times the epochs, are", "patient_"),
+    yield Claim(claim, "not tested", ours, word, "plain_prosqa,prosqa", values)
+    for claim, names, prefix in (
+        ("11d. Beyond: from a Base that needs steps (4d), Coconut is more than 10 points above no_cot", ["coconut"], "worded_"),
+        ("11e. Beyond: so are soft and h2", ["soft", "h2"], "worded_"),
+        ("11f. Beyond: so is Coconut, both with three times the epochs", ["coconut"], "patient_"),
+        ("11g. Beyond: so are soft and h2, all with three times the epochs", ["soft", "h2"], "patient_"),
     ):
         found = prosqa([*names, "no_cot"], prefix)
-        ours, word = steps(found, [("no_cot", v) for v in names], limit=-10)
-        yield claim.format(how), "not tested", [*(f"{v} {spread(x)}" for v, x in found.items()), *ours], word, f"{prefix}prosqa"
+        ours, word = below(found, [("no_cot", v) for v in names], limit=-10)
+        yield Claim(claim, "not tested", ours, word, f"{prefix}prosqa", each(found))
     ours, names = [], ("figure2_gpt2_h2_s1", "prosqa_h2_s1", "countdown_h2_3_16_s1")
     for name in names:
         if x := latents(name):
             scores = x["meddling"]
             ours.append(f"{name}: {x['what']} {scores['untouched']:.1f}, with another's latents {scores['swapped']:.1f}")
     word, ours = ("see there", ["one seed", *ours]) if ours else ("not run", [])
-    yield "11e. Beyond: do the latents matter?", "not tested", ours, word, ",".join(names)
+    yield Claim("11h. Beyond: do the latents matter?", "not tested", ours, word, ",".join(names))
 
 
 def overview():

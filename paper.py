@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import claims
@@ -28,6 +29,7 @@ from claims import ASKED, FAMILIES, PLAIN, RESULTS, SEEDS, SYSTEMS, TRAINED
 from configurator import one_line_errors
 
 OUT = "out/paper"
+SAME = 1e-3  # how far, relatively, the last training loss of a run that is made again may be from the kept one
 WORDED = "--tokenizer=data/worded/tokenizer.json"
 STRAIGHT = ("--stages=1", "--latents_per_step=4", "--first_stage=2", "--last_stage_epochs=5")  # straight to all latents
 
@@ -46,8 +48,8 @@ class Cell:
     analyze: bool = False  # run analyze_latents.py on it, too
 
     @property
-    def command(self):
-        return ["python", self.script, *self.options, f"--out_dir={OUT}/{self.name}"]
+    def command(self):  # on the CPU in fp32 wherever it runs, so that its numbers can stand beside the others'
+        return ["python", self.script, *self.options, "--device=cpu", "--precision=fp32", f"--out_dir={OUT}/{self.name}"]
 
 
 def all_cells():
@@ -192,6 +194,14 @@ def run_cell(cell, commit):
         run(["analyze_latents.py", out, "--examples=1024"], os.path.join(OUT, f"{cell.name}.log"))
     if not finished(cell):
         keep(cell, commit)
+    else:  # it was run again for its weights, perhaps on another machine: others will start from them
+        losses = [
+            [m["loss"] for m in runtime.read_metrics(x) if "loss" in m][-1] for x in (out, os.path.join(RESULTS, cell.name))
+        ]
+        apart = abs(losses[0] / losses[1] - 1)
+        print(f"{cell.name} made again: its last loss is within {apart:.0e} of the kept run's", flush=True)
+        if apart > SAME:
+            raise RuntimeError(f"its last loss is {losses[0]:.6f}, the kept run's {losses[1]:.6f}")
 
 
 def keep(cell, commit):
@@ -303,6 +313,23 @@ def draw():
     return drawn
 
 
+PAGE = """# The paper at laptop size
+
+**Rows for the paper's claims: {own}.** Rows for what was tried, and beyond the paper: {more}.
+
+{done} of {all} cells have been run, {hours:.1f} core-hours; each has its config, metrics, commit and command in [tiny/](tiny).
+Written by `make paper-tiny` (paper.py).
+
+These are statements about models of 0.1M to 0.3M parameters, not about GPT-2 124M. Three seeds; a difference is paired by
+seed, has a 95 % interval (Student's t), and decides where the whole interval is on one side. Differences of perplexity are
+100 × those of its logarithm, so about percents; those of accuracy are points. *From 0.3M tokens on*: the budget from which
+the difference stays negative. *Tried*: what was changed to make a claim hold that did not, or could not be told. *Beyond*:
+what the paper does not test. Questions are asked of Qwen-3 shaped models.
+
+| claim | the paper | ours | verdict | cells |
+|---|---|---|---|---|"""
+
+
 def report(cells):
     rows, drawn = list(claims.claims()), draw()
     done = [cell for cell in cells.values() if finished(cell)]
@@ -310,24 +337,17 @@ def report(cells):
     for cell in done:
         with open(os.path.join(RESULTS, cell.name, "cell.json")) as f:
             hours += json.load(f)["seconds"] / 3600
-    lines = [
-        "# The paper at laptop size",
-        "",
-        "Written by `make paper-tiny` (paper.py). Models of 0.1M to 0.3M parameters, three seeds; differences are paired by",
-        "seed, with 95 % intervals (Student's t). Perplexities are compared as natural logarithms, so +0.01 is one percent.",
-        "These are statements about this size, not about GPT-2 124M. *Tried*: what was changed to make a claim hold that did",
-        "not, or could not be told. *Beyond*: what the paper does not test. Questions are asked of Qwen-3 shaped models.",
-        "",
-        f"{len(done)} of {len(cells)} cells have been run, {hours:.1f} core-hours. Each has its config, metrics, commit and",
-        "command in [tiny/](tiny).",
-        "",
-        "| claim | the paper | ours | | cells |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {claim} | {paper} | {'<br>'.join(ours) or '-'} | **{word}** | {where.replace(',', ',<wbr>')} |"
-        for claim, paper, ours, word, where in rows
-    ]
+    words = {True: Counter(), False: Counter()}
+    for row in rows:
+        words["Tried" in row.claim or "Beyond" in row.claim][row.verdict] += 1
+    own, more = (", ".join(f"{word} {n}" for word, n in words[tried].most_common()) for tried in (False, True))
+    lines = [PAGE.format(own=own, more=more, done=len(done), all=len(cells), hours=hours)]
+    for row in rows:
+        ours = "<br>".join(row.ours) or "-"
+        if row.values:
+            ours += f"<details><summary>values</summary>{'<br>'.join(row.values)}</details>"
+        where = row.cells.replace(",", ",<wbr>")
+        lines.append(f"| {row.claim} | {row.paper} | {ours} | **{row.verdict}** | {where} |")
     lines += ["", "To run a row's cells: `python paper.py --only=<its last column>`.", ""]
     lines += [f"![{name}](tiny/{name}.png)\n" for name in drawn]
     with open("results/README.md", "w") as f:

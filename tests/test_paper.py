@@ -42,7 +42,7 @@ def fake(name, **last):
 
 
 def words():
-    return {claim: word for claim, _, _, word, _ in claims.claims()}
+    return {row.claim: row.verdict for row in claims.claims()}
 
 
 def test_without_results_nothing_is_claimed(place):
@@ -57,9 +57,9 @@ def test_every_row_names_the_cells_that_it_reads(place, monkeypatch):
     cells, asked, everything = paper.all_cells(), set(), set()
     for reader in ("metrics", "latents"):
         monkeypatch.setattr(claims, reader, lambda name: asked.add(name))
-    for claim, _, _, _, column in claims.claims():
-        named = {name for name in cells if column and name.startswith(tuple(column.split(",")))}
-        assert asked <= named, claim
+    for row in claims.claims():
+        named = {name for name in cells if row.cells and name.startswith(tuple(row.cells.split(",")))}
+        assert asked <= named, row.claim
         everything |= asked
         asked.clear()
     assert cells.keys() == everything | {name for cell in cells.values() for name in cell.after}
@@ -104,7 +104,7 @@ def make_world(monkeypatch, changes=()):
 def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
     make_world(monkeypatch)
     found = words()
-    assert found.pop("10. Table 1") == "cannot be told" and found.pop("11e. Beyond: do the latents matter?") == "see there"
+    assert found.pop("10. Table 1") == "cannot be told" and found.pop("11h. Beyond: do the latents matter?") == "see there"
     assert set(found.values()) == {"holds"}, found
     assert claims.overview() == ["overview"] and paper.os.path.getsize(f"{claims.RESULTS}/overview.png") > 10_000
 
@@ -132,18 +132,18 @@ def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
         ("^countdown_soft_4_4", 20, "6c."),
         ("resume_prosqa_curriculum", 97, "7a."),
         ("resume_prosqa_straight", 97, "7b."),
-        ("figure8_countdown_resumed_4", 10, "7c."),
-        ("figure8_countdown_continued_3", 80, "7d."),
+        ("figure8_countdown_resumed_4", 10, "7c. Resuming helps h2 on Countdown with 4"),
+        ("figure8_countdown_continued_3", 80, "7e. Beyond: and it still helps Countdown with 3"),
         ("resume_prosqa_continued", 80, "7d."),
         ("^statements_h2", 0.5, "8."),
         ("^countdown_h2_4_16", -0.2, "8."),
         ("twice", 19, "11a."),
         ("^orthogonal", 21, "11b."),
         ("plain_prosqa_h1", 55, "11c."),
-        ("worded_prosqa_coconut", 50, "11d. Beyond: from a Base that needs steps (4d), Coconut is"),
-        ("worded_prosqa_h2", 50, "11d. Beyond: from a Base that needs steps (4d), soft and h2 are"),
-        ("patient_prosqa_h2", 50, "11d. Beyond: from a Base that needs steps (4d), soft and h2, all"),
-        ("patient_prosqa_coconut", 50, "11d. Beyond: from a Base that needs steps (4d), Coconut, all"),
+        ("worded_prosqa_coconut", 50, "11d."),
+        ("worded_prosqa_h2", 50, "11e."),
+        ("patient_prosqa_h2", 50, "11g."),
+        ("patient_prosqa_coconut", 50, "11f."),
         ("^prosqa_no_cot", 99, "3b."),
         ("worded_prosqa_liu", 90, "4d."),
     ],
@@ -222,3 +222,22 @@ def test_cells_run_after_what_they_start_from_and_failures_are_told(place, monke
         paper.shutil.rmtree(f"out/paper/{name}")
     paper.run_all(cells, [cells["f"]], 2)
     assert ran == ["b", "c", "f"], "also those of a run that starts from a run"
+
+
+@pytest.mark.parametrize("loss, same", [(2.0001, True), (2.1, False)])
+def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypatch, capsys, loss, same):
+    fake("base", loss=2.0)
+    cell = paper.Cell("base", "train.py", [], 1)
+
+    def run(command, log):
+        paper.os.makedirs("out/paper/base")
+        lines = [{"step": 1, "loss": loss}, {"step": 1, "test_accuracy": 0.5}]
+        paper.runtime.write_lines("out/paper/base/metrics.jsonl", lines)
+
+    monkeypatch.setattr(paper, "run", run)
+    if same:
+        paper.run_cell(cell, "abc")
+        assert "within 5e-05 of the kept run's" in capsys.readouterr().out
+    else:
+        with pytest.raises(RuntimeError, match=r"2.100000, the kept run's 2.000000"):
+            paper.run_cell(cell, "abc")
