@@ -16,6 +16,7 @@ A variant is one small class that answers pass 2:
     h2         with Z, as liu                                                 all of them               Hypothesis 2
     coconut    with N_L hidden states, each made from the one before          Base                      Coconut (reasoning only)
     cot        as continued, for reasoning: scored on the answer alone        Base                      reference row
+    no_cot     the same, without steps; no_thought: they go stage by stage    Base                      reference rows
 
 The Coprocessor has the Base's architecture and starts as a copy of it. It runs N_L soft tokens as branches off the
 *Base's* prefix cache, so it never reads a token itself.
@@ -32,7 +33,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from model import load_pretrained, random_model, upcast
-from runtime import load_tensors, weights_of
+from runtime import is_run, load_tensors, weights_of
 
 LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
 
@@ -303,7 +304,7 @@ class H1(Variant):
 
 
 VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2}
-REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT}  # these know questions only
+REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT, "no_thought": CoT}  # these know questions only
 VARIANTS |= REASONING
 
 
@@ -312,7 +313,7 @@ def build(variant, base, n_latents, scale_latents=False, orthogonality_weight=0.
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
     if scale_latents and variant not in ("liu", "h2"):
-        raise ValueError(f"scale_latents is for variants that feed Z, {variant} feeds none")
+        raise ValueError(f"scale_latents is for liu and h2, not for {variant}")
     if orthogonality_weight < 0 or orthogonality_weight and not VARIANTS[variant].has_latents:
         raise ValueError(f"orthogonality_weight={orthogonality_weight}: 0 or more, and for variants with latents")
     model = VARIANTS[variant](base, n_latents, scale_latents)
@@ -343,14 +344,21 @@ def load(model, folder, base=None):
 
 
 def load_base(name, vocab_size):
-    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model"""
+    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model with that many token ids or more"""
     if name.startswith("random:"):
         return random_model(name.removeprefix("random:"), vocab_size)
     if name.startswith("out/") and not os.path.exists(name):
-        raise FileNotFoundError(f"{name} is not there yet: the run of config/{name.split('/')[1]}.py makes it")
-    if os.path.exists(os.path.join(name, "metrics.jsonl")):
-        name = os.path.join(weights_of(name), "base")
-    return load_pretrained(name)
+        config = f"config/{name.split('/')[1]}.py"
+        raise FileNotFoundError(f"{name} is not there yet" + f": the run of {config} makes it" * os.path.exists(config))
+    base = load_pretrained(os.path.join(weights_of(name), "base") if is_run(name) else name)
+    check_vocabulary(base, name, vocab_size)
+    return base
+
+
+def check_vocabulary(base, name, vocab_size):
+    """Raises ValueError if there are more token ids than the Base called name has."""
+    if base.config.vocab_size < vocab_size:
+        raise ValueError(f"the tokenizer has {vocab_size} token ids, {name} only {base.config.vocab_size}")
 
 
 def load_run(run):

@@ -294,9 +294,7 @@ def verify(text, numbers, target):
 class Config:
     # the system
     variant: str = "h2"  # soft | liu | h1 | h2 | no_cot
-    init_from: str = (
-        "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
-    )
+    init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
     n_latents: int = 16  # N_L
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
@@ -343,7 +341,7 @@ class Config:
 # What a resumed run may change: nothing that changes what is computed.
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
 MAY_DIFFER += ("solve", "show", "sums", "sweep", "sweep_variants", "sweep_operands", "sweep_latents")
-TRAINS = ("soft", "liu", "h1", "h2", "no_cot")
+TRAINS = [v for v in coprocessor.VARIANTS if v not in ("continued", "coconut", "cot", "no_thought")]
 
 
 def wilson(right, count, z=1.96):
@@ -519,7 +517,7 @@ def main():
     if c.solve:
         return solve(c)
     if c.sums:
-        if glob.glob(os.path.join(c.data, "*.bin")):
+        if glob.glob(os.path.join(c.data, "train_*.bin")):  # written last
             raise ValueError(f"{c.data} has sums already")
         make_problems(c.data, c.operands, c.data_seed)
         return make_sums(c.data, c.operands, c.data_seed)

@@ -247,8 +247,7 @@ def perplexity(c, model, trained, machine):
     settings = {key: getattr(c, key) or trained.get(key) or getattr(t, key) for key in keys}
     t = dataclasses.replace(t, **settings)
     rows = Rows(t.data, "val", t.seq_len)
-    if model.base.config.vocab_size < rows.vocab_size:
-        raise ValueError(f"{t.data} has {rows.vocab_size} token ids, {c.model} only {model.base.config.vocab_size}")
+    coprocessor.check_vocabulary(model.base, c.model, rows.vocab_size)
     batches = train.Batches(rows, t, train.site_limit(t, model.base.config.context), machine.device)
     nll = train.evaluate(model, batches, t, machine)  # (N_A)
     return dict(perplexity=nll.mean().exp().item(), by_position=nll.exp().tolist(), **settings)
@@ -260,7 +259,7 @@ def perplexity(c, model, trained, machine):
 
 def load(name):
     """A hub name, a local folder or a run -> (Variant, Tokenizer, the run's config or {})"""
-    if os.path.exists(os.path.join(name, "metrics.jsonl")):
+    if runtime.is_run(name):
         model, config = coprocessor.load_run(name)
         if config["variant"] == "coconut":
             raise ValueError(f"coconut needs its markers: {name}/predictions.jsonl has its answers")
@@ -273,8 +272,7 @@ def load(name):
             tokenizer = Tokenizer("gpt2")
         else:
             tokenizer = Tokenizer(own if os.path.isdir(name) else hub_file(name, "tokenizer.json", repo_type="model"))
-    if model.base.config.vocab_size < tokenizer.vocab_size:
-        raise ValueError(f"{tokenizer.name} has {tokenizer.vocab_size} token ids, {name} only {model.base.config.vocab_size}")
+    coprocessor.check_vocabulary(model.base, name, tokenizer.vocab_size)
     return model, tokenizer, config
 
 

@@ -21,6 +21,7 @@ stages   validation accuracy of reasoning runs, epoch by epoch, through the stag
 import argparse
 import json
 import os
+import re
 from collections import defaultdict
 
 import matplotlib
@@ -36,7 +37,8 @@ from model import branch_mask
 from runtime import checkpoint_of, read_metrics, weights_of
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
-COLORS |= {"coconut": "#8c564b", "cot": "#17becf", "no_cot": "#bcbd22"}
+COLORS |= {"coconut": "#8c564b", "cot": "#17becf", "no_cot": "#bcbd22", "no_thought": "#e377c2"}
+NEW = "#d62728"  # a variant that the paper does not have
 LABELS = {
     "continued": "continued pretraining",
     "soft": "soft embeddings",
@@ -46,6 +48,7 @@ LABELS = {
     "coconut": "Coconut",
     "cot": "chain of thought",
     "no_cot": "no chain of thought",
+    "no_thought": "curriculum without latents",
 }
 FAMILY_NAMES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
 
@@ -103,6 +106,8 @@ def read_run(folder):
         curve = [(r["tokens"], r["val_ppl"]) for r in read_metrics(folder) if "val_ppl" in r]
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+    if not curve:
+        raise ValueError(f"{folder} has no validation perplexity: it is no run of train.py")
     variant = config["variant"]
     label = LABELS.get(variant, variant) + options(config)
     return (family, variant, config["n_latents"], label), config, *np.array(curve).T
@@ -120,12 +125,20 @@ def label_of(variant):
     return LABELS.get(name, name) + comma + rest
 
 
+def place(variant, order):
+    """Where a variant stands in a table: in the paper's order, what the paper does not have last."""
+    name = variant.partition(",")[0]
+    return [*order, name].index(name)
+
+
 def refuse_mixed(label, configs):
     """Raises ValueError if runs that are to be seeds of one another are the same, or differ in more than their seed."""
-    free = {"seed", "out_dir", "init_from", "started_from", "resume", "overwrite"}
+    free = {"seed", "out_dir", "started_from", "resume", "overwrite"}
+    # what they start from may be a run a seed
+    configs = [c | {"init_from": re.sub(r"_s(eed)?_?\d+", "", c.get("init_from", ""))} for c in configs]
     for n, config in enumerate(configs):
-        if config in configs[:n]:
-            raise ValueError(f"a run of {label} is given twice: {config['out_dir']}")
+        if config["seed"] in [other["seed"] for other in configs[:n]]:
+            raise ValueError(f"two runs of {label} have seed {config['seed']}, one is {config['out_dir']}")
         for name in sorted(config.keys() & configs[0].keys() - free):
             if config[name] != configs[0][name]:
                 raise ValueError(f"runs of {label} differ in {name}: {config[name]} and {configs[0][name]}")
@@ -153,7 +166,7 @@ def figure2(folders, out):
         for (variant, n, label), v in runs.items():
             if variant == "continued" or n == main_n:
                 lines[label] = (
-                    COLORS.get(variant, "#d62728"),
+                    COLORS.get(variant, NEW),
                     "--" if "," in label.removeprefix(LABELS.get(variant, "")) else "-",
                     *v,
                 )
@@ -311,9 +324,8 @@ def table2(folders):
     print("Accuracy in %, ours | the paper's.\n")
     print("| system | N_L | " + " | ".join(f"{FAMILY_NAMES[f]}, {TASKS[t]}" for f, t in COLUMNS) + " |")
     print("|---|---|" + "---|" * len(COLUMNS))
-    order = list(TABLE2)
     rows = {(variant, n) for _, _, variant, n, protocol in groups if protocol == "scratch"}
-    for variant, n in sorted(rows, key=lambda r: (order.index(r[0].split(",")[0]), r)):
+    for variant, n in sorted(rows, key=lambda r: (place(r[0], TABLE2), r)):
         cells = []
         for column in COLUMNS:
             ours, theirs = groups.get((*column, variant, n, "scratch"), []), TABLE2.get(variant, {}).get(column, "-")
@@ -346,7 +358,7 @@ def accuracy_against_latents(folders, task, out):
         n, means = sorted(points), [np.mean(points[x]) for x in sorted(points)]
         style = ":" if variant == "soft" else "-"  # as in the paper
         label = f"{FAMILY_NAMES[family]}, {label_of(variant)}"
-        ax.plot(n, means, style, marker="os"[family == "qwen3"], color=COLORS.get(variant, "#d62728"), label=label, lw=2)
+        ax.plot(n, means, style, marker="os"[family == "qwen3"], color=COLORS.get(variant, NEW), label=label, lw=2)
     ax.set(
         title=f"{TASKS[task]} accuracy against total latents",
         xlabel="$N_L$",
@@ -360,11 +372,14 @@ def accuracy_against_latents(folders, task, out):
 def stages(folders, out):
     """Validation accuracy after every epoch, and where the stages begin."""
     figure, ax = plt.subplots(figsize=(9, 4.2))
-    runs = defaultdict(list)
+    runs, configs = defaultdict(list), defaultdict(list)
     for folder in folders:
         read_reasoning([folder])
         with open(os.path.join(folder, "config.json")) as f:
-            runs[json.load(f)["variant"]].append(read_metrics(folder))
+            c = json.load(f)
+        configs[c["variant"]].append(c)
+        refuse_mixed(label_of(c["variant"]), configs[c["variant"]])
+        runs[c["variant"]].append(read_metrics(folder))
     epochs_of = {
         v: [[r for r in run if {"valid_accuracy", "epoch"} <= r.keys()] for run in records] for v, records in runs.items()
     }
@@ -375,9 +390,10 @@ def stages(folders, out):
         epochs = last - len(curves[0]) + 1 + np.arange(len(curves[0]))
         accuracy = 100 * np.array([[r["valid_accuracy"] for r in curve] for curve in curves])
         test = [100 * r["test_accuracy"] for run in records for r in run if "test_accuracy" in r]
-        ax.plot(epochs, accuracy.mean(0), color=COLORS[variant], lw=2, label=f"{LABELS[variant]}: {spread(test)}")
+        color = COLORS.get(variant, NEW)
+        ax.plot(epochs, accuracy.mean(0), color=color, lw=2, label=f"{label_of(variant)}: {spread(test)}")
         if len(accuracy) > 1:
-            ax.fill_between(epochs, accuracy.min(0), accuracy.max(0), color=COLORS[variant], alpha=0.2, lw=0)
+            ax.fill_between(epochs, accuracy.min(0), accuracy.max(0), color=color, alpha=0.2, lw=0)
         first = {r["stage"]: epoch for epoch, r in reversed([*zip(epochs, curves[0], strict=True)])}
         spans = max(spans, first, key=len)  # those of a system that goes through them all; frozen ones have no stage 0
     for stage, epoch in spans.items():
@@ -446,7 +462,7 @@ def print_countdown(groups):
 def figure3b(folders, out):
     groups = read_countdown(folders)
     print_countdown(groups)
-    variants = sorted({key[1] for key in groups}, key=lambda v: ([*LABELS, v.split(",")[0]].index(v.split(",")[0]), v))
+    variants = sorted({key[1] for key in groups}, key=lambda v: (place(v, LABELS), v))
     sizes = sorted({key[3] for key in groups})
     shades = dict(zip(sizes, plt.cm.viridis(np.linspace(0.85, 0.1, len(sizes))), strict=True))
     figure, axes = plt.subplots(1, len(variants), figsize=(1.5 + 4.2 * len(variants), 4.2), squeeze=False, sharey=True)

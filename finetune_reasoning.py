@@ -30,16 +30,14 @@ import coprocessor
 import questions
 import runtime
 from configurator import configure, one_line_errors, show
-from data import Tokenizer
+from data import Tokenizer, tokenizer_of
 
 
 @dataclasses.dataclass
 class Config:
     # the system
-    variant: str = "h2"  # coconut | soft | liu | h1 | h2 | cot | no_cot
-    init_from: str = (
-        "openai-community/gpt2"  # a hub name, a folder or random:<size>; a run: all of it if of this variant, else its Base
-    )
+    variant: str = "h2"  # coconut | soft | liu | h1 | h2 | cot | no_cot | no_thought: the curriculum without latents
+    init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the questions
@@ -271,12 +269,15 @@ def counted_passes(model):
 
 def load_start(c, tokenizer, n_latents):
     """init_from -> Variant: a run of the same variant is taken whole, of anything else the Base."""
-    config_path = os.path.join(c.init_from, "config.json")
-    if os.path.exists(os.path.join(c.init_from, "metrics.jsonl")) and os.path.exists(config_path):
-        with open(config_path) as f:
+    run = c.init_from.partition("/checkpoint/")[0]
+    if runtime.is_run(run) and tokenizer_of(run).name != tokenizer.name:
+        raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
+    if runtime.is_run(c.init_from):
+        with open(os.path.join(c.init_from, "config.json")) as f:
             before = json.load(f)
         if before["variant"] == c.variant and before["n_latents"]:
             model, _ = coprocessor.load_run(c.init_from)
+            coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)
             if before["n_latents"] < n_latents or before["scale_latents"] != c.scale_latents:
                 raise ValueError(f"{c.init_from} has {before['n_latents']} latents, scale_latents={before['scale_latents']}")
             if model.has_soft_tokens:
@@ -284,8 +285,6 @@ def load_start(c, tokenizer, n_latents):
             model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
             return model, f"all of {c.init_from}"
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
-    if base.config.vocab_size < tokenizer.vocab_size:
-        raise ValueError(f"{c.tokenizer} has {tokenizer.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
     if c.variant == "coconut":
         base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
     return coprocessor.build(c.variant, base, n_latents, c.scale_latents, c.orthogonality_weight), f"the Base of {c.init_from}"

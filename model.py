@@ -104,7 +104,8 @@ def branch_attention(path, sites, S, P, T):
       flex     FlexAttention, which skips the blocks that the mask leaves empty: CUDA
     """
     if path == "auto":
-        path = "flex" if sites.is_cuda and sites.size(1) * T >= 128 else "grouped"
+        # FlexAttention compiles for every shape anew: few branches, of questions and choices, come in too many
+        path = "flex" if sites.is_cuda and sites.size(1) > 8 and sites.size(1) * T >= 128 else "grouped"
     if path == "flex":
         return flex_attention(sites, S, P, T)
     if path not in ("dense", "grouped"):

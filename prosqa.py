@@ -288,8 +288,9 @@ def main():
                 seen.add(key(e["question"]))
                 examples.append(e)
         path = os.path.join(a.out, f"prosqa_{split}.json")
-        with open(path, "w") as f:
+        with open(path + ".tmp", "w") as f:
             json.dump(examples, f)
+        os.replace(path + ".tmp", path)
         print(f"{path}: {count:,} examples")
         statements[split] = examples
     if a.statements:

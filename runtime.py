@@ -365,6 +365,10 @@ def has_checkpoint(out_dir):
     return False
 
 
+def is_run(folder):
+    return os.path.exists(os.path.join(folder, "metrics.jsonl"))
+
+
 def weights_of(out_dir):
     """The folder that others read: the best checkpoint by validation where a run keeps one, else the last."""
     best = os.path.join(out_dir, "best")

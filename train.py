@@ -185,8 +185,6 @@ def main():
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
     base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
-    if base.config.vocab_size < train_rows.vocab_size:
-        raise ValueError(f"{c.data} has {train_rows.vocab_size} token ids, {c.init_from} only {base.config.vocab_size}")
     limit = site_limit(c, base.config.context)
     train_batches = Batches(train_rows, c, limit, machine.device)
     val_batches = Batches(val_rows, c, limit, machine.device)

@@ -18,7 +18,7 @@ from coprocessor import VARIANTS, build
 from model import FAMILIES, Config, gpt2_config
 
 VOCAB, CONTEXT = 50, 64
-CASES = [*(v for v in VARIANTS if v != "no_cot"), "h2 scaled"]  # no_cot is cot on other data
+CASES = [*(v for v in VARIANTS if v not in ("no_cot", "no_thought")), "h2 scaled"]  # these two are cot on other data
 
 
 # -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 import countdown
+import evaluate
 import finetune_reasoning
 import train
 from configurator import configure, one_line_errors
@@ -83,14 +84,20 @@ def test_a_bad_command_line_exits_with_one_line(argv, message, monkeypatch):
     assert message in e.value.code and "\n" not in e.value.code
 
 
-def test_help_lists_every_key_with_default_and_comment(capsys):
+@pytest.mark.parametrize("script", [train, finetune_reasoning, countdown, evaluate])
+def test_help_lists_every_key_with_default_and_comment(script, capsys):
     with pytest.raises(SystemExit) as e:
-        configure(train.Config, train.__doc__, ["--help"])
-    text = capsys.readouterr().out
+        configure(script.Config, script.__doc__, ["--help"])
+    lines = {line.strip().partition("=")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert e.value.code == 0
-    for key in train.Config.__dataclass_fields__:
-        assert f"--{key}=" in text
-    assert "--n_latents=16" in text and "N_L, latents per augmentation" in text
+    for key, field in script.Config.__dataclass_fields__.items():
+        default = lines[f"--{key}"].partition("=")[2]
+        if isinstance(field.default, str):
+            assert default.startswith(f'"{field.default}"')
+        else:
+            assert default[0] in "-.0123456789TF"
+    for key in {"init_from", "model", "out_dir"} & script.Config.__dataclass_fields__.keys():
+        assert lines[f"--{key}"][40:].strip(), "no comment"
 
 
 def script_of(file):

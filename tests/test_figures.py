@@ -7,12 +7,12 @@ import pytest
 import figures
 
 
-def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, scale_latents=False, lr=1.0):
+def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, **settings):
     (folder / "checkpoint" / "base").mkdir(parents=True)
     (folder / "checkpoint" / "state.json").write_text("{}")
     (folder / "checkpoint" / "base" / "config.json").write_text(json.dumps({"model_type": family}))
-    config = dict(variant=variant, n_latents=n_latents, scale_latents=scale_latents, lr=lr, out_dir=str(folder))
-    (folder / "config.json").write_text(json.dumps(config))
+    config = dict(variant=variant, n_latents=n_latents, seed=1, lr=1.0, init_from="out/tiny_base", out_dir=str(folder))
+    (folder / "config.json").write_text(json.dumps(config | settings))
     lines = [{"step": i, "tokens": i * 10**6, "val_ppl": p} for i, p in enumerate(ppl)]
     lines.append({"step": 9, "tokens": 9, "loss": 1.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
@@ -23,7 +23,7 @@ def test_figure2_prints_final_perplexities_with_their_spread(tmp_path, capsys):
     runs = [
         fake_run(tmp_path / "c", "continued", [20.0, 15.0]),
         fake_run(tmp_path / "h2_1", "h2", [30.0, 13.0]),
-        fake_run(tmp_path / "h2_2", "h2", [30.0, 15.0]),
+        fake_run(tmp_path / "h2_2", "h2", [30.0, 15.0], seed=2),
         fake_run(tmp_path / "scaled", "h2", [25.0, 16.5], scale_latents=True),
         fake_run(tmp_path / "few", "h2", [30.0, 14.5], n_latents=1),
         fake_run(tmp_path / "mine", "a_new_variant", [30.0, 17.0], family="qwen3"),
@@ -38,11 +38,21 @@ def test_figure2_prints_final_perplexities_with_their_spread(tmp_path, capsys):
 
 
 def test_figure2_refuses_what_does_not_make_a_line(tmp_path):
-    runs = [fake_run(tmp_path / "a", "h2", [30.0, 13.0]), fake_run(tmp_path / "b", "h2", [30.0, 13.0], lr=2.0)]
+    runs = [fake_run(tmp_path / "a", "h2", [30.0, 13.0]), fake_run(tmp_path / "b", "h2", [30.0, 13.0], lr=2.0, seed=2)]
     with pytest.raises(ValueError, match="differ in lr: 2.0 and 1.0"):
         figures.figure2(runs, str(tmp_path / "2.png"))
     with pytest.raises(FileNotFoundError, match="not a finished run"):
         figures.figure2([str(tmp_path)], str(tmp_path / "2.png"))
+    again = fake_run(tmp_path / "c", "h2", [30.0, 14.0])
+    with pytest.raises(ValueError, match="have seed 1"):
+        figures.figure2([runs[0], again], str(tmp_path / "2.png"))
+    other = fake_run(tmp_path / "d", "h2", [30.0, 14.0], seed=2, init_from="out/twice")
+    with pytest.raises(ValueError, match="differ in init_from"):
+        figures.figure2([runs[0], other], str(tmp_path / "2.png"))
+    starts = [fake_run(tmp_path / f"e{s}", "h2", [30.0, 14.0], seed=s, init_from=f"out/sums_h2_s{s}") for s in (1, 2)]
+    figures.figure2(starts, str(tmp_path / "2.png"))  # each from the large-scale run of its own seed
+    with pytest.raises(ValueError, match="no validation perplexity"):
+        figures.figure2([fake_run(tmp_path / "f", "h2", [])], str(tmp_path / "2.png"))
 
 
 def test_figure5_is_drawn(tmp_path):
@@ -56,7 +66,7 @@ def fake_countdown(folder, variant, operands, right, family="gpt2", n_latents=16
     (folder / "checkpoint" / "state.json").write_text("{}")
     (base / "config.json").write_text(json.dumps({"model_type": family}))
     config = dict(variant=variant, n_latents=n_latents, operands=operands, started_from=started_from, out_dir=str(folder))
-    (folder / "config.json").write_text(json.dumps(config | dict(epochs=3) | settings))
+    (folder / "config.json").write_text(json.dumps(config | dict(epochs=3, seed=1) | settings))
     (folder / "predictions.jsonl").write_text("".join(json.dumps({"correct": i < right}) + "\n" for i in range(100)))
     return str(folder)
 
@@ -64,7 +74,7 @@ def fake_countdown(folder, variant, operands, right, family="gpt2", n_latents=16
 def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
     runs = [
         fake_countdown(tmp_path / "a", "h2", 3, 60),
-        fake_countdown(tmp_path / "b", "h2", 3, 70),  # another seed
+        fake_countdown(tmp_path / "b", "h2", 3, 70, seed=2),
         fake_countdown(tmp_path / "c", "h2", 5, 0),
         fake_countdown(tmp_path / "d", "h2", 3, 80, started_from="all of out/h2_gpt2"),
         fake_countdown(tmp_path / "e", "soft", 4, 50, family="qwen3", n_latents=4),
@@ -81,9 +91,9 @@ def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
     assert "resumed | 16" in table and "Hypothesis 1" in table and "soft" not in table
     for name in ("3b.png", "8.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="on 3 operands is given twice"):
+    with pytest.raises(ValueError, match="on 3 operands have seed 1"):
         figures.figure3b([*runs, runs[0]], str(tmp_path / "x.png"))
-    longer = fake_countdown(tmp_path / "g", "h2", 3, 70, epochs=9)
+    longer = fake_countdown(tmp_path / "g", "h2", 3, 70, epochs=9, seed=3)
     with pytest.raises(ValueError, match="on 3 operands differ in epochs: 9 and 3"):
         figures.figure3b([*runs, longer], str(tmp_path / "x.png"))
     figures.figure3b([fake_countdown(tmp_path / "h", "h2", 3, 10, orthogonality_weight=0.5)], str(tmp_path / "x.png"))

@@ -77,7 +77,7 @@ RIGHT |= {
     "countdown.*_3_": 55,
     "countdown": 8,
     "plain.*(liu|h1)": 80,
-    "prosqa_no_cot": 55,
+    "prosqa_no_(cot|thought)": 55,
     "(liu|h1)": 50,
     "": 95,
 }
@@ -95,7 +95,8 @@ def make_world(monkeypatch, changes=()):
         results[name] = [{"tokens": 0, "val_ppl": 50.0}, last]
         if cell.analyze:
             analyses[name] = dict(off_diagonal=0.9, null=0.5 + noise, silhouette=silhouette + noise, what="accuracy")
-            analyses[name]["meddling"] = {"untouched": 1, "swapped": 2}
+            text = re.search("^(figure2|latents|orthogonal|statements)", name)
+            analyses[name]["meddling"] = {"untouched": 20 if text else 90, "swapped": 30 + noise}
     monkeypatch.setattr(claims, "metrics", results.get)
     monkeypatch.setattr(claims, "latents", analyses.get)
     return results
@@ -104,7 +105,7 @@ def make_world(monkeypatch, changes=()):
 def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
     make_world(monkeypatch)
     found = words()
-    assert found.pop("10. Table 1") == "cannot be told" and found.pop("11h. Beyond: do the latents matter?") == "see there"
+    assert found.pop("10. Table 1: h2 is above continued pretraining on the five benchmarks") == "cannot be told"
     assert set(found.values()) == {"holds"}, found
     assert claims.overview() == ["overview"] and paper.os.path.getsize(f"{claims.RESULTS}/overview.png") > 10_000
 
@@ -113,38 +114,42 @@ def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
     "pattern, value, refuted",
     [
         ("figure2_gpt2_continued", 21.5, "1. Perplexity, GPT-2"),
+        ("figure2_qwen3_liu", 19, "3. "),
         ("figure2_qwen3_soft", 19, "1. Perplexity, Qwen-3"),
         ("long_gpt2_continued", 19, "1b."),
         ("sums_continued", 19, "1c."),
         ("scaled_gpt2", 24, "1d."),
-        ("latents_gpt2_h2_8", 20, "2. Perplexity falls with N_L under h2, GPT-2"),
-        ("latents_qwen3_h2_1", 19, "2. Perplexity falls with N_L under h2, Qwen-3"),
-        ("^prosqa_h1", 90, "3."),
+        ("latents_gpt2_h2_8", 20, "2. Perplexity of h2 falls as N_L grows from 1 to 8, GPT-2"),
+        ("latents_qwen3_h2_1", 19, "2. Perplexity of h2 falls as N_L grows from 1 to 8, Qwen-3"),
+        ("^prosqa_h1", 90, "3b."),
         ("^prosqa_soft_s", 50, "4."),
         ("^prosqa_coconut", 50, "4."),
         ("slow_prosqa_liu", 94, "4b."),
         ("plain_prosqa_coconut", 50, "4c."),
-        ("^prosqa_h2_c4", 50, "5."),
-        ("^prosqa_soft_c4", 50, "5b."),
+        ("^prosqa_h2_c1", 50, "5."),
+        ("^prosqa_soft_c1", 50, "5b."),
         ("slow_prosqa_soft_c1", 50, "5c."),
-        ("^countdown_h2_4_16", 54, "6a."),
-        ("^countdown_h2_3_16", 70, "6b."),
-        ("^countdown_soft_4_4", 20, "6c."),
-        ("resume_prosqa_curriculum", 97, "7a."),
+        ("^countdown_h2_4_16", 54, "6. "),
+        ("^countdown_h2_3_16", 70, "6b. Countdown with 3"),
+        ("^countdown_soft_4_4", 20, "6c. Countdown with 4"),
+        ("resume_prosqa_curriculum", 97, "7. "),
         ("resume_prosqa_straight", 97, "7b."),
-        ("figure8_countdown_resumed_4", 10, "7c. Resuming helps h2 on Countdown with 4"),
-        ("figure8_countdown_continued_3", 80, "7e. Beyond: and it still helps Countdown with 3"),
+        ("figure8_countdown_resumed_4", 10, "7c. Countdown with 4"),
+        ("figure8_countdown_h1_3", 75, "7c. Countdown with 3"),
+        ("figure8_countdown_continued_3", 80, "7e. Beyond: 7c holds also against h2 on such a Base, 3"),
         ("resume_prosqa_continued", 80, "7d."),
-        ("^statements_h2", 0.5, "8."),
-        ("^countdown_h2_4_16", -0.2, "8."),
-        ("twice", 19, "11a."),
+        ("^statements_h2", 0.5, "8b."),
+        ("^countdown_h2_4_16", -0.2, "8c."),
+        ("twice", 19, "11. "),
         ("^orthogonal", 21, "11b."),
         ("plain_prosqa_h1", 55, "11c."),
         ("worded_prosqa_coconut", 50, "11d."),
         ("worded_prosqa_h2", 50, "11e."),
         ("patient_prosqa_h2", 50, "11g."),
         ("patient_prosqa_coconut", 50, "11f."),
-        ("^prosqa_no_cot", 99, "3b."),
+        ("^prosqa_no_cot", 99, "3c."),
+        ("patient_prosqa_no_thought", 94, "11h."),
+        ("patient_prosqa_h1", 94, "4e."),
         ("worded_prosqa_liu", 90, "4d."),
     ],
 )
@@ -241,3 +246,13 @@ def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypat
     else:
         with pytest.raises(RuntimeError, match=r"2.100000, the kept run's 2.000000"):
             paper.run_cell(cell, "abc")
+
+
+def test_latents_that_are_strangers_and_carry_nothing(monkeypatch):
+    make_world(monkeypatch)
+    same = dict(off_diagonal=0.5, null=0.5, silhouette=0.0, meddling={"untouched": 9.0, "swapped": 9.0})
+    monkeypatch.setattr(claims, "latents", lambda name: same)
+    found = {claim.partition(".")[0]: word for claim, word in words().items()}
+    assert [found[row] for row in ("8", "8b", "8c", "11i", "11j", "11k")] == [
+        "does not hold", "holds", *["does not hold"] * 4,
+    ]  # fmt: skip

@@ -88,6 +88,7 @@ def test_the_plan_of_the_epochs():
     assert fr.plan(config(first_stage=3, last_stage_epochs=2)) == [3, 3]  # no curriculum
     assert fr.plan(config(variant="cot", epochs_per_stage=3)) == [0, 0, 0]
     assert fr.plan(config(variant="no_cot", last_stage_epochs=2)) == [3, 3]
+    assert fr.plan(config(variant="no_thought")) == fr.plan(config(variant="soft"))
     assert [fr.latents_at(c, s) for s in range(4)] == [0, 2, 4, 4]
 
 
@@ -529,7 +530,7 @@ def small(tmp_path_factory):
     return SMALL | dict(data=str(folder / "prosqa"), tokenizer=str(folder / "tokenizer.json"))
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, "no_cot"])
+@pytest.mark.parametrize("variant", [*VARIANTS, "no_cot", "no_thought"])
 def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_path, monkeypatch):
     out = run_here(fr, small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
     records = runtime.read_metrics(out)
@@ -542,7 +543,7 @@ def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_pat
     assert records[-1]["test_accuracy"] == sum(p["correct"] for p in predictions) / 6
     assert all(p["correct"] == (p["answer"] == p["gold"]) for p in predictions)
     model, saved = coprocessor.load_run(str(out))  # what others start from
-    assert saved["variant"] == variant and model.n_latents == {"cot": 0, "no_cot": 0}.get(variant, 2)
+    assert saved["variant"] == variant and model.n_latents == dict.fromkeys(("cot", "no_cot", "no_thought"), 0).get(variant, 2)
 
 
 def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
@@ -599,7 +600,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         (dict(first_stage=9), "no epochs to train"),
         (dict(data="nowhere"), "nowhere is none of gsm8k"),
         (dict(tokenizer="nothing.json"), "no tokenizer nothing.json"),
-        (dict(variant="soft", scale_latents=True), "scale_latents is for variants that feed Z"),
+        (dict(variant="soft", scale_latents=True), "scale_latents is for liu and h2"),
     ],
 )
 def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):

@@ -160,7 +160,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
         (dict(device="tpu"), "device must be auto or one of ['cpu'"),
         (dict(batch_size=0), "batch_size must be at least 1, not 0"),
         (dict(tokens=95), "tokens=95 is less than one step"),
-        (dict(variant="soft", scale_latents=True), "scale_latents is for variants that feed Z"),
+        (dict(variant="soft", scale_latents=True), "scale_latents is for liu and h2"),
         (dict(resume=True), "has no checkpoint"),
         (dict(resume=True, overwrite=True), "exclude each other"),
     ],
