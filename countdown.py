@@ -24,7 +24,7 @@ import coprocessor
 import runtime
 from configurator import configure, one_line_errors, show
 from data import Tokenizer, tokenizer_of, train_tokenizer, write_text
-from finetune_reasoning import Answers, check_batch, crc32, load_start, order, train_step
+from finetune_reasoning import Answers, adamw, check_batch, crc32, load_start, order, train_step
 
 # -----------------------------------------------------------------------------
 # The solver: all expressions of many problems at once
@@ -384,11 +384,7 @@ def train(c, machine):
         raise ValueError(f"{len(pairs)} training problems do not fill a batch of {c.batch_size}")
     test = Answers([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
 
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    names, parameters = [name for name, _ in named], [p for _, p in named]
-    optimizer = torch.optim.AdamW(
-        parameters, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, fused=machine.device.type == "cuda"
-    )
+    optimizer, names, parameters = adamw(model, c, machine.device)
     state, metrics, seconds = runtime.begin(
         c, dataclasses.asdict(c) | {"started_from": origin}, MAY_DIFFER, machine, tokenizer.path,
         lambda folder: coprocessor.load(model, folder), optimizer, names,

@@ -34,7 +34,7 @@ import torch
 from configurator import one_line_errors
 from countdown import wilson
 from model import branch_mask
-from runtime import checkpoint_of, read_metrics, weights_of
+from runtime import read_metrics, weights_of
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
 COLORS |= {"coconut": "#8c564b", "cot": "#17becf", "no_cot": "#bcbd22", "no_thought": "#e377c2"}
@@ -96,16 +96,21 @@ LATENTS = {
 }  # fmt: skip
 
 
-def read_run(folder):
-    """-> ((family, variant, N_L, label), config, tokens (n,), validation perplexity (n,))"""
+def open_run(folder):
+    """-> config, family. Raises FileNotFoundError if it is no run with weights."""
     try:
         with open(os.path.join(folder, "config.json")) as f:
             config = json.load(f)
-        with open(os.path.join(checkpoint_of(folder), "base", "config.json")) as f:
-            family = json.load(f)["model_type"]
-        curve = [(r["tokens"], r["val_ppl"]) for r in read_metrics(folder) if "val_ppl" in r]
+        with open(os.path.join(weights_of(folder), "base", "config.json")) as f:
+            return config, json.load(f)["model_type"]
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+
+
+def read_run(folder):
+    """-> ((family, variant, N_L, label), config, tokens (n,), validation perplexity (n,))"""
+    config, family = open_run(folder)
+    curve = [(r["tokens"], r["val_ppl"]) for r in read_metrics(folder) if "val_ppl" in r]
     if not curve:
         raise ValueError(f"{folder} has no validation perplexity: it is no run of train.py")
     variant = config["variant"]
@@ -287,14 +292,8 @@ def read_reasoning(folders):
     """-> {(family, task, variant, N_L, protocol): [test accuracy in percent of each seed]}; unfinished runs are an error."""
     groups, configs = defaultdict(list), defaultdict(list)
     for folder in folders:
-        try:
-            with open(os.path.join(folder, "config.json")) as f:
-                c = json.load(f)
-            with open(os.path.join(weights_of(folder), "base", "config.json")) as f:
-                family = json.load(f)["model_type"]
-            accuracy = [100 * r["test_accuracy"] for r in read_metrics(folder) if "test_accuracy" in r]
-        except FileNotFoundError as e:
-            raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+        c, family = open_run(folder)
+        accuracy = [100 * r["test_accuracy"] for r in read_metrics(folder) if "test_accuracy" in r]
         if not accuracy:
             raise ValueError(f"{folder} is not a finished reasoning run: no test accuracy in its metrics.jsonl")
         task = "prosqa" if "prosqa" in c["data"] else "gsm8k"
@@ -375,8 +374,7 @@ def stages(folders, out):
     runs, configs = defaultdict(list), defaultdict(list)
     for folder in folders:
         read_reasoning([folder])
-        with open(os.path.join(folder, "config.json")) as f:
-            c = json.load(f)
+        c, _ = open_run(folder)
         configs[c["variant"]].append(c)
         refuse_mixed(label_of(c["variant"]), configs[c["variant"]])
         runs[c["variant"]].append(read_metrics(folder))
@@ -413,17 +411,12 @@ def read_countdown(folders):
     """-> {(family, variant, from a large-scale run?, N_L): {operands: [(right, asked) of each seed]}}"""
     groups, configs = defaultdict(lambda: defaultdict(list)), defaultdict(list)
     for folder in folders:
-        try:
-            with open(os.path.join(folder, "config.json")) as f:
-                c = json.load(f)
-            with open(os.path.join(weights_of(folder), "base", "config.json")) as f:
-                family = json.load(f)["model_type"]
-            with open(os.path.join(folder, "predictions.jsonl")) as f:
-                correct = [json.loads(line)["correct"] for line in f]
-        except FileNotFoundError as e:
-            raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
-        if "operands" not in c:
-            raise ValueError(f"{folder} is not a run of countdown.py")
+        c, family = open_run(folder)
+        answers = os.path.join(folder, "predictions.jsonl")
+        if "operands" not in c or not os.path.exists(answers):
+            raise ValueError(f"{folder} is not a finished run of countdown.py")
+        with open(answers) as f:
+            correct = [json.loads(line)["correct"] for line in f]
         resumed = c["started_from"].startswith("all of")
         key = family, c["variant"] + options(c), resumed, c["n_latents"]
         configs[key, c["operands"]].append(c)

@@ -166,6 +166,13 @@ def train_step(run, pairs, optimizer, parameters, c, machine):
     return loss, norm
 
 
+def adamw(model, c, device):
+    """-> (optimizer, names of its parameters, the parameters): those that the variant trains"""
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
+    return torch.optim.AdamW(parameters, **settings), names, parameters
+
+
 def crc32(rows):
     """Of lists of ids, to tell data from other data."""
     crc = 0
@@ -335,16 +342,7 @@ def main():
         raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
     valid, test = (Answers([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
 
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    parameter_names, parameters = [name for name, _ in named], [p for _, p in named]
-
-    def new_optimizer():
-        return torch.optim.AdamW(
-            parameters, c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay, fused=machine.device.type == "cuda"
-        )
-
-    optimizer = new_optimizer()
-
+    optimizer, parameter_names, parameters = adamw(model, c, machine.device)
     checksum = crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
     settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
     state, metrics, seconds = runtime.begin(
@@ -378,7 +376,7 @@ def main():
         if epoch == 0 or stage != stages[epoch - 1]:
             state["best"] = -1.0 if state["step"] == epoch * steps_per_epoch else state["best"]
         if c.reset_optimizer and state["step"] == epoch * steps_per_epoch:
-            optimizer = new_optimizer()
+            optimizer, *_ = adamw(model, c, machine.device)
         # the last stage has as many latents as the one before; without latents the Base learns alone
         model.n_latents = min(n_latents, latents_at(c, stage))
         run = model

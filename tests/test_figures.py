@@ -100,9 +100,28 @@ def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
     assert "co-finetuned), orthogonality 0.5 | 16 | 10.0" in capsys.readouterr().out
     with pytest.raises(ValueError, match="none of these runs is h1 or h2"):
         figures.figure8(runs[4:5], str(tmp_path / "x.png"))
-    with pytest.raises(ValueError, match="is not a run of countdown.py"):
+    with pytest.raises(ValueError, match="is not a finished run of countdown.py"):
         (tmp_path / "a" / "config.json").write_text("{}")
         figures.figure3b(runs, str(tmp_path / "x.png"))
+
+
+def test_reasoning_takes_a_variant_of_ones_own_and_refuses_what_are_not_seeds(tmp_path, capsys):
+    def fake(name, variant, right, **settings):
+        folder = tmp_path / name
+        settings = dict(data="data/prosqa", started_from="the Base of x", first_stage=0, stages=1) | settings
+        fake_run(folder, variant, [], **settings)
+        lines = [{"epoch": e, "stage": e, "valid_accuracy": right / 2} for e in range(3)] + [{"test_accuracy": right}]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        return str(folder)
+
+    runs = [fake("a", "both", 0.5), fake("b", "both", 0.7, seed=2), fake("c", "h2", 0.9)]
+    figures.table2(runs)
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[-2].startswith("| Hypothesis 2") and rows[-1].startswith("| both | 4 | - \\| - | 60.0 ± 14.1 (2) \\| - |")
+    figures.stages(runs, str(tmp_path / "s.png"))
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="of both differ in lr"):
+        figures.stages([*runs, fake("d", "both", 0.7, seed=3, lr=0.1)], str(tmp_path / "s.png"))
 
 
 def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
