@@ -254,6 +254,12 @@ def claims():
         claim, ours = f"6c. Countdown with {n} operands, N_L = 4: h2 is within 5 points of soft", [f"h2 - soft: {told(d)}"]
         yield Claim(claim, "very close", ours, near(d, 5), f"countdown_h2_{n},countdown_soft_{n}")
 
+    for n in (3, 4):
+        systems = {"h2": found["h2", n, 4], "no_cot": found["no_cot", n, 0]}
+        ours, word = above(systems, [("h2", "no_cot")])
+        claim = f"6d. Beyond: Countdown with {n} operands, N_L = 4: h2 is above no_cot, which has no latents"
+        yield Claim(claim, "not tested", ours, word, f"countdown_h2_{n},countdown_no_cot_{n}")
+
     # Tables 3 and 4, Figure 8
     start = accuracy("prosqa_h2_s{s}")
     for claim, kind, paper in (
@@ -387,8 +393,8 @@ def overview():
     for x, v in enumerate(ASKED):
         dots(middle, x - 0.15, accuracy(f"prosqa_{v}_s{{s}}"), color=figures.COLORS[v])
         dots(middle, x + 0.15, accuracy(f"worded_prosqa_{v}_s{{s}}"), edgecolor=figures.COLORS[v], color="white")
-    dots(middle, 0, {}, color="black", label="its Base finds 2 hops at once")
-    dots(middle, 0, {}, edgecolor="black", color="white", label="its Base finds 1")
+    dots(middle, 0, {}, color="black", label="from a Base that answers without steps")
+    dots(middle, 0, {}, edgecolor="black", color="white", label="from a Base that needs steps")
     middle.axhline(50, color="#bbbbbb", ls=":", label="a guess")
     middle.set(title="ProsQA: accuracy in %", ylim=(0, 100))
     middle.set_xticks(range(len(ASKED)), ASKED, rotation=40, ha="right")
@@ -400,11 +406,11 @@ def overview():
         for x, cell in enumerate(cells):
             dots(right, x, accuracy(cell.format(n)), color=color)
         dots(right, 0, {}, color=color, label=f"{n} operands")
-    right.set(title="Countdown: accuracy in %, by system and $N_L$", ylim=(0, None), xlim=(-0.5, len(cells) - 0.5))
+    right.set(title="Countdown: accuracy in %, by system and $N_L$", ylim=(0, 80), xlim=(-0.5, len(cells) - 0.5))
     right.set_xticks(range(len(cells)), labels, rotation=40, ha="right")
 
-    for ax in (left, middle, right):
+    for ax, place in ((left, "best"), (middle, (0.05, 0.66)), (right, "upper right")):
         figures.finish(ax)
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(frameon=False, fontsize="small", loc=place)
     figures.save(figure, f"{RESULTS}/overview.png")
     return ["overview"]

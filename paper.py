@@ -320,13 +320,19 @@ PAGE = """# The paper at laptop size
 **Rows for the paper's claims: {own}.** Rows for what was tried, and beyond the paper: {more}.
 
 {done} of {all} cells have been run, {hours:.1f} core-hours; each has its config, metrics, commit and command in [tiny/](tiny).
-Written by `make paper-tiny` (paper.py).
+Written by `make paper-tiny` (paper.py). These are statements about Bases of 0.1M to 0.3M parameters, not about GPT-2 124M.
+The systems are those of the [README](../README.md#the-one-idea); large-scale training is of GPT-2 shaped models where no
+family is named, questions are asked of Qwen-3 shaped ones.
 
-These are statements about models of 0.1M to 0.3M parameters, not about GPT-2 124M. Three seeds; a difference is paired by
-seed, has a 95 % interval (Student's t), and decides where the whole interval is on one side. Differences of perplexity are
-100 × those of its logarithm, so about percents; those of accuracy are points. *From 0.3M tokens on*: the budget from which
-the difference stays negative. *Tried*: what was changed to make a claim hold that did not, or could not be told. *Beyond*:
-what the paper does not test. Questions are asked of Qwen-3 shaped models.
+- *Ours*: differences, paired by seed, ± their 95 % interval (Student's t, three seeds); of perplexity in percent (100 × the
+  difference of its logarithm), of accuracy in points. A claim is decided where the whole interval is on one side of its
+  limit. The limits (5 and 10 points, 0.1) are this page's, not the paper's. All seeds of a comparison start from one Base:
+  the intervals say nothing about another.
+- *Values*: mean ± standard deviation (seeds).
+- *From 0.3M tokens on*: from there, the first evaluation, the difference stays negative.
+- *Tried*: what was changed to make a claim hold that did not, or could not be told. *Beyond*: what the paper does not test.
+- Not here: GSM8K, for which models of this size are too small (its commands are in the README), and claims 1 to 3 with a
+  larger GPT-2, for which no GPU was at hand.
 
 | claim | the paper | ours | verdict | cells |
 |---|---|---|---|---|"""
@@ -350,7 +356,11 @@ def report(cells):
             ours += f"<details><summary>values</summary>{'<br>'.join(row.values)}</details>"
         where = row.cells.replace(",", ",<wbr>")
         lines.append(f"| {row.claim} | {row.paper} | {ours} | **{row.verdict}** | {where} |")
-    lines += ["", "To run a row's cells: `python paper.py --only=<its last column>`.", ""]
+    lines += [
+        "",
+        "To run a row's cells: `python paper.py --only=<its last column>`; to run them again, delete their folders in tiny/ first.",
+        "",
+    ]
     lines += [f"![{name}](tiny/{name}.png)\n" for name in drawn]
     with open("results/README.md", "w") as f:
         f.write("\n".join(lines))

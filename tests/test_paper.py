@@ -74,6 +74,7 @@ PPL |= {"orthogonal": 19.5, "_h2": 20, "": 25}
 RIGHT = {"^resume_.*continued": 95, "^resume_": 90, "figure8.*resumed_3": 70, "figure8.*resumed_4": 30, "figure8.*_3_": 60}
 RIGHT |= {
     "figure8": 20,
+    "^countdown_no_cot": 2,
     "countdown.*_3_": 55,
     "countdown": 8,
     "plain.*(liu|h1)": 80,
@@ -132,6 +133,7 @@ def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
         ("^countdown_h2_4_16", 54, "6. "),
         ("^countdown_h2_3_16", 70, "6b. Countdown with 3"),
         ("^countdown_soft_4_4", 20, "6c. Countdown with 4"),
+        ("^countdown_no_cot_3", 80, "6d. Beyond: Countdown with 3"),
         ("resume_prosqa_curriculum", 97, "7. "),
         ("resume_prosqa_straight", 97, "7b."),
         ("figure8_countdown_resumed_4", 10, "7c. Countdown with 4"),
