@@ -356,11 +356,8 @@ def report(cells):
             ours += f"<details><summary>values</summary>{'<br>'.join(row.values)}</details>"
         where = row.cells.replace(",", ",<wbr>")
         lines.append(f"| {row.claim} | {row.paper} | {ours} | **{row.verdict}** | {where} |")
-    lines += [
-        "",
-        "To run a row's cells: `python paper.py --only=<its last column>`; to run them again, delete their folders in tiny/ first.",
-        "",
-    ]
+    again = "to run them again, delete their folders in tiny/ first."
+    lines += ["", f"To run a row's cells: `python paper.py --only=<its last column>`; {again}", ""]
     lines += [f"![{name}](tiny/{name}.png)\n" for name in drawn]
     with open("results/README.md", "w") as f:
         f.write("\n".join(lines))
