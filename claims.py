@@ -238,27 +238,30 @@ def claims():
         yield Claim(claim, paper, [f"8 - 2: {told(d)}"], verdict(d, 5), f"{prefix}prosqa_{v}", each(by))
 
     # Figure 3B
-    sizes = [("h2", 1), ("h2", 4), ("h2", 16), ("soft", 4), ("no_cot", 0)]
-    found = {(v, n, k): accuracy(f"countdown_{v}_{n}_{k}_s{{s}}") for v, k in sizes for n in (3, 4)}
-    falls = {k: paired(found["h2", 3, k], found["h2", 4, k]) for k in (1, 4, 16)}
-    claim = "6. Countdown, h2: 3 operands are more than 10 points above 4"
-    ours, word = [f"N_L = {k}: {told(d)}" for k, d in falls.items()], together([over(d, 10) for d in falls.values()])
-    values = [f"{v}, N_L = {k}: {spread(found[v, 3, k])} and {spread(found[v, 4, k])}" for v, k in sizes]
-    yield Claim(claim, "falls sharply", ours, word, "countdown", ["3 and 4 operands", *values])
-    more = {n: paired(found["h2", n, 16], found["h2", n, 1]) for n in (3, 4)}
-    for n, d in more.items():
-        claim = f"6b. Countdown with {n} operands, h2: 16 latents are within 5 points of 1"
-        yield Claim(claim, "helps slightly up to 8, then less", [f"16 - 1: {told(d)}"], near(d, 5), f"countdown_h2_{n}")
-    for n in (3, 4):
-        d = paired(found["h2", n, 4], found["soft", n, 4])
-        claim, ours = f"6c. Countdown with {n} operands, N_L = 4: h2 is within 5 points of soft", [f"h2 - soft: {told(d)}"]
-        yield Claim(claim, "very close", ours, near(d, 5), f"countdown_h2_{n},countdown_soft_{n}")
+    def counted(v, n, k):
+        return accuracy(f"countdown_{v}_{n}_{k}_s{{s}}")
 
+    for k in (1, 4, 16):
+        of = {f"{n} operands": counted("h2", n, k) for n in (3, 4)}
+        ours, word = above(of, [("3 operands", "4 operands")], 10)
+        claim = f"6. Countdown, h2, N_L = {k}: 3 operands are more than 10 points above 4"
+        yield Claim(claim, "falls sharply", ours, word, f"countdown_h2_3_{k}_,countdown_h2_4_{k}_", each(of))
     for n in (3, 4):
-        systems = {"h2": found["h2", n, 4], "no_cot": found["no_cot", n, 0]}
-        ours, word = above(systems, [("h2", "no_cot")])
+        of = {k: counted("h2", n, k) for k in (1, 4, 16)}
+        d, claim = paired(of[16], of[1]), f"6b. Countdown with {n} operands, h2: 16 latents are within 5 points of 1"
+        yield Claim(
+            claim, "helps slightly up to 8, then less", [f"16 - 1: {told(d)}"], near(d, 5), f"countdown_h2_{n}", each(of)
+        )
+    for n in (3, 4):
+        of = {v: counted(v, n, 4) for v in ("h2", "soft")}
+        d, claim = paired(of["h2"], of["soft"]), f"6c. Countdown with {n} operands, N_L = 4: h2 is within 5 points of soft"
+        where = f"countdown_h2_{n}_4,countdown_soft_{n}_4"
+        yield Claim(claim, "very close", [f"h2 - soft: {told(d)}"], near(d, 5), where, each(of))
+    for n in (3, 4):
+        of = {"h2": counted("h2", n, 4), "no_cot": counted("no_cot", n, 0)}
+        ours, word = above(of, [("h2", "no_cot")])
         claim = f"6d. Beyond: Countdown with {n} operands, N_L = 4: h2 is above no_cot, which has no latents"
-        yield Claim(claim, "not tested", ours, word, f"countdown_h2_{n},countdown_no_cot_{n}")
+        yield Claim(claim, "not tested", ours, word, f"countdown_h2_{n}_4,countdown_no_cot_{n}", each(of))
 
     # Tables 3 and 4, Figure 8
     start = accuracy("prosqa_h2_s{s}")
@@ -270,10 +273,10 @@ def claims():
         ours, word = below(found, [(kind, "h2")])
         paper += " (GPT-2; Qwen-3), N_L = 16"
         yield Claim(claim, paper, ours, word, f"resume_prosqa_{kind},prosqa_h2", each(found))
-    counted = {
+    from_sums = {
         n: {v: accuracy(f"figure8_countdown_{v}_{n}_s{{s}}") for v in ("resumed", "continued", "h2", "h1")} for n in (3, 4)
     }
-    for n, found in counted.items():
+    for n, found in from_sums.items():
         ours, word = above(found, [("resumed", "h2"), ("resumed", "h1")])
         values = [*each(found), "h1's frozen Base has never met the answer's tags"]
         claim = f"7c. Countdown with {n} operands, N_L = 4: h2 resumed from large-scale training is above h2 and h1"
@@ -282,35 +285,29 @@ def claims():
     found = {v: accuracy(f"resume_prosqa_{v}_s{{s}}") for v in ("curriculum", "continued")}
     ours, word = below(found, [("curriculum", "continued")])
     yield Claim(claim, "not tested", ours, word, "resume_prosqa", each(found))
-    for n, found in counted.items():
+    for n, found in from_sums.items():
         ours, word = above(found, [("resumed", "continued")])
         claim = f"7e. Beyond: 7c holds also against h2 on such a Base, {n} operands"
         yield Claim(claim, "not tested", ours, word, "figure8_countdown")
 
     # Section 4.3
-    text, counted = ("figure2_gpt2_h2", "latents_gpt2_h2_8", "statements_h2"), ("countdown_h2_3_16", "countdown_h2_4_16")
-    found = {n: {s: x for s in SEEDS if (x := latents(f"{n}_s{s}"))} for n in (*text, "prosqa_h2", *counted)}
-    capture = {n: {s: x["off_diagonal"] - x["null"] for s, x in of.items()} for n, of in found.items()}
-    silhouette = {n: {s: x["silhouette"] for s, x in of.items()} for n, of in found.items()}
-    for claim, paper, values, names, judge in (
-        (
-            "8. Latents capture each other's variance 0.1 or more above chance",
-            "0.99, 0.91, 0.94 (large-scale, GSM8K, Countdown); chance is not given",
-            capture,
-            (*text, "prosqa_h2", *counted),
-            over,
-        ),
-        (
-            "8b. Their silhouette is below 0.1 after large-scale training and after the curriculum",
-            "-0.17 (large-scale), -0.03 (GSM8K)",
-            silhouette,
-            (*text, "prosqa_h2"),
-            verdict,
-        ),
-        ("8c. Their silhouette is above 0.1 on Countdown", "0.45", silhouette, counted, over),
+    def analysed(name, what):
+        found = {s: x for s in SEEDS if (x := latents(f"{name}_s{s}"))}
+        return {s: x["silhouette"] if what == "silhouette" else x["off_diagonal"] - x["null"] for s, x in found.items()}
+
+    asked = ("figure2_gpt2_h2", "latents_gpt2_h2_8", "statements_h2", "prosqa_h2")
+    shared = "8. Latents capture each other's variance 0.1 or more above chance"
+    captured = "0.99, 0.91, 0.94 (large-scale, GSM8K, Countdown); chance is not given"
+    near_zero = "8b. Their silhouette is below 0.1 after large-scale training and after the curriculum"
+    for claim, paper, what, names, judge in (
+        (shared, captured, "capture", (*asked, "countdown_h2_3_16"), over),
+        (near_zero, "-0.17 (large-scale), -0.03 (GSM8K)", "silhouette", asked, verdict),
+        ("8c. Their silhouette is above 0.1 on Countdown, 3 operands", "-", "silhouette", ["countdown_h2_3_16"], over),
+        ("8c. Their silhouette is above 0.1 on Countdown, 4 operands", "0.45", "silhouette", ["countdown_h2_4_16"], over),
     ):
-        apart = {n: paired(values[n], dict.fromkeys(values[n], 0.1)) for n in names}
-        ours = [f"{n}: {told(d, 2, 0.1)}" for n, d in apart.items()]
+        values = {n: analysed(n, what) for n in names}
+        apart = {n: paired(x, dict.fromkeys(x, 0.1)) for n, x in values.items()}
+        ours = [f"{n}: {told(d, 2, 0.1)}" for n, d in apart.items() if d]
         yield Claim(claim, paper, ours, together([judge(d) for d in apart.values()]), ",".join(f"{n}_s" for n in names))
 
     # What an answer costs, and Table 1
