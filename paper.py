@@ -6,7 +6,8 @@
     python paper.py --report          # only the page
 
 A cell is one run. When it has ended, its config, metrics, verdicts and commit go to results/tiny/<cell>/, which is committed;
-its weights stay in out/paper/<cell>/. Comparisons share their Base, data order, sites and budget, and are paired by seed.
+its weights stay in out/paper/<cell>/, but for those of the Bases, which are committed, too, so that whatever is run later
+starts from the same. Comparisons share their Base, data order, sites and budget, and are paired by seed.
 """
 
 import argparse
@@ -186,6 +187,20 @@ def finished(cell):
     return os.path.exists(os.path.join(RESULTS, cell.name, "cell.json"))
 
 
+def compare(cell):
+    """A run that was made again for its weights, perhaps on another machine, with the one that is kept."""
+    out, to = os.path.join(OUT, cell.name), os.path.join(RESULTS, cell.name)
+    again, before = ([m["loss"] for m in runtime.read_metrics(folder) if "loss" in m][-1] for folder in (out, to))
+    apart = abs(again / before - 1)
+    if apart > SAME:
+        raise RuntimeError(f"its last loss is {again:.6f}, the kept run's {before:.6f}")
+    print(f"{cell.name} made again: its last loss is within {apart:.0e} of the kept run's", flush=True)
+    with open(os.path.join(to, "cell.json")) as f:
+        about = json.load(f) | {"weights": f"made again, last loss within {apart:.0e}"}
+    with open(os.path.join(to, "cell.json"), "w") as f:
+        json.dump(about, f, indent=2)
+
+
 def run_cell(cell, commit):
     """Run or resume it, analyse it, keep what is small."""
     out = os.path.join(OUT, cell.name)
@@ -195,14 +210,27 @@ def run_cell(cell, commit):
         run(["analyze_latents.py", out, "--examples=1024"], os.path.join(OUT, f"{cell.name}.log"))
     if not finished(cell):
         keep(cell, commit)
-    else:  # it was run again for its weights, perhaps on another machine: others will start from them
-        losses = [
-            [m["loss"] for m in runtime.read_metrics(x) if "loss" in m][-1] for x in (out, os.path.join(RESULTS, cell.name))
-        ]
-        apart = abs(losses[0] / losses[1] - 1)
-        print(f"{cell.name} made again: its last loss is within {apart:.0e} of the kept run's", flush=True)
-        if apart > SAME:
-            raise RuntimeError(f"its last loss is {losses[0]:.6f}, the kept run's {losses[1]:.6f}")
+    else:
+        compare(cell)
+    if not cell.after:
+        keep_base(cell)
+
+
+WEIGHTS = "tokenizer.json", "checkpoint/base/model.safetensors"  # of a Base; half a megabyte
+
+
+def keep_base(cell):
+    for name in WEIGHTS:
+        shutil.copy(os.path.join(OUT, cell.name, name), os.path.join(RESULTS, cell.name, name))
+
+
+def restore_bases(cells):
+    """Bases whose weights are in results/ but no longer in out/ -> out/"""
+    for name, cell in cells.items():
+        here, there = os.path.join(RESULTS, name), os.path.join(OUT, name)
+        if not cell.after and os.path.exists(os.path.join(here, WEIGHTS[-1])) and not os.path.exists(f"{there}/.done"):
+            shutil.copytree(here, there, dirs_exist_ok=True)
+            open(f"{there}/.done", "w").close()
 
 
 def keep(cell, commit):
@@ -233,6 +261,7 @@ def run_all(cells, wanted, workers):
         if not os.path.exists(path):
             print(f"making {path}", flush=True)
             run(command, os.path.join(OUT, "data.log"))
+    restore_bases(cells)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     todo, lock, failed = [cell for cell in wanted if not finished(cell)], threading.Lock(), {}
     # a run whose result is here but whose weights are not is run again where others start from it
@@ -327,7 +356,7 @@ family is named, questions are asked of Qwen-3 shaped ones.
 - *Ours*: differences, paired by seed, ± their 95 % interval (Student's t, three seeds); of perplexity in percent (100 × the
   difference of its logarithm), of accuracy in points. A claim is decided where the whole interval is on one side of its
   limit. The limits (5 and 10 points, 0.1) are this page's, not the paper's. All seeds of a comparison start from one Base:
-  the intervals say nothing about another.
+  the intervals say nothing about another. Between the first cells and later ones the weights were made again of: {again}.
 - *Values*: mean ± standard deviation (seeds).
 - *From 0.3M tokens on*: from there, the first evaluation, the difference stays negative.
 - *Tried*: what was changed to make a claim hold that did not, or could not be told. *Beyond*: what the paper does not test.
@@ -341,15 +370,17 @@ family is named, questions are asked of Qwen-3 shaped ones.
 def report(cells):
     rows, drawn = list(claims.claims()), draw()
     done = [cell for cell in cells.values() if finished(cell)]
-    hours = 0.0
+    hours, again = 0.0, []
     for cell in done:
         with open(os.path.join(RESULTS, cell.name, "cell.json")) as f:
-            hours += json.load(f)["seconds"] / 3600
+            about = json.load(f)
+        hours += about["seconds"] / 3600
+        again += [f"{cell.name} ({about['weights']})"] if "weights" in about else []
     words = {True: Counter(), False: Counter()}
     for row in rows:
         words["Tried" in row.claim or "Beyond" in row.claim][row.verdict] += 1
     own, more = (", ".join(f"{word} {n}" for word, n in words[tried].most_common()) for tried in (False, True))
-    lines = [PAGE.format(own=own, more=more, done=len(done), all=len(cells), hours=hours)]
+    lines = [PAGE.format(own=own, more=more, done=len(done), all=len(cells), hours=hours, again=", ".join(again) or "none")]
     for row in rows:
         ours = "<br>".join(row.ours) or "-"
         if row.values:

@@ -237,7 +237,10 @@ def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypat
     cell = paper.Cell("base", "train.py", [], 1)
 
     def run(command, log):
-        paper.os.makedirs("out/paper/base")
+        paper.os.makedirs("out/paper/base/checkpoint/base")
+        paper.os.makedirs("results/tiny/base/checkpoint/base")
+        for name in paper.WEIGHTS:
+            (place / "out/paper/base" / name).write_text(f"{name} made again")
         lines = [{"step": 1, "loss": loss}, {"step": 1, "test_accuracy": 0.5}]
         paper.runtime.write_lines("out/paper/base/metrics.jsonl", lines)
 
@@ -245,6 +248,15 @@ def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypat
     if same:
         paper.run_cell(cell, "abc")
         assert "within 5e-05 of the kept run's" in capsys.readouterr().out
+        paper.shutil.rmtree("out")
+        paper.os.makedirs("out/paper/base")  # cut off as it began
+        monkeypatch.setattr(paper, "run_cell", lambda cell, commit: ran.append(cell.name))
+        monkeypatch.setattr(paper, "DATA", ())
+        ran, late = [], paper.Cell("late", "train.py", [], 1, ["base"])
+        paper.run_all({"base": cell, "late": late}, [late], 1)
+        assert ran == ["late"], "a Base whose weights are kept is not made again"
+        for name in paper.WEIGHTS:
+            assert (place / "out/paper/base" / name).read_text() == f"{name} made again"
     else:
         with pytest.raises(RuntimeError, match=r"2.100000, the kept run's 2.000000"):
             paper.run_cell(cell, "abc")
