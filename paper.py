@@ -196,7 +196,7 @@ def compare(cell):
         raise RuntimeError(f"its last loss is {again:.6f}, the kept run's {before:.6f}")
     print(f"{cell.name} made again: its last loss is within {apart:.0e} of the kept run's", flush=True)
     with open(os.path.join(to, "cell.json")) as f:
-        about = json.load(f) | {"weights": f"made again, last loss within {apart:.0e}"}
+        about = json.load(f) | {"weights": f"last loss within {apart:.0e}"}
     with open(os.path.join(to, "cell.json"), "w") as f:
         json.dump(about, f, indent=2)
 
