@@ -456,18 +456,19 @@ def figure3b(folders, out):
     groups = read_countdown(folders)
     print_countdown(groups)
     variants = sorted({key[1] for key in groups}, key=lambda v: (place(v, LABELS), v))
-    sizes = sorted({key[3] for key in groups})
+    sizes, operands = sorted({key[3] for key in groups}), sorted({n for points in groups.values() for n in points})
     shades = dict(zip(sizes, plt.cm.viridis(np.linspace(0.85, 0.1, len(sizes))), strict=True))
     figure, axes = plt.subplots(1, len(variants), figsize=(1.5 + 4.2 * len(variants), 4.2), squeeze=False, sharey=True)
     for ax, variant in zip(axes[0], variants, strict=True):
-        for (family, found, resumed, n_latents), points in sorted(groups.items()):
+        for (family, found, resumed, n_latents), points in sorted(groups.items(), key=lambda group: group[0][3]):
             if found == variant and not resumed:
                 style = dict(marker="os"[family == "qwen3"], color=shades[n_latents])
                 against_operands(ax, points, label=f"$N_L$ = {n_latents}, {FAMILY_NAMES[family]}", **style)
-        ax.set(title=label_of(variant))
+        ax.set(title=label_of(variant), xticks=operands, xlim=(operands[0] - 0.5, operands[-1] + 0.5))
         finish(ax)
         ax.get_legend().remove()
     lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    lines = {label: lines[label] for n in sizes for label in lines if label.startswith(f"$N_L$ = {n},")}
     ax.legend(lines.values(), lines, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))  # one for all
     ax.set_ylim(bottom=0)
     save(figure, out)
