@@ -30,6 +30,7 @@ from claims import ASKED, FAMILIES, PATIENT, PLAIN, RESULTS, SEEDS, SYSTEMS, TRA
 from configurator import one_line_errors
 
 OUT = "out/paper"
+WEIGHTS = "tokenizer.json", "checkpoint/base/model.safetensors"  # what is kept of a Base; half a megabyte
 SAME = 1e-2  # how far, relatively, a run's last loss may be from the kept run's: last bits differ by machine, and grow
 WORDED = "--tokenizer=data/worded/tokenizer.json"
 STRAIGHT = ("--stages=1", "--latents_per_step=4", "--first_stage=2", "--last_stage_epochs=5")  # straight to all latents
@@ -47,6 +48,7 @@ class Cell:
     minutes: float  # on one core
     after: list = field(default_factory=list)  # cells whose weights it starts from
     analyze: bool = False  # run analyze_latents.py on it, too
+    is_base: bool = False  # others start from it, and it from nothing
 
     @property
     def command(self):  # on the CPU in fp32 wherever it runs, so that its numbers can stand beside the others'
@@ -153,6 +155,9 @@ def all_cells():
     for s in SEEDS:
         for v in ("continued", "soft", "h2"):
             train(f"long_gpt2_{v}_s{s}", f"tiny_long_{v}", 4 if v == "continued" else 12, f"--seed={s}", base="base_gpt2")
+    started_from = {name for cell in cells for name in cell.after}
+    for cell in cells:
+        cell.is_base = not cell.after and cell.name in started_from
     return {cell.name: cell for cell in cells}
 
 
@@ -212,11 +217,8 @@ def run_cell(cell, commit):
         keep(cell, commit)
     else:
         compare(cell)
-    if not cell.after:
+    if cell.is_base:
         keep_base(cell)
-
-
-WEIGHTS = "tokenizer.json", "checkpoint/base/model.safetensors"  # of a Base; half a megabyte
 
 
 def keep_base(cell):
@@ -228,7 +230,7 @@ def restore_bases(cells):
     """Bases whose weights are in results/ but no longer in out/ -> out/"""
     for name, cell in cells.items():
         here, there = os.path.join(RESULTS, name), os.path.join(OUT, name)
-        if not cell.after and os.path.exists(os.path.join(here, WEIGHTS[-1])) and not os.path.exists(f"{there}/.done"):
+        if cell.is_base and os.path.exists(os.path.join(here, WEIGHTS[-1])) and not os.path.exists(f"{there}/.done"):
             shutil.copytree(here, there, dirs_exist_ok=True)
             open(f"{there}/.done", "w").close()
 

@@ -23,6 +23,8 @@ def test_every_cell_is_a_command_that_its_script_takes():
         starts = c.init_from.removeprefix("out/paper/").split("/")[0]
         assert cell.after == ([starts] if c.init_from.startswith("out/paper/") else [])
     assert len(cells) == len({tuple(cell.options) for cell in cells.values()}), "a cell is run twice"
+    bases = {name for name, cell in cells.items() if cell.is_base}  # their weights are kept, and no others'
+    assert bases == {"base_gpt2", "base_qwen3", "base_twice", "statements", "worded", "sums"}
     assert sum(cell.minutes for cell in cells.values()) / 2 < 8 * 60, "more than 8 hours on two cores"
 
 
@@ -234,7 +236,7 @@ def test_cells_run_after_what_they_start_from_and_failures_are_told(place, monke
 @pytest.mark.parametrize("loss, same", [(2.0001, True), (2.1, False)])
 def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypatch, capsys, loss, same):
     fake("base", loss=2.0)
-    cell = paper.Cell("base", "train.py", [], 1)
+    cell = paper.Cell("base", "train.py", [], 1, is_base=True)
 
     def run(command, log):
         paper.os.makedirs("out/paper/base/checkpoint/base")
