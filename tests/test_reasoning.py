@@ -571,7 +571,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     settings = small | dict(variant="h2", first_stage=3, last_stage_epochs=1)
     run_here(fr, settings | dict(latents_per_step=2), tmp_path / "four", monkeypatch=monkeypatch)
     first, _ = coprocessor.load_run(str(tmp_path / "four"))
-    from data import Tokenizer
+    from data import Tokenizer, train_tokenizer
 
     tokenizer = Tokenizer(small["tokenizer"])
 
@@ -588,6 +588,11 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     assert coconut.base.config.vocab_size == first.base.config.vocab_size + 3
     with pytest.raises(ValueError, match="has 4 latents"):
         start(latents_per_step=3)
+    train_tokenizer(["other words"], 300, str(tmp_path / "other.json"))
+    for init_from in ("four", "four/checkpoint/base"):  # ids of another tokenizer would fit, and mean something else
+        c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
+        with pytest.raises(ValueError, match="another tokenizer's ids"):
+            fr.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2)
 
 
 @pytest.mark.parametrize(
