@@ -132,16 +132,22 @@ def crossing(a, b):
 def claims():
     """Yields a Claim each."""
 
-    def below(values, pairs, digits=1):
-        """Is each first below its second? -> (the differences, one word)"""
+    def differences(values, pairs, judge, text):
+        """-> (the differences of these pairs, one word on all of them)"""
         found = {f"{a} - {b}": paired(values[a], values[b]) for a, b in pairs}
-        lines = [f"{name}: {told(d, digits)}{' %' * (digits == 2)}" for name, d in found.items() if d]
-        return lines, together([verdict(d) for d in found.values()])
+        return [f"{name}: {text(d)}" for name, d in found.items() if d], together([judge(d) for d in found.values()])
+
+    def lower(values, pairs):
+        """Is each perplexity below its second?"""
+        return differences(values, pairs, verdict, lambda d: f"{told(d, 2)} %")
+
+    def below(values, pairs):
+        """Is each accuracy below its second?"""
+        return differences(values, pairs, verdict, told)
 
     def above(values, pairs, margin=0.0):
-        """Is each first above its second, by more than the margin? -> (the differences, one word)"""
-        found = {f"{a} - {b}": paired(values[a], values[b]) for a, b in pairs}
-        return [f"{name}: {told(d)}" for name, d in found.items() if d], together([over(d, margin) for d in found.values()])
+        """Is each accuracy above its second, by more than the margin?"""
+        return differences(values, pairs, lambda d: over(d, margin), told)
 
     def figure2(family, variants=TRAINED):
         return {v: log_ppl(f"figure2_{family}_{v}_s{{s}}") for v in variants}
@@ -160,7 +166,7 @@ def claims():
     pairs = list(zip(order, order[1:], strict=False))
     for family in FAMILIES:
         values = figure2(family, order)
-        ours, word = below(values, pairs, 2)
+        ours, word = lower(values, pairs)
         since = [crossing(*(f"figure2_{family}_{v}_s{{s}}" for v in pair)) for pair in pairs]
         ours = [f"{x}, {text}" for x, text in zip(ours, since, strict=False)]
         claim = f"1. Perplexity, {figures.FAMILY_NAMES[family]}: h2 < soft < h1 < continued < liu"
@@ -168,9 +174,9 @@ def claims():
         yield Claim(claim, paper, ours, word, f"figure2_{family}", perplexities(values))
 
     long = {v: log_ppl(f"long_gpt2_{v}_s{{s}}") for v in ("h2", "soft", "continued")}
-    ours, word = below(long, [("h2", "continued")], 2)
+    ours, word = lower(long, [("h2", "continued")])
     ours = [f"{x}, {crossing('long_gpt2_h2_s{s}', 'long_gpt2_continued_s{s}')}" for x in ours]
-    values = below(long, [("h2", "soft"), ("soft", "continued")], 2)[0] + perplexities(long)
+    values = lower(long, [("h2", "soft"), ("soft", "continued")])[0] + perplexities(long)
     claim = "1b. Tried: h2 below continued with five times the tokens, GPT-2"
     yield Claim(claim, "h2 is 2.5 below after 40B tokens, by the numbers above", ours, word, "long_gpt2", values)
 
@@ -180,14 +186,14 @@ def claims():
     yield Claim(claim, "not tested", ours, together([verdict(d) for d in other.values()]), "statements,sums")
 
     values = figure2("gpt2", ["h2", "continued"]) | {"scaled h2": log_ppl("scaled_gpt2_h2_s{s}")}
-    ours, word = below(values, [("scaled h2", "continued")], 2)
+    ours, word = lower(values, [("scaled h2", "continued")])
     claim = "1d. Tried: h2 below continued with Z at a learnable scale, GPT-2"
-    values = below(values, [("scaled h2", "h2")], 2)[0] + perplexities(values)
+    values = lower(values, [("scaled h2", "h2")])[0] + perplexities(values)
     yield Claim(claim, "not tested", ours, word, "scaled_gpt2,figure2_gpt2", values)
 
     for family in FAMILIES:
         sizes = {n: log_ppl(f"latents_{family}_h2_{n}_s{{s}}") for n in (1, 4, 8)} | {2: figure2(family, ["h2"])["h2"]}
-        ours, word = below(sizes, [(2, 1), (4, 2), (8, 4)], 2)
+        ours, word = lower(sizes, [(2, 1), (4, 2), (8, 4)])
         claim = f"2. Perplexity of h2 falls as N_L grows from 1 to 8, {figures.FAMILY_NAMES[family]}"
         values = perplexities(dict(sorted(sizes.items())))
         yield Claim(claim, "almost linearly", ours, word, f"latents_{family},figure2_{family}_h2", values)
@@ -195,7 +201,7 @@ def claims():
     # Joint training
     ours, words = [], []
     for family in FAMILIES:
-        lines, word = below(figure2(family), [("h2", "liu"), ("h2", "h1")], 2)
+        lines, word = lower(figure2(family), [("h2", "liu"), ("h2", "h1")])
         ours, words = ours + [f"{figures.FAMILY_NAMES[family]}, {x}" for x in lines], [*words, word]
     claim = "3. Joint training listens, frozen Bases hardly do: perplexity of h2 below liu's and h1's"
     yield Claim(claim, "about 4 below liu, 2 below h1", ours, together(words), "figure2")
@@ -326,13 +332,13 @@ def claims():
 
     # What the paper does not have
     found = figure2("gpt2", ["h2", "soft"]) | {"twice": log_ppl("twice_gpt2_soft_s{s}")}
-    ours, word = below(found, [("h2", "twice")], 2)
+    ours, word = lower(found, [("h2", "twice")])
     claim = "11. Beyond: h2 is better than soft on a Base of twice the layers (twice), pretrained on as many tokens"
     paper = "not tested; expects a single model of that size to be better"
     values = [*perplexities(found), "at this budget twice the layers do not pay: a larger one may turn this"]
     yield Claim(claim, paper, ours, word, "twice_gpt2,figure2_gpt2", values)
     found = {"penalised": log_ppl("orthogonal_gpt2_h2_8_s{s}"), "plain": log_ppl("latents_gpt2_h2_8_s{s}")}
-    ours, word = below(found, [("penalised", "plain")], 2)
+    ours, word = lower(found, [("penalised", "plain")])
     a, b = latents("orthogonal_gpt2_h2_8_s1"), latents("latents_gpt2_h2_8_s1")
     values = [f"one seed, capture: {a['off_diagonal']:.2f}, plain {b['off_diagonal']:.2f}"] if a and b else []
     claim = "11b. Beyond: a penalty on overlap lowers h2's perplexity"
@@ -357,13 +363,22 @@ def claims():
     ours, word = above(found, [("soft", "no_thought")], 10)
     values = [*each(found), "no_thought: the same curriculum, whose steps give way to nothing"]
     yield Claim(claim, "not tested", ours, word, "patient_prosqa_soft,patient_prosqa_no_thought", values)
-    for letter, name, where, scale in (
-        ("i", "figure2_gpt2_h2", "on text, of another position, raise perplexity by more than 5 %", np.log),
-        ("j", "prosqa_h2", "on ProsQA, of another question, cost more than 5 points", lambda x: -x / 100),
-        ("k", "countdown_h2_3_16", "on Countdown, of another problem, cost more than 5 points", lambda x: -x / 100),
+
+    def points_lost(untouched, swapped):
+        return untouched - swapped
+
+    for letter, name, where, cost in (
+        (
+            "i",
+            "figure2_gpt2_h2",
+            "on text, of another position, raise perplexity by more than 5 %",
+            lambda untouched, swapped: 100 * float(np.log(swapped / untouched)),
+        ),
+        ("j", "prosqa_h2", "on ProsQA, of another question, cost more than 5 points", points_lost),
+        ("k", "countdown_h2_3_16", "on Countdown, of another problem, cost more than 5 points", points_lost),
     ):
         scores = {s: x["meddling"] for s in SEEDS if (x := latents(f"{name}_s{s}"))}
-        worse = {s: 100 * float(scale(x["swapped"]) - scale(x["untouched"])) for s, x in scores.items()}
+        worse = {s: cost(x["untouched"], x["swapped"]) for s, x in scores.items()}
         d = paired(worse, dict.fromkeys(worse, 0.0))
         values = [f"{kind}: {spread({s: x[kind] for s, x in scores.items()})}" for kind in ("untouched", "swapped") if scores]
         claim = f"11{letter}. Beyond: the latents matter: {where}"
