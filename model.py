@@ -175,7 +175,7 @@ def merge(y):
 
 
 class Model(nn.Module):
-    """Subclasses give `place`, a block with `qkv` and `finish`, and the name map of their checkpoint."""
+    """Subclasses give `place`, a block with `qkv`, `finish` and `before_kv`, and the name map of their checkpoint."""
 
     block_class, norm_class = None, None
 
@@ -252,7 +252,9 @@ class Model(nn.Module):
 
     def after_cache(self):
         """The parameters that only touch what comes after the last layer's K and V: dead where only the cache is used."""
-        return [*self.blocks[-1].after_kv(), *self.norm.parameters()]
+        block = self.blocks[-1]
+        rest = [module for name, module in block.named_children() if name not in block.before_kv]
+        return [p for module in (*rest, self.norm) for p in module.parameters()]
 
     def check_positions(self, n):
         if n > self.config.context:
@@ -337,6 +339,8 @@ def pick(logits, temperature, top_k, generator):
 
 
 class GPT2Block(nn.Module):
+    before_kv = ("norm_1", "qkv_proj")  # Q is a third of qkv_proj, so it stays with K and V; its rows get a gradient of zero
+
     def __init__(self, c):
         super().__init__()
         self.n_head = c.n_head
@@ -353,11 +357,6 @@ class GPT2Block(nn.Module):
     def finish(self, x, y):
         x = x + self.attn_proj_out(merge(y))
         return x + self.mlp_proj_out(F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh"))
-
-    def after_kv(self):
-        # Q is a third of qkv_proj, so it stays with K and V; its rows get a gradient of zero
-        rest = [self.attn_proj_out, self.norm_2, self.mlp_in, self.mlp_proj_out]
-        return [p for module in rest for p in module.parameters()]
 
 
 class GPT2(Model):
@@ -418,6 +417,8 @@ def rotate(x, rope):
 
 
 class Qwen3Block(nn.Module):
+    before_kv = ("norm_1", "k_proj", "v_proj", "k_norm")
+
     def __init__(self, c):
         super().__init__()
         self.n_head, self.n_kv_head = c.n_head, c.n_kv_head
@@ -444,10 +445,6 @@ class Qwen3Block(nn.Module):
         x = x + self.attn_proj_out(merge(y))
         h = self.norm_2(x)
         return x + self.mlp_proj_out(F.silu(self.gate(h)) * self.up(h))
-
-    def after_kv(self):
-        rest = [self.q_proj, self.q_norm, self.attn_proj_out, self.norm_2, self.gate, self.up, self.mlp_proj_out]
-        return [p for module in rest for p in module.parameters()]
 
 
 class Qwen3(Model):
