@@ -10,7 +10,7 @@ demo: setup $(RUNS:%=out/%/.finished)
 reasoning: setup out/tiny_prosqa_h2/.finished
 	$(BIN)/python figures.py stages out/tiny_prosqa_h2
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 tests
 soak: .venv/installed-dev
 	SOAK=5 $(BIN)/python -m pytest -q -s tests/test_kill.py
 lint: .venv/installed-dev

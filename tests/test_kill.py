@@ -67,9 +67,7 @@ def resume_of(out):
 
 def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path, monkeypatch):
     script, settings, files = job
-    whole, out = tmp_path / "whole", tmp_path / "cut"
-    _, problem = (process := launch(script, settings, whole)).communicate()
-    assert process.returncode == 0, problem
+    whole, out = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch), tmp_path / "cut"
     rng, kills = np.random.default_rng(), 0
     for n in range(KILLS):
         if n % 2:  # inside a checkpoint
@@ -93,13 +91,11 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path, monk
     print(f"{script.__name__}: {kills} kills, same bytes")
 
 
-def test_told_to_stop_a_run_saves_and_leaves(job, tmp_path):
+def test_told_to_stop_a_run_saves_and_leaves(job, tmp_path, monkeypatch):
     """SIGTERM and Ctrl-C, no checkpoint due for long; resumed, it ends as if nothing had been."""
     script, settings, files = job
     settings = settings | dict(checkpoint_every=10**6)
-    whole, out = tmp_path / "whole", tmp_path / "cut"
-    _, problem = (process := launch(script, settings, whole)).communicate()
-    assert process.returncode == 0, problem
+    whole, out = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch), tmp_path / "cut"
     more = []
     for number in (signal.SIGTERM, signal.SIGINT):
         process = launch(script, settings, out, *more)
@@ -157,7 +153,7 @@ def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus)
 
 
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_number(tmp_path, corpus, monkeypatch):  # noqa: F811
-    settings = SMALL | dict(data=corpus, batch_size=2, tokens=400 * 96, checkpoint_every=5, eval_every=1000)
+    settings = SMALL | dict(data=corpus, batch_size=2, tokens=100 * 96, checkpoint_every=5, eval_every=1000)
     one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
     out = tmp_path / "two"
     agent = torchrun(1, 0, 0, settings, out)
