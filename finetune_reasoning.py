@@ -276,9 +276,9 @@ def counted_passes(model):
 
 def load_start(c, tokenizer, n_latents):
     """init_from -> Variant: a run of the same variant is taken whole, of anything else the Base."""
-    run = c.init_from.partition("/checkpoint/")[0]
-    if runtime.is_run(run) and tokenizer_of(run).name != tokenizer.name:
-        raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
+    for run in (c.init_from, os.path.normpath(f"{c.init_from}/../..")):  # out/x/best/base is of a run, too
+        if runtime.is_run(run) and tokenizer_of(run).name != tokenizer.name:
+            raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
     if runtime.is_run(c.init_from):
         with open(os.path.join(c.init_from, "config.json")) as f:
             before = json.load(f)

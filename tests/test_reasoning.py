@@ -590,7 +590,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="has 4 latents"):
         start(latents_per_step=3)
     train_tokenizer(["other words"], 300, str(tmp_path / "other.json"))
-    for init_from in ("four", "four/checkpoint/base"):  # ids of another tokenizer would fit, and mean something else
+    for init_from in ("four", "four/checkpoint/base", "four/best/base"):  # other ids would fit, and mean something else
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
         with pytest.raises(ValueError, match="another tokenizer's ids"):
             fr.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2)
