@@ -145,7 +145,7 @@ def refuse_mixed(label, configs):
         if config["seed"] in [other["seed"] for other in configs[:n]]:
             raise ValueError(f"two runs of {label} have seed {config['seed']}, one is {config['out_dir']}")
         for name in sorted(config.keys() & configs[0].keys() - free):
-            if config[name] != configs[0][name]:
+            if config[name] != configs[0][name] and "auto" not in (config[name], configs[0][name]):  # it does not say
                 raise ValueError(f"runs of {label} differ in {name}: {config[name]} and {configs[0][name]}")
 
 

@@ -49,6 +49,12 @@ def test_figure2_refuses_what_does_not_make_a_line(tmp_path):
     other = fake_run(tmp_path / "d", "h2", [30.0, 14.0], seed=2, init_from="out/twice")
     with pytest.raises(ValueError, match="differ in init_from"):
         figures.figure2([runs[0], other], str(tmp_path / "2.png"))
+    devices = [
+        fake_run(tmp_path / f"on{s}", "h2", [30.0, 14.0], seed=s, device=d) for s, d in enumerate(("cpu", "auto", "cuda"))
+    ]
+    figures.figure2(devices[:2], str(tmp_path / "2.png"))  # auto may have been the same
+    with pytest.raises(ValueError, match="differ in device: cuda and cpu"):
+        figures.figure2(devices[::2], str(tmp_path / "2.png"))
     starts = [fake_run(tmp_path / f"e{s}", "h2", [30.0, 14.0], seed=s, init_from=f"out/sums_h2_s{s}") for s in (1, 2)]
     figures.figure2(starts, str(tmp_path / "2.png"))  # each from the large-scale run of its own seed
     with pytest.raises(ValueError, match="no validation perplexity"):
