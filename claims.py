@@ -103,7 +103,7 @@ def spread(values, digits=1):
 
 def together(verdicts):
     """Of several comparisons that a claim needs -> one word"""
-    for word in ("not run", "does not hold", "cannot be told"):
+    for word in ("does not hold", "not run", "cannot be told"):
         if word in verdicts:
             return word
     return "holds"
@@ -212,7 +212,7 @@ def claims():
     yield Claim(claim, paper, ours, word, "prosqa", [unread])
     found = prosqa(["h2", "no_cot"])
     ours, word = above(found, [("h2", "no_cot")])
-    claim = "3c. Beyond: on ProsQA it is latents that are listened to: h2 is above no_cot, which has none"
+    claim = "3c. Beyond: latents pay on ProsQA: h2 is above no_cot, which has none"
     yield Claim(claim, "not tested", ours, word, "prosqa_h2,prosqa_no_cot", each(found))
 
     # Table 2
@@ -308,8 +308,8 @@ def claims():
     for claim, paper, what, names, judge in (
         (shared, captured, "capture", (*asked, "countdown_h2_3_16"), over),
         (near_zero, "-0.17 (large-scale), -0.03 (GSM8K)", "silhouette", asked, verdict),
-        ("8c. Their silhouette is above 0.1 on Countdown, 3 operands", "-", "silhouette", ["countdown_h2_3_16"], over),
         ("8c. Their silhouette is above 0.1 on Countdown, 4 operands", "0.45", "silhouette", ["countdown_h2_4_16"], over),
+        ("8d. Beyond: 8c with 3 operands", "not given", "silhouette", ["countdown_h2_3_16"], over),
     ):
         values = {n: analysed(n, what) for n in names}
         apart = {n: paired(x, dict.fromkeys(x, 0.1)) for n, x in values.items()}
@@ -335,7 +335,7 @@ def claims():
     ours, word = lower(found, [("h2", "twice")])
     claim = "11. Beyond: h2 is better than soft on a Base of twice the layers (twice), pretrained on as many tokens"
     paper = "not tested; expects a single model of that size to be better"
-    values = [*perplexities(found), "at this budget twice the layers do not pay: a larger one may turn this"]
+    values = lower(found, [("twice", "soft")])[0] + perplexities(found)
     yield Claim(claim, paper, ours, word, "twice_gpt2,figure2_gpt2", values)
     found = {"penalised": log_ppl("orthogonal_gpt2_h2_8_s{s}"), "plain": log_ppl("latents_gpt2_h2_8_s{s}")}
     ours, word = lower(found, [("penalised", "plain")])
@@ -361,7 +361,10 @@ def claims():
     claim = "11h. Beyond: in 11g latents help, not the curriculum alone: soft is more than 10 points above no_thought"
     found = prosqa(["soft", "no_thought"], "patient_")
     ours, word = above(found, [("soft", "no_thought")], 10)
-    values = [*each(found), "no_thought: the same curriculum, whose steps give way to nothing"]
+    values = [
+        *each(found),
+        "no_thought: the same curriculum, whose steps give way to nothing, from a second training of the same Base",
+    ]
     yield Claim(claim, "not tested", ours, word, "patient_prosqa_soft,patient_prosqa_no_thought", values)
 
     def points_lost(untouched, swapped):
@@ -371,7 +374,7 @@ def claims():
         (
             "i",
             "figure2_gpt2_h2",
-            "on text, of another position, raise perplexity by more than 5 %",
+            "on text, of another sequence, raise perplexity by more than 5 %",
             lambda untouched, swapped: 100 * float(np.log(swapped / untouched)),
         ),
         ("j", "prosqa_h2", "on ProsQA, of another question, cost more than 5 points", points_lost),
@@ -380,9 +383,10 @@ def claims():
         scores = {s: x["meddling"] for s in SEEDS if (x := latents(f"{name}_s{s}"))}
         worse = {s: cost(x["untouched"], x["swapped"]) for s, x in scores.items()}
         d = paired(worse, dict.fromkeys(worse, 0.0))
+        unit = "%" if letter == "i" else "points"
         values = [f"{kind}: {spread({s: x[kind] for s, x in scores.items()})}" for kind in ("untouched", "swapped") if scores]
         claim = f"11{letter}. Beyond: the latents matter: {where}"
-        yield Claim(claim, "not tested", [f"worse by {told(d)}"], over(d, 5), f"{name}_s", values)
+        yield Claim(claim, "not tested", [f"worse by {told(d)} {unit}"], over(d, 5), f"{name}_s", values)
 
 
 def overview():

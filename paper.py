@@ -357,11 +357,13 @@ family is named, questions are asked of Qwen-3 shaped ones.
 
 - *Ours*: differences, paired by seed, ± their 95 % interval (Student's t, three seeds); of perplexity in percent (100 × the
   difference of its logarithm), of accuracy in points. A claim is decided where the whole interval is on one side of its
-  limit. The limits (5 and 10 points, 0.1) are this page's, not the paper's. All seeds of a comparison start from one Base:
-  the intervals say nothing about another. Between the first cells and later ones the weights were made again of: {again}.
+  limit. The limits (5 and 10 points, 0.1) are this page's, not the paper's. Unless they start from random weights (6) or from a
+  run of their own seed (7), all seeds of a system start from one Base: the intervals say nothing about another. They are not
+  corrected for the number of rows. Between the first cells and later ones the weights were made again of: {again}.
 - *Values*: mean ± standard deviation (seeds).
 - *From 0.3M tokens on*: from there, the first evaluation, the difference stays negative.
-- *Tried*: what was changed to make a claim hold that did not, or could not be told. *Beyond*: what the paper does not test.
+- *Tried*: what was changed to make a claim hold that did not, or could not be told.
+  *Beyond*: what the first version of the paper does not test.
 - Not here: GSM8K, for which models of this size are too small (its commands are in the README), and claims 1 to 3 with a
   larger GPT-2, for which no GPU was at hand.
 
