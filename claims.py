@@ -367,23 +367,17 @@ def claims():
     ]
     yield Claim(claim, "not tested", ours, word, "patient_prosqa_soft,patient_prosqa_no_thought", values)
 
-    def points_lost(untouched, swapped):
-        return untouched - swapped
-
-    for letter, name, where, cost in (
-        (
-            "i",
-            "figure2_gpt2_h2",
-            "on text, of another sequence, raise perplexity by more than 5 %",
-            lambda untouched, swapped: 100 * float(np.log(swapped / untouched)),
-        ),
-        ("j", "prosqa_h2", "on ProsQA, of another question, cost more than 5 points", points_lost),
-        ("k", "countdown_h2_3_16", "on Countdown, of another problem, cost more than 5 points", points_lost),
+    for letter, name, where, unit in (
+        ("i", "figure2_gpt2_h2", "on text, of another sequence, raise perplexity by more than 5 %", "%"),
+        ("j", "prosqa_h2", "on ProsQA, of another question, cost more than 5 points", "points"),
+        ("k", "countdown_h2_3_16", "on Countdown, of another problem, cost more than 5 points", "points"),
     ):
         scores = {s: x["meddling"] for s in SEEDS if (x := latents(f"{name}_s{s}"))}
-        worse = {s: cost(x["untouched"], x["swapped"]) for s, x in scores.items()}
+        if unit == "%":
+            worse = {s: 100 * float(np.log(x["swapped"] / x["untouched"])) for s, x in scores.items()}
+        else:
+            worse = {s: x["untouched"] - x["swapped"] for s, x in scores.items()}
         d = paired(worse, dict.fromkeys(worse, 0.0))
-        unit = "%" if letter == "i" else "points"
         values = [f"{kind}: {spread({s: x[kind] for s, x in scores.items()})}" for kind in ("untouched", "swapped") if scores]
         claim = f"11{letter}. Beyond: the latents matter: {where}"
         yield Claim(claim, "not tested", [f"worse by {told(d)} {unit}"], over(d, 5), f"{name}_s", values)

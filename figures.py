@@ -145,8 +145,9 @@ def refuse_mixed(label, configs):
         if config["seed"] in [other["seed"] for other in configs[:n]]:
             raise ValueError(f"two runs of {label} have seed {config['seed']}, one is {config['out_dir']}")
         for name in sorted(config.keys() & configs[0].keys() - free):
-            if config[name] != configs[0][name] and "auto" not in (config[name], configs[0][name]):  # it does not say
-                raise ValueError(f"runs of {label} differ in {name}: {config[name]} and {configs[0][name]}")
+            found = config[name], configs[0][name]
+            if found[0] != found[1] and "auto" not in found:  # auto does not say which it was
+                raise ValueError(f"runs of {label} differ in {name}: {found[0]} and {found[1]}")
 
 
 def groups_of(folders):

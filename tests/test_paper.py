@@ -188,6 +188,9 @@ def test_intervals_and_words():
     assert [claims.near(d, 3) for d in apart] == words
     assert claims.together(["holds", "cannot be told"]) == "cannot be told" and claims.together(["holds"]) == "holds"
     assert claims.together(["holds", "does not hold", "cannot be told"]) == "does not hold"
+    assert (
+        claims.together(["not run", "does not hold"]) == "does not hold" and claims.together(["not run", "holds"]) == "not run"
+    )
 
 
 def test_the_budget_from_which_two_curves_change_places(place, monkeypatch):
