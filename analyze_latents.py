@@ -1,7 +1,7 @@
 """Do latents specialise, and do they matter? (Paper, section 4.3 and appendices C and D.)
 
-    python analyze_latents.py out/tiny_h2
-    python analyze_latents.py out/tiny_countdown_h2_4_16 --examples=1024
+    python analyze_latents.py out/tiny_text
+    python analyze_latents.py out/tiny_countdown --examples=1024
 
 For any run with latents, over its validation sequences or its held-out questions:
 
@@ -21,19 +21,19 @@ import json
 import os
 from collections import Counter
 
+import matplotlib
+
+matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.metrics import silhouette_samples
 
 import coprocessor
-import countdown
-import finetune_reasoning
+import questions
 import runtime
-import train
 from configurator import one_line_errors
 from data import Rows, tokenizer_of
-from figures import heatmap, save
 
 TAU = 0.97
 SILHOUETTE_POINTS, SILHOUETTE_DRAWS = 6000, 3  # all pairs of that many occurrences are compared, for so many random draws
@@ -121,53 +121,68 @@ def subsampled_silhouette(z, seed=0):
 
 
 class Asked:
-    """A run's own validation: batches() -> (tokens (B,S), sites (B,M)); score(model) -> perplexity or accuracy in percent"""
+    """A run's own validation: batches() -> (tokens (B,S), sites (B,M)); score() -> perplexity, or accuracy in percent"""
 
     def __init__(self, run, config, model, examples, batch_size, machine):
         self.machine, self.model = machine, model
         self.c = argparse.Namespace(**config)
         self.c.micro_batch = self.c.batch_size = batch_size
-        if "seq_len" in config:
-            self.what, self.setting = "perplexity", "large-scale"
+        self.setting = setting(config)
+        if self.setting == "large-scale":
+            self.what = "perplexity"
             rows = Rows(self.c.data, "val", self.c.seq_len)
-            limit = train.site_limit(self.c, model.base.config.context)
-            self.read = train.Batches(rows, self.c, limit, machine.device)
+            limit = coprocessor.site_limit(self.c, model.base.config.context)
+            self.read = coprocessor.Batches(rows, self.c, limit, machine.device)
             self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
             return
-        self.what = "accuracy"
-        tokenizer = tokenizer_of(run)
-        self.c.test_limit = min(examples, self.c.test_limit or examples)
-        if "operands" in config:
-            self.setting = f"Countdown, {self.c.operands} operands"
-            self.items = countdown.read_problems(self.c.data, self.c.operands, self.c.data_seed, "test", self.c.test_limit)
-            questions = [tokenizer.encode(countdown.prompt(p["numbers"], p["target"])) for p in self.items]
-            self.judge = countdown.judge
-        else:
-            straight = ", no curriculum" if self.c.first_stage > self.c.stages else ""
-            straight = ", straight to 16" if straight and self.c.started_from.startswith("all of") else straight
-            self.setting = ("ProsQA" if "prosqa" in self.c.data else "GSM8K") + straight
-            self.items, _ = finetune_reasoning.read_items(self.c, "test", tokenizer, model)
-            questions = [item.question for item in self.items]
-            self.judge = finetune_reasoning.judge
-        self.answers = finetune_reasoning.Answers(questions, model, tokenizer, self.c, machine)
+        self.what, self.tokenizer = "accuracy", tokenizer_of(run)
+        self.asked = asked_before(run)[:examples]
+        start = [model.start] if config["variant"] == "coconut" else []
+        prompts = [self.tokenizer.encode(question) + start for question, _ in self.asked]
+        self.answers = questions.Answers(prompts, model, self.tokenizer, self.c, machine)
 
     def batches(self):
         if self.what == "perplexity":
             for i in range(0, self.c.eval_rows, self.c.batch_size):
                 yield self.read(range(i, min(i + self.c.batch_size, self.c.eval_rows)))
         else:
-            questions = self.answers.questions
-            for i in range(0, len(questions), self.c.micro_batch):
-                tokens, lengths = finetune_reasoning.pad(questions[i : i + self.c.micro_batch], self.machine.device)
+            prompts = self.answers.questions
+            for i in range(0, len(prompts), self.c.micro_batch):
+                tokens, lengths = questions.pad(prompts[i : i + self.c.micro_batch], self.machine.device)
                 yield tokens, (lengths - 1)[:, None]
 
     def score(self):
         if self.what == "perplexity":
-            nll = train.evaluate(self.model, self.read, self.c, self.machine)
+            nll = coprocessor.validate(self.model, self.read, self.c, self.machine)
             self.model.eval()
             return nll.mean().exp().item()
-        predictions = self.judge(self.items, self.answers.texts(self.model))
-        return 100 * sum(p["correct"] for p in predictions) / len(predictions)
+        texts = self.answers.texts(self.model)
+        return 100 * float(np.mean([right(text) for (_, right), text in zip(self.asked, texts, strict=True)]))
+
+
+def setting(config):
+    """What a run was trained on, as the paper's section 4.3 has it"""
+    if "seq_len" in config:
+        return "large-scale"
+    if "operands" in config:
+        return f"Countdown, {config['operands']} operands"
+    straight = config["first_stage"] > config["stages"]
+    resumed = config["started_from"].startswith("all of")
+    task = "ProsQA" if "prosqa" in config["data"] else "GSM8K"
+    return task + (", straight to 16" if straight and resumed else ", no curriculum" if straight else "")
+
+
+def asked_before(run):
+    """The questions that a run was tested on, from its own predictions.jsonl -> [(text, a function: is this answer right?)]"""
+    path = os.path.join(run, "predictions.jsonl")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{run} has not been asked its test questions yet: it has no predictions.jsonl")
+    with open(path) as f:
+        lines = [json.loads(line) for line in f]
+    if "numbers" in lines[0]:
+        problems = [(p["numbers"], p["target"]) for p in lines]
+        return [(questions.prompt(*p), lambda text, p=p: questions.verify(text, *p)[0]) for p in problems]
+    return [(p["question"] + "\n", lambda text, p=p: questions.extract(text) == p["gold"]) for p in lines]
 
 
 MAX_VALUES = 2**26  # of Z; 512 MB in fp64
@@ -300,6 +315,18 @@ def words(model, z, tokenizer, top=5):
 # -----------------------------------------------------------------------------
 
 
+def heatmap(ax, latents, title):
+    """latents: the contents of a latents.json"""
+    n = latents["n_latents"]
+    image = ax.imshow(latents["capture"], vmin=0, vmax=1, cmap="viridis", extent=(0.5, n + 0.5, n + 0.5, 0.5))
+    if n > 1:
+        title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
+    ax.set(title=title, xlabel="variance of latent j", ylabel="in subspace of i")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    ax.figure.colorbar(image, ax=ax, shrink=0.8)
+
+
 def draw(result, path):
     """The heatmap, the silhouettes and what meddling did, side by side."""
     scores = result["meddling"]
@@ -318,7 +345,9 @@ def draw(result, path):
         ax.set(xlabel="accuracy (%)" if result["what"] == "accuracy" else "perplexity", title="after meddling with the latents")
         if result["what"] == "perplexity":
             ax.set_xlim(left=0.9 * min(scores.values()))
-    save(figure, path)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
 
 
 def main():
@@ -381,7 +410,7 @@ def main():
     with open(os.path.join(a.run, "latents.json"), "w") as f:
         json.dump(result, f, indent=2, allow_nan=False)
     draw(result, os.path.join(a.run, "latents.png"))
-    print(f"wrote {a.run}/latents.json")
+    print(f"wrote {a.run}/latents.png and latents.json")
 
 
 if __name__ == "__main__":

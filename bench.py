@@ -29,10 +29,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import countdown
+import model as model_file
 import runtime
 import train
-from finetune_reasoning import counted_passes
-from model import GPT2, gpt2_config, random_model
+from model import GPT2, gpt2_config, random_model, token_nll
+from questions import counted_passes
 
 S, M, N_L, N_A = 1024, 64, 16, 16
 GROWS_FROM = dict(seq_len=512, n_sites=32, n_latents=8, n_ahead=8)
@@ -126,7 +127,7 @@ def training():
 
     def equal_positions():  # 4,096 positions and 1,024 targets; h2 has 4,032 and 1,024
         hidden, _ = plain.base.prefix(tokens)
-        return coprocessor.token_nll(plain.base, hidden[:, 3::4], tokens[:, 3::4]).mean()
+        return token_nll(plain.base, hidden[:, 3::4], tokens[:, 3::4]).mean()
 
     one = tokens[:1], sites[:1], N_A
     fast, dense = (step(loss_of(build("h2", path), *one)) for path in ("auto", "dense"))
@@ -174,11 +175,11 @@ def h2_job(path):
 
 def loss_job(at_once):
     """at_once: how many logits. The loss of 1,024 targets over Qwen-3's 151,936 entries, 1,024 wide."""
-    coprocessor.LOGITS_AT_ONCE = at_once
+    model_file.LOGITS_AT_ONCE = at_once
     model = GPT2(gpt2_config(vocab_size=151936, context=S, n_layer=1, n_head=16, width=1024)).to(DEVICE)
     hidden = torch.randn(S, 1024, device=DEVICE, requires_grad=True)
     targets = torch.randint(151936, (S,), device=DEVICE)
-    return model, *(step(lambda n=n: coprocessor.token_nll(model, hidden[:n], targets[:n]).mean()) for n in (1, S))
+    return model, *(step(lambda n=n: token_nll(model, hidden[:n], targets[:n]).mean()) for n in (1, S))
 
 
 def pass1_job(variant):
@@ -195,7 +196,7 @@ def pass1_job(variant):
 MEMORY_JOBS = {
     "h2": lambda: h2_job("auto"),
     "h2, dense": lambda: h2_job("dense"),
-    "chunked": lambda: loss_job(coprocessor.LOGITS_AT_ONCE),
+    "chunked": lambda: loss_job(model_file.LOGITS_AT_ONCE),
     "unchunked": lambda: loss_job(2**40),
     "frozen": lambda: pass1_job("liu"),
     "learning": lambda: pass1_job("h2"),
@@ -265,7 +266,7 @@ def coconut_without_cache(model, tokens, answer):
         x = torch.cat([x, run(x)[:, -1:]], dim=1)
     end = torch.full_like(tokens[:, :1], model.end)
     hidden = run(torch.cat([x, base.embed(torch.cat([end, answer[:, :-1]], dim=1))], dim=1))
-    return coprocessor.token_nll(base, hidden[:, x.size(1) :], answer).mean()
+    return token_nll(base, hidden[:, x.size(1) :], answer).mean()
 
 
 def reasoning():
@@ -384,7 +385,7 @@ def throughput(size, variant, batch, steps=10, compiled=True, **shape):
     c = train.Config(variant=variant, batch_size=batch, **shape)
     machine = runtime.start(DEVICE)
     base = random_model(size).to(machine.device)
-    limit = train.site_limit(c, base.config.context)
+    limit = coprocessor.site_limit(c, base.config.context)
     model = coprocessor.build(variant, base, c.n_latents).to(machine.device).train()
     optimizer, _ = train.make_optimizer(model, c, machine.device)
     run = torch.compile(model, fullgraph=True) if compiled else model

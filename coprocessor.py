@@ -32,10 +32,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from model import load_pretrained, random_model, upcast
+from data import draw_sites
+from model import load_pretrained, random_model, token_nll, upcast
 from runtime import is_run, load_tensors, weights_of
-
-LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
 
 
 class Beginning(NamedTuple):
@@ -155,64 +154,8 @@ class Variant(nn.Module):
         return self.base.decode(hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv, n_tokens, **how)
 
 
-def ahead_tokens(tokens, sites, n_ahead):
-    """x_{s+1} .. x_{s+N_A} of every site: tokens (B,S), sites (B,M) -> (B,M,N_A)."""
-    index = sites[:, :, None] + 1 + torch.arange(n_ahead, device=sites.device)  # (B, M, N_A)
-    return tokens.gather(1, index.flatten(1)).view(index.shape)
-
-
-class TokenNLL(torch.autograd.Function):
-    """hidden (N,C), weight (V,C), targets (N) -> -log p (N) under the logits hidden @ weight.T, which never exist all at once.
-
-    Rows are done in chunks; the backward pass makes each chunk's logits once more and adds to one gradient of the weight.
-    """
-
-    @staticmethod
-    def forward(ctx, hidden, weight, targets):
-        device = hidden.device.type
-        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        narrow, rows = weight.to(ctx.dtype), max(1, LOGITS_AT_ONCE // len(weight))
-        ctx.chunks = [slice(i, min(i + rows, len(hidden))) for i in range(0, len(hidden), rows)]
-        lse, own = [], []  # of each row's logits: logsumexp, and the target's
-        for chunk in ctx.chunks:
-            logits = upcast(hidden[chunk].to(ctx.dtype) @ narrow.T)  # (rows, V)
-            lse.append(logits.logsumexp(dim=-1))
-            own.append(logits.gather(1, targets[chunk, None])[:, 0])
-        lse = torch.cat(lse)
-        ctx.save_for_backward(hidden, weight, targets, lse)
-        return lse - torch.cat(own)
-
-    @staticmethod
-    def backward(ctx, d_nll):
-        hidden, weight, targets, lse = ctx.saved_tensors
-        narrow, d_hidden = weight.to(ctx.dtype), torch.empty_like(hidden)
-        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for chunk in ctx.chunks:
-            h = hidden[chunk].to(ctx.dtype)
-            d_logits = upcast(h @ narrow.T).sub_(lse[chunk, None]).exp_()  # p (rows, V)
-            d_logits.scatter_add_(1, targets[chunk, None], torch.full_like(lse[chunk, None], -1))  # p - 1 for the target
-            d_logits = d_logits.mul_(d_nll[chunk, None]).to(ctx.dtype)
-            d_hidden[chunk] = d_logits @ narrow
-            if d_weight is not None:
-                if d_weight.dtype == ctx.dtype:
-                    d_weight.addmm_(d_logits.T, h)
-                else:
-                    d_weight += d_logits.T @ h
-        return d_hidden, d_weight, None
-
-
-def token_nll(model, hidden, targets):
-    """-log p of the targets: hidden (..., C), targets (...) -> (...), fp32 (or fp64)."""
-    if targets.numel() * model.config.vocab_size > LOGITS_AT_ONCE:
-        return TokenNLL.apply(hidden.flatten(0, -2), model.unembedding, targets.flatten()).view(targets.shape)
-    return F.cross_entropy(upcast(model.logits(hidden)).flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
-
-
-def overlap(z):
-    """How far the latents of a branch point the same way: z (..., N_L, C) -> the mean squared cosine of two of them, (...)."""
-    n, unit = z.size(-2), F.normalize(upcast(z), dim=-1)
-    squares = (unit @ unit.mT).square().sum(dim=(-2, -1))  # of which n are those of a latent with itself
-    return (squares - n) / max(1, n * (n - 1))
+# -----------------------------------------------------------------------------
+# The variants: each answers pass 2
 
 
 class Continued(Variant):
@@ -308,6 +251,10 @@ REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT, "no_thought": CoT}  
 VARIANTS |= REASONING
 
 
+# -----------------------------------------------------------------------------
+# Making, saving and loading them
+
+
 def build(variant, base, n_latents, scale_latents=False, orthogonality_weight=0.0):
     """Name -> Variant around that Base. Raises ValueError for an unknown name, and for options that it cannot have."""
     if variant not in VARIANTS:
@@ -373,3 +320,63 @@ def load_run(run):
     model = build(config["variant"], base, config["n_latents"], config["scale_latents"])
     load(model, folder, base)
     return model.eval(), config
+
+
+# -----------------------------------------------------------------------------
+# Sites in text: where branches may hang, what they predict, how well they do
+
+
+def overlap(z):
+    """How far the latents of a branch point the same way: z (..., N_L, C) -> the mean squared cosine of two of them, (...)."""
+    n, unit = z.size(-2), F.normalize(upcast(z), dim=-1)
+    squares = (unit @ unit.mT).square().sum(dim=(-2, -1))  # of which n are those of a latent with itself
+    return (squares - n) / max(1, n * (n - 1))
+
+
+def ahead_tokens(tokens, sites, n_ahead):
+    """x_{s+1} .. x_{s+N_A} of every site: tokens (B,S), sites (B,M) -> (B,M,N_A)."""
+    index = sites[:, :, None] + 1 + torch.arange(n_ahead, device=sites.device)  # (B, M, N_A)
+    return tokens.gather(1, index.flatten(1)).view(index.shape)
+
+
+def site_limit(c, context):
+    """Sites lie in [0, limit): each needs N_A tokens after it, and positions for its latents and ahead tokens.
+
+    The last token of a branch stands at site + N_L + N_A, whatever the variant, so that all variants share their sites.
+    """
+    if c.seq_len > context:
+        raise ValueError(f"seq_len={c.seq_len} is more than the {context} positions of {c.init_from}")
+    if c.n_latents > (c.max_latents or c.n_latents):
+        raise ValueError(f"n_latents={c.n_latents} is more than max_latents={c.max_latents}")
+    return min(c.seq_len - c.n_ahead, context - c.n_ahead - (c.max_latents or c.n_latents))
+
+
+class Batches:
+    """The sequences and sites of any set of row numbers, on the device: (B,S), (B,M)."""
+
+    def __init__(self, rows, c, limit, device):
+        self.rows, self.limit, self.device, self.n_sites = rows, limit, device, c.n_sites
+        self.seed = rows.seed or 0
+
+    def __call__(self, numbers):
+        pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
+        return [torch.from_numpy(a).to(self.device) for a in pair]
+
+
+@torch.no_grad()
+def validate(model, batches, c, machine):
+    """-log p on the validation sequences, by ahead token: (N_A,) fp64, of whose mean the perplexity is exp.
+
+    The sites are fixed: the same targets for every variant and every N_L.
+    """
+    model.eval()
+    total, count = torch.zeros(c.n_ahead, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    mine = range(machine.rank, min(c.eval_rows, batches.rows.count), machine.world)
+    for i in range(0, len(mine), c.batch_size):
+        tokens, sites = batches(mine[i : i + c.batch_size])
+        with machine.autocast():
+            nll = model.ahead_nll(tokens, sites, ahead_tokens(tokens, sites, c.n_ahead))  # (B, M, N_A)
+        total += nll.cpu().double().sum(dim=(0, 1))
+        count += nll.size(0) * nll.size(1)
+    model.train()
+    return machine.total(total).cpu() / machine.total(count).cpu()

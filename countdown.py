@@ -1,6 +1,12 @@
-"""Countdown (paper, section 4.2 and appendix B): make the target out of all the numbers. How hard is set by how many there are.
+"""Countdown (paper, section 4.2 and appendix B): make the target out of all the numbers. More numbers are harder.
 
-python countdown.py config/tiny_countdown.py --variant=h2 --operands=3 --n_latents=4
+    python countdown.py --show=3                              # three problems
+    python countdown.py config/tiny_countdown.py              # h2, 3 operands, N_L = 4
+    torchrun --nproc_per_node=8 countdown.py config/countdown_gpt2.py --variant=h1 --operands=5
+
+From top to bottom: the solver, which finds every solution; the generator, which keeps the solvable ones of random problems;
+training, without a curriculum: one branch at the end of the problem, latents first, then the answer. The verifier, which
+parses an answer and never evaluates it, stands in questions.py beside the other judges.
 """
 
 import dataclasses
@@ -13,7 +19,6 @@ import os
 import random
 import re
 from collections import Counter
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -21,10 +26,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import coprocessor
+import questions
 import runtime
 from configurator import configure, one_line_errors, show
 from data import Tokenizer, tokenizer_of, train_tokenizer, write_text
-from finetune_reasoning import Answers, adamw, check_batch, crc32, load_start, order, train_step
+from questions import REASONS, Answers, answer, grade_equations, prompt, verify, wilson
 
 # -----------------------------------------------------------------------------
 # The solver: all expressions of many problems at once
@@ -160,18 +166,6 @@ def generate(n, seed):
     return problems
 
 
-def prompt(numbers, target):
-    """As in the paper's example; the latents follow it."""
-    return (
-        f"User: Using the numbers [{', '.join(map(str, numbers))}], create an equation that equals {target}.\n"
-        "Assistant: Let me solve this step by step.\n"
-    )
-
-
-def answer(solution):
-    return f"<answer> {solution} </answer>"
-
-
 TOKENS = (
     r"User: Using the numbers \[|, |\], create an equation that equals |\.\nAssistant: Let me solve this step by step\.\n"
     r"|<answer> | </answer>| [-+*/] |[0-9]+|[()]"
@@ -220,73 +214,6 @@ def statistics(problems):
 
 
 # -----------------------------------------------------------------------------
-# The verifier
-
-REASONS = ("correct", "no answer", "bad syntax", "wrong numbers", "wrong value", "division by zero")
-BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "×": 2, "÷": 2}
-
-
-def postfix(tokens):
-    """Numbers, operators and parentheses, as strings -> the numbers and operators in postfix order, None for bad syntax.
-
-    expression = term {("+" | "-") term};  term = factor {("*" | "/") factor};  factor = number | "(" expression ")"
-    """
-    out, waiting, operand_next = [], [], True
-    for token in tokens:
-        if operand_next != (token == "(" or token.isdigit()):
-            return None
-        if token.isdigit():
-            out.append(token)
-            operand_next = False
-        elif token == "(":
-            waiting.append(token)
-        else:  # an operator or a closing parenthesis ends what binds as tightly
-            while waiting and waiting[-1] != "(" and BINDS[waiting[-1]] >= BINDS.get(token, 0):
-                out.append(waiting.pop())
-            if token in BINDS:
-                waiting.append(token)
-                operand_next = True
-            elif not waiting:
-                return None
-            else:
-                waiting.pop()
-    if operand_next or "(" in waiting:
-        return None
-    return out + waiting[::-1]
-
-
-def verify(text, numbers, target):
-    """A completion that should hold one <answer>...</answer> and end with it -> (is it right?, one of REASONS).
-
-    The expression must use every one of the numbers exactly once and be worth the target, as an exact rational. Never
-    evaluates code, never raises for any text; time is linear in the text's length.
-    """
-    tags = text.count("<answer>"), text.count("</answer>")
-    if not all(tags):
-        return False, "no answer"
-    inner, closed, rest = text.partition("<answer>")[2].partition("</answer>")
-    if tags != (1, 1) or not closed or rest.strip() or not re.fullmatch(r"[-+*/×÷() \t\n0-9]+", inner):
-        return False, "bad syntax"
-    tokens = re.findall(r"[0-9]+|[^ \t\n]", inner)
-    steps = postfix(tokens)
-    # no more than a pair of parentheses around every number and every operation
-    if steps is None or tokens.count("(") > len(steps) or any(t[0] == "0" != t for t in tokens):
-        return False, "bad syntax"
-    if sorted(t for t in steps if t.isdigit()) != sorted(map(str, numbers)):
-        return False, "wrong numbers"
-    values = []
-    for step in steps:
-        if step.isdigit():
-            values.append(Fraction(int(step)))
-            continue
-        y, x = values.pop(), values.pop()
-        if step in "/÷" and y == 0:
-            return False, "division by zero"
-        values.append(x + y if step == "+" else x - y if step == "-" else x * y if step in "*×" else x / y)
-    return (True, "correct") if values[0] == target else (False, "wrong value")
-
-
-# -----------------------------------------------------------------------------
 # Training and evaluation
 
 
@@ -316,11 +243,6 @@ class Config:
     beta1: float = 0.9
     beta2: float = 0.999
     clip: float = 0.0  # of the gradient's norm; 0: none
-    # a sweep: every combination, each a run of its own in out_dir_<variant>_<operands>_<N_L>; finished ones are skipped
-    sweep: bool = False
-    sweep_variants: str = "h2 soft"
-    sweep_operands: str = "3 4 5"
-    sweep_latents: str = "1 2 4 8 16"
     # without training
     solve: str = ""  # one problem, as "19 36 55 7 = 65": the run in out_dir answers, and so does the solver
     show: int = 0  # print that many training problems
@@ -340,24 +262,8 @@ class Config:
 
 # What a resumed run may change: nothing that changes what is computed.
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
-MAY_DIFFER += ("solve", "show", "sums", "sweep", "sweep_variants", "sweep_operands", "sweep_latents")
+MAY_DIFFER += ("solve", "show", "sums")
 TRAINS = [v for v in coprocessor.VARIANTS if v not in ("continued", "coconut", "cot", "no_thought")]
-
-
-def wilson(right, count, z=1.96):
-    """The 95 % interval of a share: Wilson's, which also holds near 0 and 1 -> (low, high)"""
-    share = right / count
-    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
-
-
-def judge(problems, texts):
-    """-> a line of predictions.jsonl for each"""
-    out = []
-    for n, (problem, text) in enumerate(zip(problems, texts, strict=True)):
-        ok, reason = verify(text, problem["numbers"], problem["target"])
-        out.append(dict(item=n, **problem, text=text, correct=ok, reason=reason))
-    return out
 
 
 def train(c, machine):
@@ -367,7 +273,7 @@ def train(c, machine):
     machine.total(torch.zeros(1))  # the others wait for the files
     torch.manual_seed(c.seed)
     tokenizer = Tokenizer(c.tokenizer)
-    model, origin = load_start(c, tokenizer, c.n_latents)
+    model, origin = questions.load_start(c, tokenizer, c.n_latents)
     model = model.to(machine.device).train()
 
     problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
@@ -384,11 +290,12 @@ def train(c, machine):
         raise ValueError(f"{len(pairs)} training problems do not fill a batch of {c.batch_size}")
     test = Answers([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
 
-    optimizer, names, parameters = adamw(model, c, machine.device)
+    optimizer, names, parameters = questions.adamw(model, c, machine.device)
+    checksum = questions.crc32([ids for pair in pairs for ids in pair])
     state, metrics, seconds = runtime.begin(
         c, dataclasses.asdict(c) | {"started_from": origin}, MAY_DIFFER, machine, tokenizer.path,
         lambda folder: coprocessor.load(model, folder), optimizer, names,
-        dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=crc32([ids for pair in pairs for ids in pair]), tokens=0),
+        dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=checksum, tokens=0),
     )  # fmt: skip
     run = model
     if machine.world > 1:
@@ -405,7 +312,7 @@ def train(c, machine):
 
     def ask():
         model.eval()
-        predictions = judge(held_out, test.texts(model))
+        predictions = grade_equations(held_out, test.texts(model))
         model.train()
         right = sum(p["correct"] for p in predictions)
         record = dict(test_accuracy=right / len(predictions), test_questions=len(predictions))
@@ -419,21 +326,22 @@ def train(c, machine):
 
     started, start_step, interrupt = seconds(), state["step"], runtime.Interrupt(machine)
     for epoch in range(state["step"] // steps_per_epoch, c.epochs):
-        rows = order(c.seed, epoch, len(pairs))
+        rows = questions.order(c.seed, epoch, len(pairs))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
-            # pass 1 reads the problems, pass 2 begins a branch at the end of each, pass 3 writes the answers
+            # the global batch, the same on every rank: pass 1 reads the problems, pass 2 begins a branch at the end of each,
+            # pass 3 writes the answers; then one step of AdamW
             chosen = [pairs[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
-            loss, norm = train_step(run, chosen, optimizer, parameters, c, machine)
+            loss, norm = questions.train_step(run, chosen, optimizer, parameters, c, machine)
 
             state["step"] += 1
             state["tokens"] += sum(len(question) + len(text) for question, text in chosen)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
-                total_loss = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
-                record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=total_loss, lr=c.lr, grad_norm=norm.item())
+                mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
+                record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=mean, lr=c.lr, grad_norm=norm.item())
                 record["seconds"] = seconds()
                 speed = (done - start_step) / (record["seconds"] - started)
-                line = f"step {done}/{total}: loss {total_loss:.4f}, {runtime.clock((total - done) / speed)} left"
+                line = f"step {done}/{total}: loss {mean:.4f}, {runtime.clock((total - done) / speed)} left"
                 if epoch_ends and done < total:  # only looked at: nothing is chosen by it
                     record |= ask()[1]
                     line += f", {record['test_accuracy']:.1%} of the held-out problems right"
@@ -444,6 +352,7 @@ def train(c, machine):
                 save()
             interrupt.leave(done, save)
 
+    # once, at the end, all held-out problems
     interrupt.over()
     predictions, result = ask()
     if machine.master:
@@ -457,26 +366,6 @@ def train(c, machine):
             + ", ".join(f"{reasons[reason]} {reason}" for reason in REASONS if reasons[reason])
             + f"\ndone: {c.out_dir}/predictions.jsonl holds every answer"
         )
-
-
-def cells(c):
-    """The runs of a sweep, each with a folder of its own."""
-    for variant, n in itertools.product(c.sweep_variants.split(), c.sweep_operands.split()):
-        for n_latents in c.sweep_latents.split() if coprocessor.VARIANTS[variant].has_latents else ["0"]:
-            out_dir = f"{c.out_dir}_{variant}_{n}_{n_latents}"
-            yield dataclasses.replace(c, variant=variant, operands=int(n), n_latents=int(n_latents), out_dir=out_dir)
-
-
-def sweep(c, machine):
-    for cell in cells(c):
-        if os.path.exists(os.path.join(cell.out_dir, "predictions.jsonl")) and not c.overwrite:
-            runtime.check_config(cell.out_dir, dataclasses.asdict(cell), MAY_DIFFER)
-            if machine.master:
-                print(f"{cell.out_dir} is finished")
-            continue
-        cell.resume = not c.overwrite and runtime.has_checkpoint(cell.out_dir)
-        cell.overwrite = not cell.resume
-        train(cell, machine)
 
 
 def solve(c):
@@ -503,9 +392,8 @@ def solve(c):
 
 def main():
     c = configure(Config, __doc__)
-    for variant in [c.variant, *c.sweep_variants.split()]:
-        if variant not in TRAINS:
-            raise ValueError(f"unknown variant {variant!r}: one of {', '.join(TRAINS)}")
+    if c.variant not in TRAINS:
+        raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(TRAINS)}")
     c.n_latents *= coprocessor.VARIANTS[c.variant].has_latents
     for key in "operands batch_size micro_batch max_new_tokens log_every checkpoint_every".split():
         if getattr(c, key) < 1:
@@ -524,8 +412,8 @@ def main():
         print(*statistics(read_problems(c.data, c.operands, c.data_seed, "train")), sep="\n")
         return
     machine = runtime.start(c.device, c.precision)
-    check_batch(c, machine)
-    (sweep if c.sweep else train)(c, machine)
+    questions.check_batch(c, machine)
+    train(c, machine)
     runtime.finish()
 
 

@@ -9,6 +9,7 @@ once, as a prefix, and every choice is a branch at its end, which begins with th
 Formats and scores are those of lm-evaluation-harness 0.4.
 """
 
+import argparse
 import dataclasses
 import json
 import math
@@ -22,11 +23,10 @@ from tqdm import tqdm
 
 import coprocessor
 import runtime
-import train
 from configurator import configure, one_line_errors
 from data import Rows, Tokenizer, hub_file, tokenizer_of
-from finetune_reasoning import pad
-from questions import numbered
+from model import token_nll
+from questions import numbered, pad
 
 
 @dataclasses.dataclass
@@ -207,7 +207,7 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
         with machine.autocast():
             prefix_kv, begin = model.begin(tokens, sites)  # passes 1 and 2
             hidden = model.pass3_decode(begin, ahead, prefix_kv)  # (B, M, N, C)
-            nll = coprocessor.token_nll(model.base, hidden[written], ahead[written])
+            nll = token_nll(model.base, hidden[written], ahead[written])
         sums = torch.zeros(ahead.shape, dtype=torch.float64)
         sums[written.cpu()] = -nll.cpu().double()
         sums = sums.sum(dim=-1)  # (B, M)
@@ -218,7 +218,7 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
     return out
 
 
-def judge(name, docs, scores):
+def grade_choices(name, docs, scores):
     """-> a line of predictions.jsonl for each Doc. Ties go to the first choice."""
     out = []
     for n, doc in enumerate(docs):
@@ -239,17 +239,19 @@ def summary(predictions):
     return out | {"items": n}
 
 
+# The paper's, for a checkpoint that no run of ours has trained
+LARGE_SCALE = dict(data="data/fineweb_edu_gpt2", seq_len=1024, n_sites=64, n_ahead=16, max_latents=0, eval_rows=512)
+
+
 def perplexity(c, model, trained, machine):
     """On the targets that a run of those settings is validated on -> {perplexity, by_position (N_A,), and the settings}"""
-    keys = ("data", "seq_len", "n_sites", "n_ahead", "max_latents", "eval_rows")
-    n_latents = trained.get("n_latents", c.max_latents or train.Config.n_latents)  # what sites leave room for
-    t = train.Config(init_from=c.model, n_latents=n_latents, batch_size=c.batch_size)
-    settings = {key: getattr(c, key) or trained.get(key) or getattr(t, key) for key in keys}
-    t = dataclasses.replace(t, **settings)
+    settings = {key: getattr(c, key) or trained.get(key) or default for key, default in LARGE_SCALE.items()}
+    n_latents = trained.get("n_latents", c.max_latents or 16)  # what sites leave room for
+    t = argparse.Namespace(init_from=c.model, n_latents=n_latents, batch_size=c.batch_size, **settings)
     rows = Rows(t.data, "val", t.seq_len)
     coprocessor.check_vocabulary(model.base, c.model, rows.vocab_size)
-    batches = train.Batches(rows, t, train.site_limit(t, model.base.config.context), machine.device)
-    nll = train.evaluate(model, batches, t, machine)  # (N_A)
+    batches = coprocessor.Batches(rows, t, coprocessor.site_limit(t, model.base.config.context), machine.device)
+    nll = coprocessor.validate(model, batches, t, machine)  # (N_A)
     return dict(perplexity=nll.mean().exp().item(), by_position=nll.exp().tolist(), **settings)
 
 
@@ -323,7 +325,7 @@ def main():
         scores = [{} for _ in docs[name]]
         for doc, i, ll in machine.gather([(doc, i, ll) for doc, row in found.items() for i, ll in row.items()]):
             scores[doc][i] = ll
-        own = judge(name, docs[name], scores)
+        own = grade_choices(name, docs[name], scores)
         results["tasks"][name] = summary(own)
         predictions += own
     if "perplexity" in names:

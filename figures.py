@@ -32,8 +32,8 @@ import numpy as np
 import torch
 
 from configurator import one_line_errors
-from countdown import wilson
 from model import branch_mask
+from questions import wilson
 from runtime import read_metrics, weights_of
 
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}

@@ -335,6 +335,59 @@ def pick(logits, temperature, top_k, generator):
 
 
 # -----------------------------------------------------------------------------
+# The loss: logits are only made where there is a target, and never all at once
+
+LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
+
+
+class TokenNLL(torch.autograd.Function):
+    """hidden (N,C), weight (V,C), targets (N) -> -log p (N) under the logits hidden @ weight.T, which never exist all at once.
+
+    Rows are done in chunks; the backward pass makes each chunk's logits once more and adds to one gradient of the weight.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets):
+        device = hidden.device.type
+        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        narrow, rows = weight.to(ctx.dtype), max(1, LOGITS_AT_ONCE // len(weight))
+        ctx.chunks = [slice(i, min(i + rows, len(hidden))) for i in range(0, len(hidden), rows)]
+        lse, own = [], []  # of each row's logits: logsumexp, and the target's
+        for chunk in ctx.chunks:
+            logits = upcast(hidden[chunk].to(ctx.dtype) @ narrow.T)  # (rows, V)
+            lse.append(logits.logsumexp(dim=-1))
+            own.append(logits.gather(1, targets[chunk, None])[:, 0])
+        lse = torch.cat(lse)
+        ctx.save_for_backward(hidden, weight, targets, lse)
+        return lse - torch.cat(own)
+
+    @staticmethod
+    def backward(ctx, d_nll):
+        hidden, weight, targets, lse = ctx.saved_tensors
+        narrow, d_hidden = weight.to(ctx.dtype), torch.empty_like(hidden)
+        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for chunk in ctx.chunks:
+            h = hidden[chunk].to(ctx.dtype)
+            d_logits = upcast(h @ narrow.T).sub_(lse[chunk, None]).exp_()  # p (rows, V)
+            d_logits.scatter_add_(1, targets[chunk, None], torch.full_like(lse[chunk, None], -1))  # p - 1 for the target
+            d_logits = d_logits.mul_(d_nll[chunk, None]).to(ctx.dtype)
+            d_hidden[chunk] = d_logits @ narrow
+            if d_weight is not None:
+                if d_weight.dtype == ctx.dtype:
+                    d_weight.addmm_(d_logits.T, h)
+                else:
+                    d_weight += d_logits.T @ h
+        return d_hidden, d_weight, None
+
+
+def token_nll(model, hidden, targets):
+    """-log p of the targets: hidden (..., C), targets (...) -> (...), fp32 (or fp64)."""
+    if targets.numel() * model.config.vocab_size > LOGITS_AT_ONCE:
+        return TokenNLL.apply(hidden.flatten(0, -2), model.unembedding, targets.flatten()).view(targets.shape)
+    return F.cross_entropy(upcast(model.logits(hidden)).flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+
+
+# -----------------------------------------------------------------------------
 # GPT-2 (Radford et al. 2019): learned positions, LayerNorm, tanh GELU
 
 

@@ -1,19 +1,36 @@
-"""Where questions come from: GSM8K, GSM8K-Aug and ProsQA, each row a question, its steps and its answer.
+"""Questions: where they come from, how a model is trained on them and asked, and who decides whether an answer is right.
 
 gsm8k          openai/gsm8k on the hub; steps are its <<48/2=24>> annotations, validation its last 500 training rows
 gsm8k_aug      385,620 generated training questions (Deng et al. 2023): whynlp/gsm8k-aug on the hub
 prosqa         17,886 graphs (Hao et al. 2024), downloaded once to data/prosqa
 any folder     with prosqa_{train,valid,test}.json, which prosqa.py makes, too, or with {train,valid,test}.txt, whose
                lines read: question||<<48/2=24>> <<24+48=72>> #### 72
+
+What finetune_reasoning.py and countdown.py share stands here: a question is a prefix, one branch hangs at its end, and the
+branch is trained on the text that should follow. Countdown's problems come from countdown.py; its verifier is here, beside
+the comparison that decides for the other tasks, so that whoever asks a run can tell right from wrong.
 """
 
+import contextlib
 import json
+import math
 import os
 import re
+import time
 import urllib.request
+import zlib
+from fractions import Fraction
 from typing import NamedTuple
 
-from data import hub_file
+import numpy as np
+import torch
+
+import coprocessor
+import runtime
+from data import hub_file, tokenizer_of
+
+# -----------------------------------------------------------------------------
+# Rows
 
 SPLITS = ("train", "valid", "test")
 GSM8K = "openai/gsm8k", "740312add88f781978c0658806c59bc2815b9866"
@@ -137,3 +154,299 @@ def read(source, split, limit=0, skip_bad=False, make=lambda example: example):
     if not examples:
         raise ValueError(f"{source} has no usable {split} questions")
     return examples, bad
+
+
+# -----------------------------------------------------------------------------
+# Right or wrong? GSM8K and ProsQA compare the answer; Countdown's equation is verified, whichever it is
+
+
+def extract(text):
+    """The answer in a text: what stands after its last #."""
+    return text.split("#")[-1].replace(",", "").strip()
+
+
+def grade_answers(items, texts):
+    """-> a line of predictions.jsonl for each"""
+    out = []
+    for n, (item, text) in enumerate(zip(items, texts, strict=True)):
+        example, said = item.example, extract(text)
+        record = dict(item=n, where=example.where, question=example.question, gold=example.answer, answer=said)
+        out.append(record | dict(correct=said == example.answer, text=text))
+    return out
+
+
+def prompt(numbers, target):
+    """As in the paper's example; the latents follow it."""
+    return (
+        f"User: Using the numbers [{', '.join(map(str, numbers))}], create an equation that equals {target}.\n"
+        "Assistant: Let me solve this step by step.\n"
+    )
+
+
+def answer(solution):
+    return f"<answer> {solution} </answer>"
+
+
+REASONS = ("correct", "no answer", "bad syntax", "wrong numbers", "wrong value", "division by zero")
+BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "×": 2, "÷": 2}
+
+
+def postfix(tokens):
+    """Numbers, operators and parentheses, as strings -> the numbers and operators in postfix order, None for bad syntax.
+
+    expression = term {("+" | "-") term};  term = factor {("*" | "/") factor};  factor = number | "(" expression ")"
+    """
+    out, waiting, operand_next = [], [], True
+    for token in tokens:
+        if operand_next != (token == "(" or token.isdigit()):
+            return None
+        if token.isdigit():
+            out.append(token)
+            operand_next = False
+        elif token == "(":
+            waiting.append(token)
+        else:  # an operator or a closing parenthesis ends what binds as tightly
+            while waiting and waiting[-1] != "(" and BINDS[waiting[-1]] >= BINDS.get(token, 0):
+                out.append(waiting.pop())
+            if token in BINDS:
+                waiting.append(token)
+                operand_next = True
+            elif not waiting:
+                return None
+            else:
+                waiting.pop()
+    if operand_next or "(" in waiting:
+        return None
+    return out + waiting[::-1]
+
+
+def verify(text, numbers, target):
+    """A completion that should hold one <answer>...</answer> and end with it -> (is it right?, one of REASONS).
+
+    The expression must use every one of the numbers exactly once and be worth the target, as an exact rational. Never
+    evaluates code, never raises for any text; time is linear in the text's length.
+    """
+    tags = text.count("<answer>"), text.count("</answer>")
+    if not all(tags):
+        return False, "no answer"
+    inner, closed, rest = text.partition("<answer>")[2].partition("</answer>")
+    if tags != (1, 1) or not closed or rest.strip() or not re.fullmatch(r"[-+*/×÷() \t\n0-9]+", inner):
+        return False, "bad syntax"
+    tokens = re.findall(r"[0-9]+|[^ \t\n]", inner)
+    steps = postfix(tokens)
+    # no more than a pair of parentheses around every number and every operation
+    if steps is None or tokens.count("(") > len(steps) or any(t[0] == "0" != t for t in tokens):
+        return False, "bad syntax"
+    if sorted(t for t in steps if t.isdigit()) != sorted(map(str, numbers)):
+        return False, "wrong numbers"
+    values = []
+    for step in steps:
+        if step.isdigit():
+            values.append(Fraction(int(step)))
+            continue
+        y, x = values.pop(), values.pop()
+        if step in "/÷" and y == 0:
+            return False, "division by zero"
+        values.append(x + y if step == "+" else x - y if step == "-" else x * y if step in "*×" else x / y)
+    return (True, "correct") if values[0] == target else (False, "wrong value")
+
+
+def grade_equations(problems, texts):
+    """-> a line of predictions.jsonl for each"""
+    out = []
+    for n, (problem, text) in enumerate(zip(problems, texts, strict=True)):
+        ok, reason = verify(text, problem["numbers"], problem["target"])
+        out.append(dict(item=n, **problem, text=text, correct=ok, reason=reason))
+    return out
+
+
+def wilson(right, count, z=1.96):
+    """The 95 % interval of a share: Wilson's, which also holds near 0 and 1 -> (low, high)"""
+    share = right / count
+    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+
+
+# -----------------------------------------------------------------------------
+# Training
+
+
+class Item:
+    """An Example in tokens."""
+
+    def __init__(self, example, tokenizer, start=None):
+        self.example = example
+        self.question = tokenizer.encode(example.question + "\n") + ([] if start is None else [start])
+        self.steps = [tokenizer.encode(step + "\n") for step in example.steps]
+        self.answer = [*tokenizer.encode("### " + example.answer), tokenizer.eot]
+
+    def text(self, c, stage):
+        """What is to be written at that stage: the steps that no latent stands for, and the answer -> ids"""
+        steps = self.steps[stage:] if stage <= c.stages else []
+        return [token for step in steps for token in step] + self.answer
+
+
+def pad(rows, device):
+    """Lists of ids -> (B, longest) int64 padded on the right with 0, lengths (B)"""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.tensor(row)
+    return padded.to(device), lengths.to(device)
+
+
+def text_nll(model, pairs, device):
+    """Pairs of (question, text) as ids -> the summed -log p of all texts, a scalar. Padding adds exactly nothing."""
+    questions, texts = zip(*pairs, strict=True)
+    tokens, lengths = pad(questions, device)  # (B, S), (B)
+    text, text_lengths = pad(texts, device)  # (B, N), (B)
+    # pass 1 reads the questions, pass 2 begins one branch at the end of each, pass 3 writes
+    nll = model(tokens, lengths[:, None] - 1, text[:, None])  # (B, 1, N)
+    labelled = torch.arange(text.size(1), device=device) < text_lengths[:, None]  # (B, N)
+    return nll[:, 0].masked_fill(~labelled, 0).sum()
+
+
+def check_batch(c, machine):
+    """Raises ValueError if micro-batches over all ranks do not add up to the batch."""
+    if c.batch_size % (c.micro_batch * machine.world):
+        raise ValueError(
+            f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}"
+        )
+
+
+def train_step(run, pairs, optimizer, parameters, c, machine):
+    """One optimizer step on the global batch, pairs of (question, text) as ids -> (this rank's part of the loss, gradient norm)
+
+    The loss is the mean over all tokens of the texts, whoever computes them.
+    """
+    pairs = sorted(pairs, key=lambda pair: len(pair[0]))  # neighbours share a micro-batch: less padding
+    labels = sum(len(text) for _, text in pairs)
+    loss = torch.zeros((), device=machine.device)
+    starts = range(machine.rank * c.micro_batch, len(pairs), machine.world * c.micro_batch)
+    for start in starts:
+        with contextlib.nullcontext() if start == starts[-1] or machine.world == 1 else run.no_sync():
+            with machine.autocast():
+                nll = text_nll(run, pairs[start : start + c.micro_batch], machine.device)
+            micro_loss = nll / labels
+            (micro_loss * machine.world).backward()  # DDP averages gradients, the objective is a sum over ranks
+        loss += micro_loss.detach()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, c.clip or math.inf)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss, norm
+
+
+def adamw(model, c, device):
+    """-> (optimizer, names of its parameters, the parameters): those that the variant trains"""
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
+    return torch.optim.AdamW(parameters, **settings), names, parameters
+
+
+def crc32(rows):
+    """Of lists of ids, to tell data from other data."""
+    crc = 0
+    for ids in rows:
+        crc = zlib.crc32(np.array(ids, dtype=np.uint32).tobytes(), crc)
+    return crc
+
+
+def order(seed, epoch, count):
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+# -----------------------------------------------------------------------------
+# Asking
+
+
+class Answers:
+    """Asks a model a set of questions, lists of ids: greedy, batched, cached."""
+
+    def __init__(self, questions, model, tokenizer, c, machine):
+        self.questions, self.tokenizer, self.c, self.machine = questions, tokenizer, c, machine
+        longest = max(map(len, questions))
+        # the same for all, so that an answer does not depend on whom it is batched with
+        self.n_tokens = min(c.max_new_tokens, model.base.config.context - longest - model.n_latents - 1)
+
+    def decode(self, ids):
+        ids = ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids
+        return self.tokenizer.decode([i for i in ids if i < self.tokenizer.vocab_size])
+
+    @torch.no_grad()
+    def ids(self, model, questions, n_tokens):
+        tokens, lengths = pad(questions, self.machine.device)
+        with self.machine.autocast():
+            return model.generate(tokens, lengths, n_tokens, eos=self.tokenizer.eot).tolist()
+
+    def texts(self, model):
+        """-> what it answers to each, in order, on every rank"""
+        by_length = sorted(range(len(self.questions)), key=lambda n: len(self.questions[n]))
+        mine, out = by_length[self.machine.rank :: self.machine.world], []
+        for i in range(0, len(mine), self.c.micro_batch):
+            chunk = mine[i : i + self.c.micro_batch]
+            answers = self.ids(model, [self.questions[n] for n in chunk], self.n_tokens)
+            out += [(n, self.decode(ids)) for n, ids in zip(chunk, answers, strict=True)]
+        return [text for _, text in sorted(self.machine.gather(out))]
+
+    def cost(self, model, begins, count=16):
+        """One question at a time: passes and seconds until the answer proper, which begins says of a text, and per answer.
+
+        -> dict of means
+        """
+        rows = []
+        for question in self.questions[:count]:
+            (ids,) = self.ids(model, [question], self.n_tokens)  # also warms up
+            before = next((n for n in range(len(ids)) if begins(self.decode(ids[: n + 1]))), len(ids) - 1)
+            row = []
+            for n_tokens in (before + 1, self.n_tokens):
+                with counted_passes(model) as passes:
+                    began = time.perf_counter()
+                    self.ids(model, [question], n_tokens)  # ends with .tolist(), which waits for the device
+                    row += [passes[0], time.perf_counter() - began]
+            rows.append(row)
+        names = ("passes_to_answer", "seconds_to_answer", "passes_per_answer", "seconds_per_answer")
+        return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def counted_passes(model):
+    """Counts how often Base and Coprocessor run, whatever calls them -> a list of one number."""
+    count = [0]
+
+    def hook(module, args, output):
+        count[0] += 1
+
+    models = [model.base] + ([model.coprocessor] if model.has_coprocessor else [])
+    hooks = [m.blocks[0].norm_1.register_forward_hook(hook) for m in models]  # once a pass
+    try:
+        yield count
+    finally:
+        for h in hooks:
+            h.remove()
+
+
+# -----------------------------------------------------------------------------
+# Where a run starts
+
+
+def load_start(c, tokenizer, n_latents):
+    """init_from -> Variant: a run of the same variant is taken whole, of anything else the Base."""
+    for run in (c.init_from, os.path.normpath(f"{c.init_from}/../..")):  # out/x/best/base is of a run, too
+        if runtime.is_run(run) and tokenizer_of(run).name != tokenizer.name:
+            raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
+    if runtime.is_run(c.init_from):
+        with open(os.path.join(c.init_from, "config.json")) as f:
+            before = json.load(f)
+        if before["variant"] == c.variant and before["n_latents"]:
+            model, _ = coprocessor.load_run(c.init_from)
+            coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)
+            if before["n_latents"] < n_latents or before["scale_latents"] != c.scale_latents:
+                raise ValueError(f"{c.init_from} has {before['n_latents']} latents, scale_latents={before['scale_latents']}")
+            if model.has_soft_tokens:
+                model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
+            model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
+            return model, f"all of {c.init_from}"
+    base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
+    if c.variant == "coconut":
+        base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
+    return coprocessor.build(c.variant, base, n_latents, c.scale_latents, c.orthogonality_weight), f"the Base of {c.init_from}"

@@ -1,6 +1,6 @@
 """Large-scale training (paper, section 4.1): continued pretraining of a Base, with or without latents.
 
-    python train.py config/tiny_h2.py                                  # one process
+    python train.py config/tiny_text.py --variant=h2                   # one process
     torchrun --nproc_per_node=8 train.py config/h2_gpt2.py             # eight GPUs
     torchrun --nproc_per_node=8 train.py config/h2_gpt2.py --resume    # go on with it
 
@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 import coprocessor
 import runtime
 from configurator import configure, one_line_errors, show
-from data import Rows, draw_sites
+from data import Rows
 
 
 @dataclasses.dataclass
@@ -80,18 +80,6 @@ def learning_rate(c, step, steps):
     return c.lr * (c.min_lr + (1 - c.min_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def site_limit(c, context):
-    """Sites lie in [0, limit): each needs N_A tokens after it, and positions for its latents and ahead tokens.
-
-    The last token of a branch stands at site + N_L + N_A, whatever the variant, so that all variants share their sites.
-    """
-    if c.seq_len > context:
-        raise ValueError(f"seq_len={c.seq_len} is more than the {context} positions of {c.init_from}")
-    if c.n_latents > (c.max_latents or c.n_latents):
-        raise ValueError(f"n_latents={c.n_latents} is more than max_latents={c.max_latents}")
-    return min(c.seq_len - c.n_ahead, context - c.n_ahead - (c.max_latents or c.n_latents))
-
-
 def make_optimizer(model, c, device):
     """AdamW, weight decay on matrices only -> (optimizer, names of its parameters in its order)"""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -116,7 +104,7 @@ def row_cost(model, c):
     own = {"continued": 0, "h1": 1}.get(c.variant, c.n_latents)  # positions that begin a branch in pass 3
     steps = own and own + c.n_ahead - 1
     targets = c.n_sites * c.n_ahead if own else c.seq_len - 1
-    mean_site = (site_limit(c, config.context) + 1) / 2
+    mean_site = (coprocessor.site_limit(c, config.context) + 1) / 2
     pass1, pass2, pass3 = (3, 3, 3) if model.trains_base else (1, 3, 2)
     work = [(c.seq_len, c.seq_len / 2, pass1), (c.n_sites * steps, mean_site + own, pass3)]  # positions, keys, times
     if model.has_coprocessor:
@@ -125,37 +113,6 @@ def row_cost(model, c):
     flops = sum(n * times * (2 * weights + per_key * keys) for n, keys, times in work)
     flops += targets * pass3 * 2 * config.vocab_size * config.width
     return sum(n for n, _, _ in work), flops
-
-
-class Batches:
-    """The sequences and sites of any set of row numbers, on the device: (B,S), (B,M)."""
-
-    def __init__(self, rows, c, limit, device):
-        self.rows, self.limit, self.device, self.n_sites = rows, limit, device, c.n_sites
-        self.seed = rows.seed or 0
-
-    def __call__(self, numbers):
-        pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
-        return [torch.from_numpy(a).to(self.device) for a in pair]
-
-
-@torch.no_grad()
-def evaluate(model, batches, c, machine):
-    """-log p on the validation sequences, by ahead token: (N_A,) fp64, of whose mean the perplexity is exp.
-
-    The sites are fixed: the same targets for every variant and every N_L.
-    """
-    model.eval()
-    total, count = torch.zeros(c.n_ahead, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    mine = range(machine.rank, min(c.eval_rows, batches.rows.count), machine.world)
-    for i in range(0, len(mine), c.batch_size):
-        tokens, sites = batches(mine[i : i + c.batch_size])
-        with machine.autocast():
-            nll = model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))  # (B, M, N_A)
-        total += nll.cpu().double().sum(dim=(0, 1))
-        count += nll.size(0) * nll.size(1)
-    model.train()
-    return machine.total(total).cpu() / machine.total(count).cpu()
 
 
 def main():
@@ -185,9 +142,9 @@ def main():
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
     base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
-    limit = site_limit(c, base.config.context)
-    train_batches = Batches(train_rows, c, limit, machine.device)
-    val_batches = Batches(val_rows, c, limit, machine.device)
+    limit = coprocessor.site_limit(c, base.config.context)
+    train_batches = coprocessor.Batches(train_rows, c, limit, machine.device)
+    val_batches = coprocessor.Batches(val_rows, c, limit, machine.device)
     train_batches([0])  # fails now if the sites do not fit
     model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents, c.orthogonality_weight).to(machine.device).train()
     optimizer, names = make_optimizer(model, c, machine.device)
@@ -199,7 +156,7 @@ def main():
         dict(step=0, seconds=0.0, rows=train_rows.count, data_crc32=train_rows.crc32),
     )  # fmt: skip
 
-    # one module holds all three passes, so DDP sees every gradient
+    # DDP and torch.compile wrap the one module whose forward runs all three passes: so DDP sees every gradient
     raw, run = model, model
     if c.compile:
         run = torch.compile(run)
@@ -234,33 +191,37 @@ def main():
 
     first = state["step"]
     if first == 0:
-        val_ppl = evaluate(raw, val_batches, c, machine).mean().exp().item()
+        val_ppl = coprocessor.validate(raw, val_batches, c, machine).mean().exp().item()
         log({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
         if machine.master:
             print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
 
     started, start_step, interrupt = seconds(), first, runtime.Interrupt(machine)
     for step in range(first, steps):
+        # the learning rate of this step: a function of its number alone, so that a resumed run follows the same curve
         lr = learning_rate(c, step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
 
-        # rows step * per_step ... of the run: ranks and micro-batches only decide who computes which
         loss = 0.0
         for micro in range(micro_batches):
+            # rows step * per_step ... of the run: ranks and micro-batches only decide who computes which
             start = step * per_step + (micro * machine.world + machine.rank) * c.batch_size
             tokens, sites = train_batches(range(start, start + c.batch_size))  # (B, S), (B, M)
+            ahead = coprocessor.ahead_tokens(tokens, sites, c.n_ahead)  # (B, M, N_A)
+            # gradients are averaged over ranks once a step, at the last micro-batch. The forward pass belongs inside
+            # no_sync, too: it is there that DDP notes whether this backward pass will communicate
             last = micro == micro_batches - 1
-            # DDP averages gradients over ranks, once, at the last micro-batch
             with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
                 with machine.autocast():
-                    # pass 1 reads, pass 2 begins the branches, pass 3 predicts
-                    nll = run(
-                        tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead)
-                    )  # (B, M, N_A); continued: (B, S-1)
+                    # the three passes (section 4.1): the Base reads the sequences and leaves KV_theta(x); a branch begins at
+                    # every site; the Base predicts the ahead tokens of all branches at once
+                    nll = run(tokens, sites, ahead)  # (B, M, N_A); continued: (B, S-1)
+                # every micro-batch has as many targets, so the mean of means is the mean over the global batch
                 micro_loss = nll.mean() / micro_batches
                 micro_loss.backward()
             loss = loss + micro_loss.detach()
+        # clip the summed gradient, not each micro-batch's; then one step of AdamW
         norm = torch.nn.utils.clip_grad_norm_(raw.parameters(), c.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -279,11 +240,13 @@ def main():
                 line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
             line += f", {runtime.clock((steps - done) / speed)} left"
             if evaluate_now:
-                record["val_ppl"] = evaluate(raw, val_batches, c, machine).mean().exp().item()
+                # the raw module, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
+                record["val_ppl"] = coprocessor.validate(raw, val_batches, c, machine).mean().exp().item()
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             log(record)
             if machine.master:
                 print(line, flush=True)
+        # a checkpoint is all that a resumed run needs to end with the same bytes
         if save_now:
             save(done)
         interrupt.leave(done, lambda: save(done))  # noqa: B023

@@ -2,7 +2,6 @@
 #
 #   python countdown.py config/tiny_countdown.py --show=3                                   # makes the problems; 12 s
 #   python countdown.py config/tiny_countdown.py                                            # one run: h2, 3 operands, N_L = 4
-#   OMP_NUM_THREADS=1 python countdown.py config/tiny_countdown.py --sweep                  # 12 runs, one after the other
 #
 # One epoch instead of the paper's three: 262,144 problems / 64 = 4,096 steps.
 
@@ -18,6 +17,3 @@ lr = 2e-3
 beta2 = 0.98
 clip = 1.0
 max_new_tokens = 24
-sweep_variants = "h2 soft"
-sweep_operands = "3 4"
-sweep_latents = "1 4 16"

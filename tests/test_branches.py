@@ -19,9 +19,9 @@ from helpers import (
     tiny_variant,
 )
 
-import coprocessor
-from coprocessor import ahead_tokens, token_nll
-from model import branch_mask
+import model as model_file
+from coprocessor import ahead_tokens
+from model import branch_mask, token_nll
 
 B, S, N_L, N_A = 2, 18, 3, 4
 # More branches than fit one group (8), in no order, some at the same site; the second group's prefix ends early.
@@ -102,8 +102,8 @@ def test_padding_at_the_end_of_ahead_changes_nothing_before_it(case, family):
 @pytest.mark.parametrize("rows", [0, 3, 87, 88])
 def test_logits_in_chunks_give_the_same_loss_and_gradients(rows, family, monkeypatch):
     n, results = B * M * N_A, []  # 88 targets: a chunk of 3 leaves a rest, one of 87 a rest of one
-    for entries in (coprocessor.LOGITS_AT_ONCE, rows * VOCAB + VOCAB // 2):
-        monkeypatch.setattr(coprocessor, "LOGITS_AT_ONCE", entries)
+    for entries in (model_file.LOGITS_AT_ONCE, rows * VOCAB + VOCAB // 2):
+        monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", entries)
         model = tiny(family)
         hidden = random_inputs(B, M, N_A, model.config.width).requires_grad_()
         nll = token_nll(model, hidden, random_tokens(B, M, N_A))
@@ -121,8 +121,8 @@ def test_logits_in_chunks_under_bf16_autocast(monkeypatch):
     model, n = tiny("gpt2", torch.float32), B * M * N_A
     for dtype in (torch.float32, torch.bfloat16):
         results = []
-        for entries in (coprocessor.LOGITS_AT_ONCE, 9 * VOCAB):
-            monkeypatch.setattr(coprocessor, "LOGITS_AT_ONCE", entries)
+        for entries in (model_file.LOGITS_AT_ONCE, 9 * VOCAB):
+            monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", entries)
             model.zero_grad()
             hidden = random_inputs(n, 64, dtype=dtype).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16):
@@ -360,7 +360,7 @@ def test_the_whole_forward_compiles_as_one_graph_to_the_same_loss_and_gradients(
     """Traced and differentiated as on a GPU (fullgraph: no breaks), but not turned into kernels; logits at once, or 7 rows."""
     torch._dynamo.reset()
     if rows:
-        monkeypatch.setattr(coprocessor, "LOGITS_AT_ONCE", rows * VOCAB)
+        monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", rows * VOCAB)
     model = tiny_variant(variant, family, n_latents=N_L, dtype=torch.float32)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for sites in (SITES, SITES.flip(1)):  # other sites, the same graph

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import coprocessor
 import countdown
 import evaluate
 import finetune_reasoning
@@ -118,7 +119,7 @@ def test_every_large_scale_config_fits_its_launch_line(file, ranks):
     """Steps divide over the ranks of the launch line in the file, and sites fit."""
     c = configure(train.Config, "", [file])
     assert c.tokens_per_step % (c.seq_len * c.batch_size * ranks) == 0
-    assert train.site_limit(c, 1024) >= c.n_sites
+    assert coprocessor.site_limit(c, 1024) >= c.n_sites
     assert c.tokens >= c.tokens_per_step
 
 
@@ -138,7 +139,6 @@ def test_every_reasoning_config_fits_its_launch_line(file, ranks):
 def test_every_countdown_config_fits_its_launch_line(file, ranks):
     c = configure(countdown.Config, "", [file])
     assert c.batch_size % (c.micro_batch * ranks) == 0 and c.variant in countdown.TRAINS
-    assert len({cell.out_dir for cell in countdown.cells(c)}) == len([*countdown.cells(c)]) >= 12
     name = file.removeprefix("config/")
     if not name.startswith("tiny"):
         assert name.startswith(c.variant + "_countdown_")

@@ -444,30 +444,11 @@ def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monke
     assert json.loads((second / "config.json").read_text())["started_from"] == f"all of {first}"
 
 
-def test_a_sweep_skips_what_is_finished_and_goes_on_with_what_is_not(small, tmp_path, monkeypatch, capsys):
-    settings = small | dict(epochs=1, checkpoint_every=1, sweep_variants="h2 no_cot", sweep_operands="3", sweep_latents="1 2")
-    run_here(cd, settings, tmp_path / "grid", "--sweep", monkeypatch=monkeypatch)
-    runs = sorted(p.name for p in tmp_path.iterdir())
-    assert runs == ["grid_h2_3_1", "grid_h2_3_2", "grid_no_cot_3_0"]  # without latents there is one
-    whole = {name: (tmp_path / name / "predictions.jsonl").read_bytes() for name in runs}
-    for name in runs:
-        saved = json.loads((tmp_path / name / "config.json").read_text())
-        assert f"grid_{saved['variant']}_{saved['operands']}_{saved['n_latents']}" == name
-    (tmp_path / "grid_h2_3_2" / "predictions.jsonl").unlink()  # as if it had been cut off
-    capsys.readouterr()
-    run_here(cd, settings, tmp_path / "grid", "--sweep", monkeypatch=monkeypatch)
-    said = capsys.readouterr().out
-    assert said.count("is finished") == 2 and "step 1/" not in said  # its last checkpoint had all steps
-    assert {name: (tmp_path / name / "predictions.jsonl").read_bytes() for name in runs} == whole
-    with pytest.raises(ValueError, match="grid_h2_3_1 is the run of another config: lr was 0.001, now 0.5"):
-        run_here(cd, settings | dict(lr=0.5), tmp_path / "grid", "--sweep", monkeypatch=monkeypatch)
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
         (dict(variant="coconut"), "unknown variant 'coconut': one of soft"),
-        (dict(sweep_variants="h2 h3"), "unknown variant 'h3'"),
+        (dict(variant="h3"), "unknown variant 'h3'"),
         (dict(batch_size=12), "not a multiple of micro_batch x ranks"),
         (dict(batch_size=128), "64 training problems do not fill a batch of 128"),
         (dict(operands=0), "operands must be at least 1"),

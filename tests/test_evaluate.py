@@ -183,7 +183,7 @@ def test_what_fits_alone_fits_in_a_batch(variant):
 def test_verdicts_and_errors():
     docs = [ev.Doc(["c"], [" ab", " abcd"], 1), ev.Doc(["c"], ["  x", " yy"], 0), ev.Doc(["c"], [" p", " q"], 1)]
     scores = [{0: -2.0, 1: -3.5}, {0: -2.0, 1: -2.0}, {1: -1.0, 0: -1.0}]
-    lines = ev.judge("piqa", docs, scores)
+    lines = ev.grade_choices("piqa", docs, scores)
     assert [p["acc"] for p in lines] == [0, 1, 0]  # ties go to the first
     assert [p["acc_norm"] for p in lines] == [
         1,
@@ -194,7 +194,7 @@ def test_verdicts_and_errors():
     found = ev.summary(lines)
     assert found["acc"] == pytest.approx(1 / 3) and found["items"] == 3
     assert found["acc_stderr"] == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / 2))  # of the mean, n - 1
-    assert ev.summary(ev.judge("winogrande", docs, scores)).keys() == {"acc", "acc_stderr", "items"}
+    assert ev.summary(ev.grade_choices("winogrande", docs, scores)).keys() == {"acc", "acc_stderr", "items"}
     assert ev.summary(lines[:1])["acc_stderr"] == 0  # of one item, and never nan: results.json is JSON
 
 

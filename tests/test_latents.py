@@ -20,6 +20,7 @@ import runtime
 import train
 from configurator import one_line_errors
 from data import train_tokenizer
+from model import token_nll
 
 RNG = np.random.default_rng(0)
 
@@ -208,7 +209,7 @@ def test_meddling_changes_the_message_and_nothing_else(case):
         zero = coprocessor.Beginning(torch.zeros(2, 3, 3, 64, dtype=torch.float64), sites)
         ahead = coprocessor.ahead_tokens(tokens, sites, 3)
         hidden = model.pass3_decode(zero, ahead, model.pass1_read(tokens))
-        close(changed, coprocessor.token_nll(model.base, hidden, ahead), 1e-12)
+        close(changed, token_nll(model.base, hidden, ahead), 1e-12)
 
 
 @pytest.mark.parametrize("case", ["soft", "h1", "h2"])

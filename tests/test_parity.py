@@ -11,7 +11,7 @@ import torch
 from helpers import CONTEXT, VOCAB, close, random_tokens, random_weights, tiny
 from safetensors.torch import load_file, save_file
 
-import coprocessor
+import model as model_file
 from coprocessor import ahead_tokens, build
 from model import FAMILIES, load_pretrained
 
@@ -151,12 +151,12 @@ def test_a_head_of_its_own_as_in_the_larger_qwen3(tmp_path):
     assert variant.base.head is model.head and variant.coprocessor.head is None
     sites = torch.tensor([[3, 9], [5, 2]])
     grads = []
-    for entries in (coprocessor.LOGITS_AT_ONCE, 3 * VOCAB):
-        coprocessor.LOGITS_AT_ONCE, before = entries, coprocessor.LOGITS_AT_ONCE
+    for entries in (model_file.LOGITS_AT_ONCE, 3 * VOCAB):
+        model_file.LOGITS_AT_ONCE, before = entries, model_file.LOGITS_AT_ONCE
         variant.zero_grad()
         variant(TOKENS, sites, ahead_tokens(TOKENS, sites, 4)).mean().backward()
         grads.append([model.head.weight.grad, model.wte.weight.grad])
-        coprocessor.LOGITS_AT_ONCE = before
+        model_file.LOGITS_AT_ONCE = before
     for a, b in zip(*grads, strict=True):
         assert a.abs().max() > 0
         close(a, b, 1e-5)

@@ -58,7 +58,7 @@ def config(**changes):
 
 
 def items_of(tokenizer, start=None):
-    return [fr.Item(questions.parse(line, f"x:{i}"), tokenizer, start) for i, line in enumerate(LINES)]
+    return [questions.Item(questions.parse(line, f"x:{i}"), tokenizer, start) for i, line in enumerate(LINES)]
 
 
 def pairs(items, c, stage):
@@ -149,7 +149,7 @@ def test_coconut_equals_the_published_recipe(stage, n_latents, family):
     model = system("coconut", family)
     model.n_latents = n_latents
     items = items_of(Letters(), model.start)
-    fast = fr.text_nll(model, pairs(items, c, stage), "cpu")
+    fast = questions.text_nll(model, pairs(items, c, stage), "cpu")
     slow = torch.cat([published_coconut(model, item, item.text(c, stage), n_latents) for item in items]).sum()
     close(fast, slow, 1e-9)
     model.zero_grad()
@@ -189,11 +189,11 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
         if not model.trains_base:
             return
         model = coprocessor.CoT(model.base, 0)
-    together = fr.text_nll(model, pairs(items, c, stage), "cpu")
+    together = questions.text_nll(model, pairs(items, c, stage), "cpu")
     together.backward()
     expected = gradients(model)
     model.zero_grad()
-    alone = [fr.text_nll(model, pairs([item], c, stage), "cpu") for item in items]
+    alone = [questions.text_nll(model, pairs([item], c, stage), "cpu") for item in items]
     sum(alone).backward()
     close(together, sum(alone), 1e-9)
     for name, grad in gradients(model).items():
@@ -208,7 +208,7 @@ def test_answers_do_not_depend_on_the_batch(variant, family):
     texts = []
     for micro_batch in (1, 3, 4):
         c.micro_batch = micro_batch
-        texts.append(fr.Answers([item.question for item in items], model, tokenizer, c, machine).texts(model))
+        texts.append(questions.Answers([item.question for item in items], model, tokenizer, c, machine).texts(model))
     assert texts[0] == texts[1] == texts[2] and len(set(texts[0])) > 1
 
 
@@ -218,7 +218,7 @@ def test_padding_and_question_tokens_carry_no_label(variant):
     c = config(variant=variant)
     model = system(variant, dtype=torch.float32)
     items = items_of(Letters(), model.start if variant == "coconut" else None)
-    plain, seen = fr.pad, []
+    plain, seen = questions.pad, []
 
     def other_padding(rows, device):
         padded, lengths = plain(rows, device)
@@ -230,13 +230,13 @@ def test_padding_and_question_tokens_carry_no_label(variant):
             seen.append(ahead.shape)
             return torch.ones(ahead.shape)
 
-    loss = fr.text_nll(model, pairs(items, c, 1), "cpu")
-    fr.pad = other_padding
+    loss = questions.text_nll(model, pairs(items, c, 1), "cpu")
+    questions.pad = other_padding
     try:
-        assert torch.equal(fr.text_nll(model, pairs(items, c, 1), "cpu"), loss)
+        assert torch.equal(questions.text_nll(model, pairs(items, c, 1), "cpu"), loss)
     finally:
-        fr.pad = plain
-    assert fr.text_nll(Count(), pairs(items, c, 1), "cpu") == sum(len(item.text(c, 1)) for item in items)
+        questions.pad = plain
+    assert questions.text_nll(Count(), pairs(items, c, 1), "cpu") == sum(len(item.text(c, 1)) for item in items)
     assert seen[0][1] == 1  # one branch each
 
 
@@ -250,7 +250,7 @@ def test_forward_passes_are_counted_not_computed():
         for n_latents in (2, 4):
             model = system(variant, n_latents=n_latents, dtype=torch.float32).eval()
             tokens = torch.tensor([items_of(Letters())[0].question])
-            with fr.counted_passes(model) as passes:
+            with questions.counted_passes(model) as passes:
                 model.generate(tokens, torch.tensor([tokens.size(1)]), 1)
             costs[variant, n_latents] = passes[0]
     assert costs["h2", 2] == costs["h2", 4] == 3  # the paper's three passes, whatever N_L
@@ -273,7 +273,7 @@ def test_cost_until_the_answer_counts_the_steps_written_before_it():
 
     model.generate = scripted
     question = items_of(tokenizer)[0].question
-    answers = fr.Answers([question], model, tokenizer, config(max_new_tokens=40), machine)
+    answers = questions.Answers([question], model, tokenizer, config(max_new_tokens=40), machine)
     cost = answers.cost(model, lambda text: "#" in text)
     assert cost["passes_to_answer"] == 2 + text.index(tokenizer.encode("#")[0])
     assert cost["passes_per_answer"] == 2 + len(text) - 1
@@ -291,7 +291,7 @@ def test_cost_until_the_answer_counts_the_steps_written_before_it():
     ],
 )
 def test_extraction(text, answer):
-    assert fr.extract(text) == answer
+    assert questions.extract(text) == answer
 
 
 # -----------------------------------------------------------------------------
@@ -578,7 +578,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
 
     def start(**changes):
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes))
-        return fr.load_start(c, tokenizer, c.stages * c.latents_per_step)
+        return questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
 
     same, origin = start()
     assert origin.startswith("all of") and torch.equal(same.soft, first.soft[:2]) and same.n_latents == 2
@@ -593,7 +593,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     for init_from in ("four", "four/checkpoint/base", "four/best/base"):  # other ids would fit, and mean something else
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
         with pytest.raises(ValueError, match="another tokenizer's ids"):
-            fr.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2)
+            questions.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2)
 
 
 @pytest.mark.parametrize(

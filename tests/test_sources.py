@@ -44,8 +44,29 @@ def test_an_offence_is_seen(source):
     assert offences(source)
 
 
-def test_no_file_is_too_long_to_be_read():
-    assert all(len(path.read_text().splitlines()) < 650 for path in SCRIPTS)
+MODULES = {"configurator", "coprocessor", "data", "model", "prosqa", "questions", "runtime"}
+
+
+def imports_of(path):
+    """The first names of what a file imports, also inside its functions"""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_imports_point_one_way():
+    """paper -> scripts -> questions, coprocessor -> model; data, configurator and runtime import none of these."""
+    imports = {path.stem: imports_of(path) for path in SCRIPTS if path.stem not in ("bench", "claims", "figures", "paper")}
+    for name, found in imports.items():
+        assert "paper" not in found, name
+        assert not found & (imports.keys() - MODULES), f"{name} imports a script"
+    assert not imports["model"] & {"coprocessor", "questions"} and "questions" not in imports["coprocessor"]
+    for name in ("data", "configurator", "runtime"):
+        assert not imports[name] & {"model", "coprocessor", "questions", "prosqa"}, name
 
 
 def test_scripts_need_no_optional_package():
@@ -61,13 +82,7 @@ def test_scripts_need_no_optional_package():
 def test_the_requirements_are_what_is_imported():
     known = {line.split("==")[0].lower().replace("-", "_") for line in (ROOT / "requirements.txt").read_text().splitlines()}
     known = {{"scikit_learn": "sklearn"}.get(name, name) for name in known} | {"wandb"}
-    imported = set()
-    for path in SCRIPTS:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module.split(".")[0])
+    imported = set().union(*map(imports_of, SCRIPTS))
     own = {path.stem for path in SCRIPTS}
     assert imported - own - set(sys.stdlib_module_names) <= known
     assert known - {"wandb"} <= imported

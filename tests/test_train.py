@@ -72,8 +72,8 @@ def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeyp
     assert lines[-1]["tokens"] == 8 * 96 and lines[-1]["val_ppl"] < lines[0]["val_ppl"]
     assert "8/8" in capsys.readouterr().out
     model, config = coprocessor.load_run(tmp_path / "a")
-    again = train.evaluate(
-        model, train.Batches(train.Rows(corpus, "val", 24), train.Config(**config), 21, torch.device("cpu")),
+    again = coprocessor.validate(
+        model, coprocessor.Batches(data.Rows(corpus, "val", 24), train.Config(**config), 21, torch.device("cpu")),
         train.Config(**config), runtime.Machine(torch.device("cpu"), False),
     )  # fmt: skip
     assert again.mean().exp().item() == lines[-1]["val_ppl"]
@@ -116,7 +116,7 @@ def test_validation_targets_are_the_same_for_every_variant_and_n_latents(tmp_pat
     seen = []
     for variant, n_latents in [("continued", 3), ("h1", 1), ("h2", 3), ("h2", 1)]:
         c = train.Config(**SMALL | dict(data=corpus, variant=variant, n_latents=n_latents, max_latents=3, seed=n_latents))
-        batches = train.Batches(train.Rows(corpus, "val", 24), c, train.site_limit(c, 25), torch.device("cpu"))
+        batches = coprocessor.Batches(data.Rows(corpus, "val", 24), c, coprocessor.site_limit(c, 25), torch.device("cpu"))
         tokens, sites = batches(range(5))
         seen.append(coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
         assert sites.max() + 3 + c.n_ahead < 25, "the last ahead token has a position"
@@ -127,14 +127,14 @@ def test_validation_is_the_mean_over_ahead_tokens(tmp_path, corpus):
     """continued, scored one target at a time by the plain causal pass"""
     c = train.Config(**SMALL | dict(data=corpus, variant="continued"))
     model = coprocessor.build("continued", random_model("tiny_gpt2", 50), 0)
-    batches = train.Batches(train.Rows(corpus, "val", 24), c, 21, torch.device("cpu"))
+    batches = coprocessor.Batches(data.Rows(corpus, "val", 24), c, 21, torch.device("cpu"))
     nll = [[], [], []]  # by ahead token
     for n in range(6):
         tokens, sites = batches([n])
         logp = model.base.logits(model.base.prefix(tokens)[0])[0].log_softmax(-1)
         for i in range(3):
             nll[i] += [-logp[s + i, tokens[0, s + i + 1]].item() for s in sites[0]]
-    got = train.evaluate(model, batches, c, runtime.Machine(torch.device("cpu"), False))
+    got = coprocessor.validate(model, batches, c, runtime.Machine(torch.device("cpu"), False))
     assert got.tolist() == pytest.approx([sum(x) / len(x) for x in nll], rel=1e-5)
 
 
