@@ -182,7 +182,7 @@ def asked_before(run):
     if "numbers" in lines[0]:
         problems = [(p["numbers"], p["target"]) for p in lines]
         return [(questions.prompt(*p), lambda text, p=p: questions.verify(text, *p)[0]) for p in problems]
-    return [(p["question"] + "\n", lambda text, p=p: questions.extract(text) == p["gold"]) for p in lines]
+    return [(p["question"] + "\n", lambda text, p=p: questions.same(questions.extract(text), p["gold"])) for p in lines]
 
 
 MAX_VALUES = 2**26  # of Z; 512 MB in fp64

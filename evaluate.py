@@ -1,12 +1,13 @@
-"""The paper's five benchmarks (Table 1), zero-shot, and validation perplexity, for any checkpoint and any run.
+"""The paper's five benchmarks (Table 1), zero-shot, perplexity, and questions of your own, for any checkpoint and any run.
 
     python evaluate.py --model=openai-community/gpt2 --tasks=all --limit=50
     torchrun --nproc_per_node=8 evaluate.py --model=out/h2_gpt2
-    python evaluate.py --model=out/tiny_h2 --tasks=perplexity
+    python evaluate.py --model=out/tiny_text --tasks=perplexity
+    python evaluate.py --model=out/gsm8k_gpt2 --questions=svamp.json
 
-A question is a context and its choices; a choice is scored by its log-likelihood after the context. The context is read
-once, as a prefix, and every choice is a branch at its end, which begins with the latents where the run has some.
-Formats and scores are those of lm-evaluation-harness 0.4.
+Of a benchmark, a choice is scored by its log-likelihood after the context. The context is read once, as a prefix, and every
+choice is a branch at its end, which begins with the latents where the run has some. Formats and scores are those of
+lm-evaluation-harness 0.4. A question is answered in words, greedily, and the answer is compared with the right one.
 """
 
 import argparse
@@ -26,15 +27,18 @@ import runtime
 from configurator import configure, one_line_errors
 from data import Rows, Tokenizer, hub_file, tokenizer_of
 from model import token_nll
-from questions import numbered, pad
+from questions import Answers, Item, grade_answers, numbered, pad, read, wilson
 
 
 @dataclasses.dataclass
 class Config:
     model: str = "openai-community/gpt2"  # a hub name, a folder with config.json and safetensors, or a run
-    tasks: str = "all"  # all five, or some of: hellaswag,arc_easy,social_iqa,piqa,winogrande,perplexity
+    tasks: str = ""  # all, or some of: hellaswag,arc_easy,social_iqa,piqa,winogrande,perplexity; default all, or questions
+    questions: str = ""  # gsm8k | gsm8k_aug | prosqa | a folder | a file (questions.py): its test questions are asked
+    skip_bad: bool = False  # leave out, and count, questions that are malformed
+    max_new_tokens: int = 0  # of an answer; 0: as the run was tested, or 64
     limit: int = 0  # the first so many items of each task; 0: all
-    batch_size: int = 32  # contexts, or sequences, per rank and forward pass
+    batch_size: int = 32  # contexts, sequences or questions per rank and forward pass
     max_length: int = 0  # tokens that the model may see at once; 0: as many as it has positions
     # perplexity, of ahead tokens; 0 or "": as the run was trained
     data: str = ""  # a folder that data.py made
@@ -47,7 +51,7 @@ class Config:
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "fp32"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32, to equal others to the digit
     # the results
-    out_dir: str = "out/<model>_eval"  # <model>: the last part of its name
+    out_dir: str = "out/<model>_<what>"  # the last part of its name; eval, or what the questions are called
     overwrite: bool = False  # delete the folder first
 
 
@@ -256,6 +260,33 @@ def perplexity(c, model, trained, machine):
 
 
 # -----------------------------------------------------------------------------
+# Questions
+
+
+def read_items(c, model, tokenizer):
+    """-> (list of Items that fit the model, rows left out)"""
+    room = model.base.config.context - model.n_latents - 2  # one for what ends the latents, one to answer in
+
+    def make(example):
+        item = Item(example, tokenizer, getattr(model, "start", None))  # the marker that Coconut's questions end with
+        if len(item.question) > room:
+            raise ValueError(f"{len(item.question)} tokens of question, room for {room}")
+        return item
+
+    return read(c.questions, "test", c.limit, c.skip_bad, make)
+
+
+def ask(c, items, model, tokenizer, trained, machine):
+    """-> {questions, accuracy, its 95 % interval, right, items}, a line of predictions.jsonl for each"""
+    asked = argparse.Namespace(max_new_tokens=c.max_new_tokens or trained.get("max_new_tokens", 64), micro_batch=c.batch_size)
+    texts = Answers([item.question for item in items], model, tokenizer, asked, machine).texts(model)
+    predictions = grade_answers(items, texts)
+    right = sum(p["correct"] for p in predictions)
+    found = dict(questions=c.questions, accuracy=right / len(items), interval=wilson(right, len(items)))
+    return found | dict(right=right, items=len(items)), predictions
+
+
+# -----------------------------------------------------------------------------
 # The model, and what is written
 
 
@@ -263,8 +294,6 @@ def load(name):
     """A hub name, a local folder or a run -> (Variant, Tokenizer, the run's config or {})"""
     if runtime.is_run(name):
         model, config = coprocessor.load_run(name)
-        if config["variant"] == "coconut":
-            raise ValueError(f"coconut needs its markers: {name}/predictions.jsonl has its answers")
         tokenizer = tokenizer_of(name)
     else:
         base = coprocessor.load_base(name, 0)
@@ -291,20 +320,29 @@ def table(results):
         p = results["perplexity"]
         lines += ["", f"Validation perplexity {p['perplexity']:.3f} ({p['data']}, S = {p['seq_len']}), by ahead token:"]
         lines += [" ".join(f"{x:.2f}" for x in p["by_position"])]
+    if "questions" in results:
+        q = results["questions"]
+        low, high = q["interval"]
+        lines += ["", f"{q['questions']}: {q['right']} of {q['items']:,} right, {q['accuracy']:.1%} ({low:.1%} to {high:.1%})"]
+        lines[-1] += f"; {q['left_out']} rows left out" if q["left_out"] else ""
     return lines
 
 
 def main():
     c = configure(Config, __doc__)
-    names = list(TASKS) if c.tasks == "all" else c.tasks.split(",")
+    tasks = c.tasks or ("" if c.questions else "all")
+    names = list(TASKS) if tasks == "all" else [name for name in tasks.split(",") if name]
     for name in names:
         if name not in (*TASKS, "perplexity"):
             raise ValueError(f"unknown task {name!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
     if c.batch_size < 1 or c.limit < 0:
         raise ValueError("batch_size must be at least 1, limit at least 0")
-    c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model)))
+    what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
+    c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
     machine = runtime.start(c.device, c.precision)
     model, tokenizer, trained = load(c.model)
+    if names and trained.get("variant") == "coconut":
+        raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
     model = model.to(machine.device).eval()
     context = model.base.config.context
     if not 0 <= c.max_length <= context:
@@ -312,6 +350,7 @@ def main():
     room = room_for_text(model) - (context - c.max_length if c.max_length else 0)
     docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
+    items, left_out = read_items(c, model, tokenizer) if c.questions else ([], [])
     if machine.master:
         claimed = runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
 
@@ -330,6 +369,10 @@ def main():
         predictions += own
     if "perplexity" in names:
         results["perplexity"] = perplexity(c, model, trained, machine)
+    if c.questions:
+        results["questions"], own = ask(c, items, model, tokenizer, trained, machine)
+        results["questions"]["left_out"] = len(left_out)
+        predictions += own
     if machine.master:
         lines = table(results)
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)

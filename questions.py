@@ -5,6 +5,7 @@ gsm8k_aug      385,620 generated training questions (Deng et al. 2023): whynlp/g
 prosqa         17,886 graphs (Hao et al. 2024), downloaded once to data/prosqa
 any folder     with prosqa_{train,valid,test}.json, which prosqa.py makes, too, or with {train,valid,test}.txt, whose
                lines read: question||<<48/2=24>> <<24+48=72>> #### 72
+any file       to be asked only: such lines, or .json, .jsonl, .parquet with question and answer (ALIASES: other names)
 
 What finetune_reasoning.py and countdown.py share stands here: a question is a prefix, one branch hangs at its end, and the
 branch is trained on the text that should follow. Countdown's problems come from countdown.py; its verifier is here, beside
@@ -46,23 +47,38 @@ class Example(NamedTuple):
     where: str  # file and line
 
 
-def parse(row, where):
-    """A line of text, or a dict in one of the known formats -> Example. Raises ValueError that says what is wrong."""
+# What other files call a question and its answer: SVAMP, GSM-Hard, MultiArith
+ALIASES = {"question_concat": "question", "input": "question", "Answer": "answer", "target": "answer", "final_ans": "answer"}
+
+
+def parse(row, where, asked_only=False):
+    """A line of text, or a dict in one of the known formats -> Example. Raises ValueError that says what is wrong.
+
+    asked_only: the answer may also stand alone, as a text or a number, without any steps.
+    """
     if isinstance(row, str):
-        question, bars, rest = row.partition("||")
+        before = row.rpartition("####")[0] or row
+        question, bars, _ = before.rpartition("||")  # the last bars before the answer: a question may hold some, too
         if not bars:
             raise ValueError("no || after the question")
-        row = {"question": question, "answer": rest}
-    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not isinstance(row.get("answer"), str):
+        row = {"question": question, "answer": row[len(question) + len(bars) :]}
+    if not isinstance(row, dict):
+        raise ValueError("not a row with question and answer")
+    if asked_only:
+        row = {ALIASES.get(key, key): value for key, value in row.items()}
+        if isinstance(row.get("answer"), (int, float)) and not isinstance(row["answer"], bool):
+            row["answer"] = str(row["answer"])
+    if not isinstance(row.get("question"), str) or not isinstance(row.get("answer"), str):
         raise ValueError("not a row with question and answer")
     question, steps, answer = row["question"].strip(), row.get("steps", row.get("cot")), row["answer"]
-    if isinstance(steps, str):
-        steps = steps.split()
+    if steps is None and asked_only and "####" not in answer:
+        steps = []
     if steps is None:  # steps and answer in one text
-        text, mark, answer = answer.rpartition("####")
-        if not mark:
-            raise ValueError("no #### before the answer")
-        steps = re.findall(r"<<[^<>]*>>", text)
+        steps, mark, answer = answer.rpartition("####")
+        if not mark or "####" in steps:
+            raise ValueError(f"{'more than one' if mark else 'no'} #### before the answer")
+    if isinstance(steps, str):
+        text, steps = steps, re.findall(r"<<[^<>]*>>", steps)
         if text.count("<<") != len(steps) or text.count(">>") != len(steps):
             raise ValueError("a step without << or >>")
     if not isinstance(steps, list) or not all(isinstance(s, str) and s.strip() for s in steps):
@@ -70,6 +86,8 @@ def parse(row, where):
     answer = answer.replace(",", "").strip()
     if not question or not answer:
         raise ValueError(f"an empty {'answer' if question else 'question'}")
+    if "#" in answer:
+        raise ValueError(f"the answer {answer!r} has a # in it, and is read from behind the last # of what a model writes")
     return Example(question, steps, answer, where)
 
 
@@ -89,23 +107,38 @@ def download(url, path, count):
 
 
 def numbered(path):
-    """A file -> its name, and (line or row number, row) of all its rows."""
+    """A file -> [("path:number", row)] of all its rows. Raises OSError, or ValueError that names the file and the row."""
     if path.endswith(".parquet"):
         import pyarrow.parquet as parquet
 
-        rows = parquet.read_table(path).to_pylist()
-    elif path.endswith(".json"):
-        with open(path, encoding="utf-8") as f:
-            try:
-                rows = json.load(f)
-            except ValueError as e:
-                raise ValueError(f"{path}: not JSON ({e})") from None
+        try:
+            rows = parquet.read_table(path).to_pylist()
+        except ValueError as e:  # pyarrow's own errors are ValueErrors
+            raise ValueError(f"{path}: damaged, or not a parquet file ({e})") from None
+        return [(f"{path}:{n}", row) for n, row in enumerate(rows, start=1)]
+    with open(path, "rb") as f:
+        raw = f.read()
+    try:
+        text = raw.decode("utf-8-sig")  # a byte-order mark is not part of the first question
+    except UnicodeDecodeError as e:
+        number = raw.count(b"\n", 0, e.start) + 1
+        raise ValueError(f"{path}:{number}: not UTF-8 text ({e.reason} at byte {e.start})") from None
+    if path.endswith(".json"):
+        rows = from_json(text, path)
         if not isinstance(rows, list):
             raise ValueError(f"{path}: not a list of questions")
     else:
-        with open(path, encoding="utf-8") as f:
-            rows = f.read().splitlines()
-    return [(f"{path}:{n}", row) for n, row in enumerate(rows, start=1)]
+        # a line ends at a line feed and nowhere else: questions hold form feeds, U+2028 and others that splitlines() cuts at
+        rows = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    rows = [(f"{path}:{n}", row) for n, row in enumerate(rows, start=1)]
+    return [(where, from_json(row, where)) for where, row in rows] if path.endswith(".jsonl") else rows
+
+
+def from_json(text, where):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where}: not JSON ({e})") from None
 
 
 def rows_of(source, split):
@@ -141,12 +174,13 @@ def read(source, split, limit=0, skip_bad=False, make=lambda example: example):
     """-> (list of make(Example), list of 'file:line: reason' for the rows left out).
 
     limit: the first so many rows, 0 for all. make raises ValueError to refuse one. Raises ValueError for
-    the first bad row unless skip_bad, OSError where there is no data.
+    the first bad row unless skip_bad, OSError where there is no data. A source that is a file has no splits: it can only
+    be asked.
     """
-    examples, bad = [], []
-    for where, row in rows_of(source, split)[: limit or None]:
+    examples, bad, asked_only = [], [], os.path.isfile(source)
+    for where, row in (numbered(source) if asked_only else rows_of(source, split))[: limit or None]:
         try:
-            examples.append(make(parse(row, where)))
+            examples.append(make(parse(row, where, asked_only)))
         except ValueError as e:
             if not skip_bad:
                 raise ValueError(f"{where}: {e} (--skip_bad leaves such rows out)") from None
@@ -165,13 +199,20 @@ def extract(text):
     return text.split("#")[-1].replace(",", "").strip()
 
 
+def same(answer, gold):
+    """Is it the same answer? 18, 18.0 and 18.00 are; texts are where they are equal."""
+    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", answer) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", gold):
+        return Fraction(answer) == Fraction(gold)
+    return answer == gold
+
+
 def grade_answers(items, texts):
     """-> a line of predictions.jsonl for each"""
     out = []
     for n, (item, text) in enumerate(zip(items, texts, strict=True)):
         example, said = item.example, extract(text)
         record = dict(item=n, where=example.where, question=example.question, gold=example.answer, answer=said)
-        out.append(record | dict(correct=said == example.answer, text=text))
+        out.append(record | dict(correct=same(said, example.answer), text=text))
     return out
 
 

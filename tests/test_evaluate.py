@@ -7,9 +7,12 @@ import pytest
 import torch
 from helpers import CASES, VOCAB, run_here, slow_decode, slow_nll, slow_read, tiny, tiny_variant
 from test_data import make_shards
+from test_reasoning import small as reasoning_settings  # noqa: F401
 
 import coprocessor
 import evaluate as ev
+import finetune_reasoning
+import questions
 import runtime
 import train
 from configurator import one_line_errors
@@ -288,3 +291,51 @@ def test_a_run_s_perplexity_is_the_one_that_it_was_validated_on(variant, seq_len
     assert found["perplexity"] == pytest.approx(runtime.read_metrics(run)[-1]["val_ppl"], rel=1e-9)
     assert math.exp(sum(map(math.log, found["by_position"])) / 3) == pytest.approx(found["perplexity"])
     assert "by ahead token" in (out / "results.md").read_text()
+
+
+@pytest.mark.parametrize("variant", ["h2", "coconut", "cot"])
+def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, reasoning_settings, tmp_path, monkeypatch):  # noqa: F811
+    settings = reasoning_settings | dict(variant=variant, epochs_per_stage=1, last_stage_epochs=1)
+    run = run_here(finetune_reasoning, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    asked = dict(model=run, questions=settings["data"], limit=6, device="cpu", batch_size=3)
+    out = run_here(ev, asked, tmp_path / "<model>_<what>", monkeypatch=monkeypatch).parent / "run_prosqa"
+    assert (out / "predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
+    found = json.loads((out / "results.json").read_text())["questions"]
+    assert found["accuracy"] == runtime.read_metrics(run)[-1]["test_accuracy"] and found["items"] == 6
+    assert found["interval"] == list(questions.wilson(found["right"], 6)) and "0 rows" not in (out / "results.md").read_text()
+    if variant == "coconut":
+        with pytest.raises(ValueError, match="can be asked --questions"):
+            run_here(ev, dict(model=run, tasks="piqa"), tmp_path / "x", monkeypatch=monkeypatch)
+
+
+FILES = {  # the same two questions as others keep them, the last row of each no question at all
+    "svamp.json": '[{"question_concat": "How many?", "Answer": 18.0}, {"question": "Two?", "answer": "2"}, {"question": "x"}]',
+    "gsm_hard.jsonl": '{"input": "How many?", "target": 18}\n{"question": "Two?", "answer": "#### 2", "more": 1}\n3\n',
+    "plain.txt": "\ufeffHow many?||<<9+9=18>> #### 18.00\r\nTwo?||#### 2\r\nno bars\r\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_questions_from_any_file(name, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / name).write_bytes(FILES[name].encode())
+    monkeypatch.setattr(ev.Answers, "texts", lambda self, model: ["<<9+9=18>>\n### 18", "### 3"])
+    settings = dict(model=checkpoint, questions=tmp_path / name, device="cpu")
+    with pytest.raises(ValueError, match=f"{name}:3: .*skip_bad"):
+        run_here(ev, settings, tmp_path / "out", monkeypatch=monkeypatch)
+    out = run_here(ev, settings, tmp_path / "out", "--skip_bad", monkeypatch=monkeypatch)
+    results = json.loads((out / "results.json").read_text())
+    assert results["questions"] | {"interval": 0, "questions": 0} == dict(
+        questions=0, accuracy=0.5, interval=0, right=1, items=2, left_out=1
+    )
+    assert results["tasks"] == {} and "1 of 2 right, 50.0% (9.5% to 90.5%); 1 rows left out" in (out / "results.md").read_text()
+
+
+def test_numbers_compare_as_numbers_and_texts_as_texts():
+    for a in ("18", "18.0", "18.00"):
+        assert all(questions.same(a, b) for b in ("18", "18.0", "18.00")) and not questions.same(a, "18.01")
+    assert questions.same("-0.5", "-0.50") and not questions.same("-0.5", "0.5")
+    assert questions.same("0.1", "0.10") and not questions.same("100000000000000001", "100000000000000000")
+    assert (
+        questions.same("Tom is a b.", "Tom is a b.") and not questions.same("18 apples", "18") and not questions.same("", "0")
+    )
+    assert not questions.same("1e2", "100") and not questions.same("١٨", "18") and not questions.same("nan", "nan ")

@@ -318,6 +318,8 @@ BAD = [
     ("How?||<<1+1=2>> ####  ", "an empty answer"),
     ("How?||<<1+1=2 #### 2", "a step without << or >>"),
     ("", "no || after the question"),
+    ("How?||<<1+1=2>> #### 2 #### 3", "more than one ####"),
+    ("How?||<<1+1=2>> #### no. #2", "has a # in it"),
     ("How?" + "x" * 300 + "||#### 2", "tokens, the model has 256 positions"),
 ]
 
@@ -339,6 +341,36 @@ def test_a_bad_row_is_one_line_with_its_place_or_is_counted(line, reason, tmp_pa
     c.skip_bad = True
     items, bad = fr.read_items(c, "train", Letters(), model)
     assert len(items) == 2 and len(bad) == 1 and reason in bad[0]
+
+
+def test_a_question_is_a_line_whatever_is_in_it(tmp_path):
+    """Lines end at a line feed, bars divide before the answer; a byte-order mark and carriage returns are no text."""
+    odd = [f"a{x}b" for x in ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00", "\r", "\t")]
+    odd += ["x || y", "||", "|| a || b", "#", "a # b", "#### 3 ||", "<|endoftext|> <|im_end|>", "  ", "é\u0301\U0001f600"]
+    lines = [f"How {x} many?||<<1+1=2>> #### {i}" for i, x in enumerate(odd)] + ["Bars?||#### 3||4"]
+    for end, start in (("\n", ""), ("\r\n", "\ufeff")):
+        (tmp_path / "train.txt").write_bytes((start + end.join(lines) + end).encode())
+        found, _ = questions.read(str(tmp_path), "train")
+        assert [e.question for e in found] == [f"How {x} many?" for x in odd] + ["Bars?"]
+        assert [e.answer for e in found] == [str(i) for i in range(len(odd))] + ["3||4"]
+        assert [e.where for e in found] == [f"{tmp_path}/train.txt:{n}" for n in range(1, len(lines) + 1)]
+
+
+@pytest.mark.parametrize("encoding, row", [("latin-1", 2), ("utf-16", 1), ("cp1252", 2)])
+def test_another_encoding_is_named_with_its_row(encoding, row, tmp_path):
+    (tmp_path / "train.txt").write_bytes("One?||#### 1\nWie groß?||#### 2\n".encode(encoding))
+    with pytest.raises(ValueError, match=f"train.txt:{row}: not UTF-8 text"):
+        questions.read(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    "name, raw", [("json", b""), ("json", b'[{"question": "a"'), ("json", b"[" * 10**5), ("parquet", b"PAR1")]
+)
+def test_a_damaged_file_of_questions_is_one_line(name, raw, tmp_path):
+    path = tmp_path / f"prosqa_train.{name}"
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=f"prosqa_train.{name}: (not JSON|damaged)"):
+        questions.numbered(str(path))
 
 
 def test_missing_questions_and_wrong_files_are_one_line(tmp_path):
