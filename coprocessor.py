@@ -11,6 +11,7 @@ A variant is one small class that answers pass 2:
 
     continued  with the site's own token: an ordinary language model          trains the Base           Baseline 1
     soft       with N_L soft embeddings                                       Base, soft tokens         Baseline 2
+    pause      with one soft embedding, N_L times                             Base, soft token          a control: Goyal et al. 2023
     liu        with Z, the Coprocessor's last hidden states                   Coprocessor, soft tokens  Liu et al. 2024b
     h1         with KV_phi, the Coprocessor's cache, and the site's token     Coprocessor, soft tokens  Hypothesis 1
     h2         with Z, as liu                                                 all of them               Hypothesis 2
@@ -129,7 +130,7 @@ class Variant(nn.Module):
         return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
 
     def soft_tokens(self, sites):
-        return self.soft[: self.n_latents].expand(*sites.shape, -1, -1)  # (B, M, N_L, C)
+        return self.soft[: self.n_latents].expand(*sites.shape, self.n_latents, -1)  # (B, M, N_L, C)
 
     def as_input(self, z):
         """Z as input embeddings: plain, as in the paper, or with scale_latents at a learnable rms that starts at theirs."""
@@ -213,6 +214,14 @@ class Soft(Variant):
         return Beginning(soft, sites, z=soft)
 
 
+class Pause(Soft):
+    """Goyal et al. 2023, a control: as Soft, but every slot holds the same learnable token."""
+
+    def __init__(self, base, n_latents, scale_latents=False):
+        super().__init__(base, n_latents, scale_latents)
+        self.soft = nn.Parameter(self.soft.detach()[:1].clone())  # (1, C)
+
+
 class H2(Variant):
     """Hypothesis 2: the Base reads Z as input embeddings, and both models learn."""
 
@@ -246,7 +255,7 @@ class H1(Variant):
         return Beginning(self.site_embedding(tokens, sites), sites, kv_phi, z)
 
 
-VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2}
+VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2, "pause": Pause}
 REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT, "no_thought": CoT}  # these know questions only
 VARIANTS |= REASONING
 

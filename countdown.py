@@ -220,7 +220,7 @@ def statistics(problems):
 @dataclasses.dataclass
 class Config:
     # the system
-    variant: str = "h2"  # soft | liu | h1 | h2 | no_cot
+    variant: str = "h2"  # soft | pause | liu | h1 | h2 | no_cot
     init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
     n_latents: int = 16  # N_L
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain

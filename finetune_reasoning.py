@@ -32,7 +32,7 @@ from questions import Answers, Item, grade_answers
 @dataclasses.dataclass
 class Config:
     # the system
-    variant: str = "h2"  # coconut | soft | liu | h1 | h2 | cot | no_cot | no_thought: the curriculum without latents
+    variant: str = "h2"  # coconut | soft | pause | liu | h1 | h2 | cot | no_cot | no_thought: the curriculum without latents
     init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch

@@ -25,7 +25,7 @@ from data import Rows
 @dataclasses.dataclass
 class Config:
     # the system
-    variant: str = "h2"  # continued | soft | liu | h1 | h2
+    variant: str = "h2"  # continued | soft | liu | h1 | h2 | pause
     init_from: str = "openai-community/gpt2"  # the Base: a hub name, a folder, a run, or random:<size> (sizes: model.py)
     n_latents: int = 16  # N_L, latents per augmentation
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain

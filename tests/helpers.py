@@ -138,8 +138,8 @@ def slow_begin(case, model, tokens, past, site):
     own = base.wte.weight[tokens[site]][None]
     if case in ("continued", "cot"):
         return cut(past, site), site, own  # an ordinary language model that has come to its token `site`
-    if case == "soft":
-        return before, site + 1, model.soft
+    if case in ("soft", "pause"):
+        return before, site + 1, model.soft.expand(model.n_latents, -1)
     if case == "coconut":
         z, end = slow_read(base, tokens[: site + 1])[0][-1], base.wte.weight[model.end]
         for i in range(model.n_latents - 1):

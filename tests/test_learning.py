@@ -35,6 +35,7 @@ def learners(case, family):
         "cot": base,
         "coconut": base,
         "soft": base | {"soft"},
+        "pause": base | {"soft"},
         "liu": coprocessor | {"soft"},
         "h1": coprocessor - dead | {"soft"},
         "h2": base | coprocessor | {"soft"},
