@@ -9,8 +9,9 @@ A script declares its defaults as a dataclass whose comments explain the keys:
     c = configure(Config, __doc__)     # python train.py config/h2_gpt2.py --lr=3e-4
 
 A config file is a list of assignments. Values are literals and simple arithmetic, and may use names assigned before; they
-are parsed, never executed. `include = "other.py"` reads another file of the same folder first. A file's name is its
-run's name: unless out_dir is given, config/tiny_h2.py writes out/tiny_h2.
+are parsed, never executed. `include = "other.py"` reads another file of the same folder first.
+
+A run's folder says what it is: unless out_dir is given, `config/h2_gpt2.py --n_latents=4` writes out/h2_gpt2,n_latents=4.
 """
 
 import ast
@@ -21,6 +22,7 @@ import io
 import json
 import operator
 import os
+import re
 import sys
 import tokenize
 
@@ -62,10 +64,14 @@ def convert(value, like, key, where):
     return value
 
 
+class UnknownKey(ValueError):
+    pass
+
+
 def check_key(key, defaults, where):
     if key not in defaults:
         near = difflib.get_close_matches(key, defaults, n=1, cutoff=0)
-        raise ValueError(f"{where}: unknown key {key!r}; the nearest is {near[0]!r}")
+        raise UnknownKey(f"{where}: unknown key {key!r}; the nearest is {near[0]!r}")
 
 
 def read_file(path, defaults, including=()):
@@ -132,9 +138,40 @@ def help_text(config_class, doc):
     return "\n".join(lines)
 
 
-def configure(config_class, doc, argv=None):
+def scripts_of(path):
+    """The scripts that a config file itself shows how to start with it: "torchrun ... train.py config/h2_gpt2.py"."""
+    with open(path) as f:
+        return set(re.findall(rf"(\w+\.py) (?:\S*/)?{re.escape(os.path.basename(path))}(?!\S)", f.read()))
+
+
+def encode(unfit, text):
+    return re.sub(unfit, lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def run_name(file, argv, may_differ):
+    """The file's name, then ,key=value for each setting of the command line that is not in may_differ, as it was written.
+
+    What some system does not have in a file's name, and the signs that divide the parts, become %XX: no two settings share
+    a name. Raises ValueError if the name is too long for a file system.
+    """
+    settings = {}
+    for argument in argv:
+        key, equals, text = argument[2:].partition("=")
+        if argument.startswith("--") and key not in (*may_differ, "out_dir"):
+            settings[key] = text if equals else "True"
+    unfit = r'[\x00-\x1f\x7f/\\:*?"<>|%,=]'
+    name = encode(unfit, os.path.splitext(os.path.basename(file))[0])
+    name += "".join(f",{key}={encode(unfit, text)}" for key, text in settings.items())
+    name = encode(r"^\.|[. ]\Z", name)
+    if len(os.fsencode(name)) > 255:
+        raise ValueError(f"the run's settings make too long a name for a folder ({name[:60]}...): give it one by --out_dir=")
+    return name
+
+
+def configure(config_class, doc, argv=None, may_differ=()):
     """The command line -> an instance of config_class. --help prints every key and exits.
 
+    may_differ: keys that do not change what is computed, and so are not part of a run's name.
     Raises ValueError or FileNotFoundError with a message for the user.
     """
     argv = sys.argv[1:] if argv is None else argv
@@ -147,11 +184,16 @@ def configure(config_class, doc, argv=None):
         raise ValueError(f"one config file at most, not {' '.join(files)}; options are --key=value")
     values = dict(defaults)
     if files:
-        values |= read_file(files[0], defaults)
+        try:
+            values |= read_file(files[0], defaults)
+        except UnknownKey as e:
+            this, scripts = os.path.basename(inspect.getfile(config_class)), scripts_of(files[0])
+            if not scripts or this in scripts:
+                raise
+            raise ValueError(f"{files[0]} is for {' and '.join(sorted(scripts))}, not for {this} ({e})") from None
     values |= dict(read_argument(a, defaults) for a in argv if a.startswith("--"))
     if values.get("out_dir") == "":
-        run = files[0] if files else sys.argv[0]
-        values["out_dir"] = os.path.join("out", os.path.splitext(os.path.basename(run))[0])
+        values["out_dir"] = os.path.join("out", run_name(files[0] if files else sys.argv[0], argv, may_differ))
     return config_class(**values)
 
 

@@ -391,7 +391,7 @@ def solve(c):
 
 
 def main():
-    c = configure(Config, __doc__)
+    c = configure(Config, __doc__, may_differ=MAY_DIFFER)
     if c.variant not in TRAINS:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(TRAINS)}")
     c.n_latents *= coprocessor.VARIANTS[c.variant].has_latents

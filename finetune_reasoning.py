@@ -115,7 +115,7 @@ def read_items(c, split, tokenizer, model):
 
 
 def main():
-    c = configure(Config, __doc__)
+    c = configure(Config, __doc__, may_differ=MAY_DIFFER)
     names = [v for v in coprocessor.VARIANTS if v != "continued"]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")

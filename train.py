@@ -116,7 +116,7 @@ def row_cost(model, c):
 
 
 def main():
-    c = configure(Config, __doc__)
+    c = configure(Config, __doc__, may_differ=MAY_DIFFER)
     if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
     for key in "seq_len n_sites n_ahead tokens_per_step batch_size eval_every eval_rows log_every checkpoint_every".split():
