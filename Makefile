@@ -1,14 +1,16 @@
 # make demo: the paper's main job, small, on any machine.    make test: everything that must hold.
 PYTHON ?= python3
 BIN = .venv/bin
-RUNS = tiny_continued tiny_soft tiny_h2
+eq := =# written out in the name of a target it would be an assignment
+TEXT = out/tiny_text,variant$(eq)
+RUNS = $(TEXT)continued $(TEXT)soft $(TEXT)h2
 
 setup: .venv/installed
-demo: setup $(RUNS:%=out/%/.finished)
-	$(BIN)/python figures.py figure2 $(RUNS:%=out/%) --out=out/figure2.png
-	$(BIN)/python sample.py out/tiny_h2 --prompt="def main():"
-reasoning: setup out/tiny_prosqa_h2/.finished
-	$(BIN)/python figures.py stages out/tiny_prosqa_h2
+demo: setup $(RUNS:%=%/.finished)
+	$(BIN)/python -m paper.figures figure2 $(RUNS) --out=out/figure2.png
+	$(BIN)/python sample.py $(TEXT)h2 --prompt="def main():"
+reasoning: setup out/tiny_prosqa/.finished
+	$(BIN)/python -m paper.figures stages out/tiny_prosqa
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 tests
 soak: .venv/installed-dev
@@ -16,9 +18,10 @@ soak: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 bench: setup
-	$(BIN)/python bench.py
+	$(BIN)/python -m paper.bench
 paper-tiny: setup
-	$(BIN)/python paper.py
+	$(BIN)/python -m paper.cells
+	$(BIN)/python -m paper.claims
 full-size: setup
 	$(BIN)/python tests/full_size.py
 .PHONY: setup demo reasoning test soak lint bench paper-tiny full-size
@@ -35,10 +38,12 @@ full-size: setup
 data/sample/val_000.bin: | .venv/installed
 	$(BIN)/python data.py sample
 GO_ON = $$(test ! -e $@ -a \( -e $(@D)/checkpoint -o -e $(@D)/checkpoint.old \) && echo --resume || echo --overwrite)
-out/%/.finished: config/%.py config/tiny_base.py config/tiny_continued.py data/sample/val_000.bin | .venv/installed
-	$(BIN)/python train.py config/$*.py $(GO_ON)
+out/tiny_base/.finished: config/tiny_base.py data/sample/val_000.bin | .venv/installed
+	$(BIN)/python train.py config/tiny_base.py $(GO_ON)
 	touch $@
-$(RUNS:%=out/%/.finished): out/tiny_base/.finished
+$(TEXT)%/.finished: config/tiny_text.py config/tiny_base.py out/tiny_base/.finished
+	$(BIN)/python train.py config/tiny_text.py --variant=$* $(GO_ON)
+	touch $@
 
 TINY_WORLD = --nodes=7 --hops 2 3 --words 4 8
 data/statements/val_000.bin: prosqa.py | .venv/installed
@@ -48,6 +53,6 @@ data/prosqa_tiny/prosqa_train.json: prosqa.py | .venv/installed
 out/tiny_statements/.finished: data/statements/val_000.bin config/tiny_statements.py
 	$(BIN)/python finetune_reasoning.py config/tiny_statements.py $(GO_ON)
 	touch $@
-out/tiny_prosqa_%/.finished: data/prosqa_tiny/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa_%.py
-	$(BIN)/python finetune_reasoning.py config/tiny_prosqa_$*.py $(GO_ON)
+out/tiny_prosqa/.finished: data/prosqa_tiny/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa.py
+	$(BIN)/python finetune_reasoning.py config/tiny_prosqa.py $(GO_ON)
 	touch $@

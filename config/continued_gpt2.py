@@ -1,8 +1,9 @@
 # Figure 2A, Baseline 1: continued pretraining on the same tokens.
 #
 #   torchrun --nproc_per_node=8 train.py config/continued_gpt2.py
+#   torchrun --nproc_per_node=8 evaluate.py --model=out/continued_gpt2
 #
-# All else as Hypothesis 2: the same sequences, sites, targets and tokens.
+# All else as Hypothesis 2: the same sequences, sites, targets and tokens. The second line is for Table 1.
 
 include = "h2_gpt2.py"
 variant = "continued"

@@ -5,6 +5,6 @@
 # Coconut's recipe: 25 epochs; the best on validation (after about 6, near 40 %) is kept in best/, where
 # coconut_gsm8k_gpt2.py starts.
 
-include = "h2_gsm8k_gpt2.py"
+include = "gsm8k_gpt2.py"
 variant = "cot"
 epochs_per_stage = 25

@@ -1,11 +1,15 @@
 # Figure 2A, Hypothesis 2: a co-finetuned GPT-2 124M and its Coprocessor on 40B tokens of FineWeb-Edu.
 #
-#   python data.py fineweb_edu --tokenizer gpt2 --shards 58        (58 x 0.7B tokens, 81 GB on disk)
+#   python data.py fineweb_edu --tokenizer gpt2 --shards 58
 #   torchrun --nproc_per_node=8 train.py config/h2_gpt2.py
 #
-# The paper gives S, M, N_A, N_L and the tokens; batch, learning rate and the rest of the optimizer are ours.
-# 40e9 tokens / 491,520 per step = 81,380 steps. The paper's 3 days on 8 x A100 need 19.3k raw tokens/s per GPU.
-# The sweep of Figure 2C: --n_latents=1, 2, 4, 8 with --out_dir=out/h2_gpt2_nl1, ... (max_latents keeps the sites equal).
+# 58 shards x 0.7B tokens are 81 GB on disk. The paper gives S, M, N_A, N_L and the tokens; batch, learning rate and the rest
+# of the optimizer are ours. 40e9 tokens / 491,520 per step = 81,380 steps. The paper's 3 days on 8 x A100 need 19.3k raw
+# tokens/s per GPU. Then Figure 2C (max_latents keeps the sites equal), Table 1, and Figure 4A with Table 5:
+#
+#   for n in 1 2 4 8; do torchrun --nproc_per_node=8 train.py config/h2_gpt2.py --n_latents=$n; done
+#   torchrun --nproc_per_node=8 evaluate.py --model=out/h2_gpt2
+#   python analyze_latents.py out/h2_gpt2
 
 variant = "h2"
 init_from = "openai-community/gpt2"

@@ -1,11 +1,14 @@
 # Figure 2B, Hypothesis 2: a co-finetuned Qwen-3 0.6B and its Coprocessor on 8B tokens of FineWeb-Edu.
 #
-#   python data.py fineweb_edu --tokenizer qwen3 --shards 12       (uint32: 2.8 GB per shard)
+#   python data.py fineweb_edu --tokenizer qwen3 --shards 12
 #   torchrun --nproc_per_node=8 train.py config/h2_qwen3.py
 #
-# The paper gives S, M, N_A, N_L and the tokens; batch, learning rate and the rest of the optimizer are ours.
-# 8e9 tokens / 262,144 per step = 30,517 steps. The paper's 3 days on 8 x A100 need 3.9k raw tokens/s per GPU.
-# The sweep of Figure 2D: --n_latents=1, 2, 4, 8 with --out_dir=out/h2_qwen3_nl1, ...
+# A shard has 2.8 GB (uint32). The paper gives S, M, N_A, N_L and the tokens; batch, learning rate and the rest of the
+# optimizer are ours. 8e9 tokens / 262,144 per step = 30,517 steps. The paper's 3 days on 8 x A100 need 3.9k raw tokens/s
+# per GPU. Then Figure 2D and Table 1:
+#
+#   for n in 1 2 4 8; do torchrun --nproc_per_node=8 train.py config/h2_qwen3.py --n_latents=$n; done
+#   torchrun --nproc_per_node=8 evaluate.py --model=out/h2_qwen3
 
 variant = "h2"
 init_from = "Qwen/Qwen3-0.6B"

@@ -1,8 +1,10 @@
-# A tiny GPT-2 pretrained from random weights on the Python standard library's source: the Base of all tiny_* runs.
+# A tiny GPT-2 pretrained from random weights on the Python standard library's source: the Base of tiny_text.py.
 #
 #   python data.py sample && python train.py config/tiny_base.py
 #
-# About 2 minutes on two CPU cores.
+# About 2 minutes on two CPU cores. A tiny Qwen-3 (rotary positions, shared KV heads) in its place:
+#
+#   python train.py config/tiny_base.py --init_from=random:tiny_qwen3 --out_dir=out/tiny_qwen3_base
 
 variant = "continued"
 init_from = "random:tiny_gpt2"  # 2 layers, 64 wide

@@ -6,6 +6,20 @@
 # Plain statements and sums in the words of the questions, but never a question. Only what follows from the telling is
 # scored (the telling itself is noise): that way "who is what" is learnt within 5,000 steps. Eight minutes on one CPU core.
 # Its accuracy means little: several statements are right in the end, one is the label.
+#
+# From it, the large-scale run of tiny ProsQA on the same statements as running text, and what more reading alone changes:
+#
+#   python train.py config/tiny_text.py --data=data/statements --init_from=out/tiny_statements/checkpoint/base \
+#       --n_latents=4 --out_dir=out/tiny_statements_h2
+#   python train.py config/tiny_text.py --data=data/statements --init_from=out/tiny_statements/checkpoint/base \
+#       --variant=continued --out_dir=out/tiny_statements_continued
+#
+# A Base that has met every word of the questions: this one has not met " or ", "Is", "?", and "a lumpus" only after "is".
+# It looks up one told fact, not two at once, so that its answers need steps or latents:
+#
+#   python prosqa.py data/worded --nodes=7 --hops 2 3 --words 4 8 --statements --worded --counts 40000 100 100
+#   python finetune_reasoning.py config/tiny_statements.py --data=data/worded --tokenizer=data/worded/tokenizer.json \
+#       --out_dir=out/tiny_worded
 
 variant = "cot"
 init_from = "random:mini_qwen3"  # 3 layers, 64 wide

@@ -4,14 +4,21 @@
 #   python countdown.py --operands=3 --sums
 #   python train.py config/tiny_sums.py
 #
-# Then Figure 8 at laptop size: h2 and h1 from this Base, and h2 from the large-scale run that starts from it.
+# Two minutes on one CPU core. From it, the large-scale run of tiny Countdown on the same sums, and what more reading alone
+# changes:
 #
-#   python train.py config/tiny_sums_h2.py
-#   python countdown.py config/tiny_countdown.py --init_from=out/tiny_sums --out_dir=out/sums_countdown
-#   python countdown.py config/tiny_countdown.py --init_from=out/tiny_sums --variant=h1 --out_dir=out/sums_countdown_h1
-#   python countdown.py config/tiny_countdown.py --init_from=out/tiny_sums_h2 --out_dir=out/resumed_countdown
+#   python train.py config/tiny_text.py --data=data/countdown --init_from=out/tiny_sums --n_latents=4 --out_dir=out/tiny_sums_h2
+#   python train.py config/tiny_text.py --data=data/countdown --init_from=out/tiny_sums --variant=continued \
+#       --out_dir=out/tiny_sums_continued
 #
-# Two minutes on one CPU core.
+# Figure 8 at laptop size:
+#
+#   for o in 3 4; do
+#       python countdown.py config/tiny_countdown.py --operands=$o --init_from=out/tiny_sums
+#       python countdown.py config/tiny_countdown.py --operands=$o --init_from=out/tiny_sums --variant=h1
+#       python countdown.py config/tiny_countdown.py --operands=$o --init_from=out/tiny_sums_h2
+#       python countdown.py config/tiny_countdown.py --operands=$o --init_from=out/tiny_sums_continued
+#   done
 
 include = "tiny_base.py"
 init_from = "random:mini_qwen3"  # 3 layers, 64 wide

@@ -1,9 +1,17 @@
 """Defaults, then a config file, then --key=value; parsed, never executed; bad input is one line."""
 
+import functools
 import glob
+import itertools
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_train import SMALL, corpus  # noqa: F401
 
 import coprocessor
 import countdown
@@ -26,7 +34,7 @@ def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path):
     file = tmp_path / "some_run.py"
     file.write_text('"""what it is"""\n# why\nsteps = 3 * 2**2  # twelve\nrate = steps / 4\nname = "b"\n')
     c = configure(Config, "", [str(file), "--name=c", "--fast"])
-    assert c == Config("c", 12, 3.0, True, "out/some_run")
+    assert c == Config("c", 12, 3.0, True, "out/some_run,name=c,fast=True")
     assert configure(Config, "", ["--steps=4e2", "--rate=2", "--fast=False"]).steps == 400
 
 
@@ -101,49 +109,267 @@ def test_help_lists_every_key_with_default_and_comment(script, capsys):
         assert lines[f"--{key}"][40:].strip(), "no comment"
 
 
-def script_of(file):
-    """The script that the file's launch line names, and the ranks it starts."""
+def test_a_config_of_another_script_says_whose_it_is(tmp_path):
+    with pytest.raises(ValueError) as e:
+        configure(train.Config, "", ["config/tiny_countdown.py"])
+    assert str(e.value).startswith("config/tiny_countdown.py is for countdown.py, not for train.py (config/tiny_countdown.py:")
+    with pytest.raises(ValueError, match="^config/prosqa_qwen3.py is for finetune_reasoning.py, not for countdown.py"):
+        configure(countdown.Config, "", ["config/prosqa_qwen3.py"])
+    own, others = tmp_path / "own.py", tmp_path / "others.py"
+    for file, launched in (own, own), (others, "config/tiny_base.py"):  # the line of another file says nothing of this one
+        file.write_text(f"#   python train.py {launched}\noperands = 3\n")
+        with pytest.raises(ValueError, match="own.py:2: unknown key 'operands'|others.py:2: unknown key 'operands'") as e:
+            configure(train.Config, "", [str(file)])
+        assert "is for" not in str(e.value)
+
+
+# -----------------------------------------------------------------------------
+# The folder of a run
+
+
+def folder(*argv, may_differ=("fast",)):
+    return configure(Config, "", [*argv], may_differ=may_differ).out_dir
+
+
+@pytest.fixture
+def some_run(tmp_path):
+    file = tmp_path / "some_run.py"
+    file.write_text("steps = 3\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "argv, name",
+    [
+        ([], "some_run"),
+        (["--steps=4e2"], "some_run,steps=4e2"),  # as it was written
+        (["--rate=.5", "--name=b", "--steps=7"], "some_run,rate=.5,name=b,steps=7"),  # in that order
+        (["--steps=4", "--name=b", "--steps=5"], "some_run,steps=5,name=b"),  # the last one is what holds
+        (["--fast", "--name="], "some_run,name="),  # fast changes nothing that is computed
+        (["--name=out/h2_gpt2/checkpoint"], "some_run,name=out%2Fh2_gpt2%2Fcheckpoint"),
+        (["--name=random:a"], "some_run,name=random%3Aa"),
+        (["--name=50%,x=1"], "some_run,name=50%25%2Cx%3D1"),
+        (["--name=..\n\\"], "some_run,name=..%0A%5C"),
+        (["--name=1."], "some_run,name=1%2E"),  # Windows drops a dot at the end
+        (["--name=größe"], "some_run,name=größe"),
+    ],
+)
+def test_a_runs_folder_says_what_it_is(some_run, argv, name, tmp_path):
+    assert folder(some_run, *argv) == os.path.join("out", name)
+    os.makedirs(tmp_path / "out" / name)
+    assert folder(some_run, *argv, "--out_dir=") == os.path.join("out", name)
+    assert folder(some_run, *argv, "--out_dir=x") == folder(some_run, "--out_dir=x", *argv) == "x"
+
+
+def test_a_flag_is_named_by_its_value(some_run):
+    assert folder(some_run, "--fast", may_differ=()) == folder(some_run, "--fast=True", may_differ=()) != folder(some_run)
+
+
+def test_a_hidden_file_does_not_hide_its_run_and_a_files_name_is_no_setting(tmp_path):
+    for name in (".some", "some,name=b", "some"):
+        (tmp_path / f"{name}.py").write_text("")
+    names = [folder(str(tmp_path / f"{name}.py")) for name in (".some", "some,name=b", "some")]
+    assert names == ["out/%2Esome", "out/some%2Cname%3Db", "out/some"]
+    assert folder(str(tmp_path / "some.py"), "--name=b") == "out/some,name=b"
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["name", "other"]), st.text(max_size=20)), min_size=2, max_size=2))
+def test_two_settings_never_share_a_folder(settings):
+    @dataclass
+    class Two:
+        name: str = ""
+        other: str = ""
+        out_dir: str = ""
+
+    one, two = (configure(Two, "", [f"--{k}={v}" for k, v in s.items()]).out_dir for s in settings)
+    assert (one == two) == ([*settings[0].items()] == [*settings[1].items()])
+    assert not set(one.removeprefix("out" + os.sep)) & set('/\\:*?"<>|\0\n')
+
+
+def test_a_name_that_is_too_long_is_refused(some_run):
+    room = 255 - len("some_run,name=")
+    assert len(os.path.basename(folder(some_run, "--name=" + "x" * room))) == 255
+    for text in "x" * (room + 1), "ö" * (room // 2 + 1), "/" * (room // 3 + 1):
+        with pytest.raises(ValueError, match="--out_dir=") as e:
+            folder(some_run, f"--name={text}")
+        assert "\n" not in str(e.value) and folder(some_run, f"--name={text}", "--out_dir=x") == "x"
+
+
+def test_a_run_is_resumed_and_overwritten_by_the_settings_that_made_it(tmp_path, corpus, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    settings = SMALL | dict(data=corpus, tokens=2 * SMALL["tokens_per_step"])
+    (tmp_path / "small.py").write_text("".join(f"{k} = {v!r}\n" for k, v in settings.items()))
+
+    def run(*argv):
+        monkeypatch.setattr(sys, "argv", ["train.py", "small.py", *argv])
+        train.main()
+
+    run("--n_latents=1", "--eval_every=8")
+    run("--n_latents=1", "--resume")
+    run("--overwrite", "--n_latents=1")
+    with pytest.raises(FileExistsError, match="out/small,n_latents=1 exists"):
+        run("--n_latents=1")
+    with pytest.raises(FileNotFoundError, match="out/small,n_latents=2 has no checkpoint"):
+        run("--n_latents=2", "--resume")
+    assert os.listdir("out") == ["small,n_latents=1"]
+
+
+def test_evaluations_are_named_after_their_model():
+    c = configure(evaluate.Config, "", ["--model=out/h2_gpt2,n_latents=4", "--limit=5"])
+    assert c.out_dir == evaluate.Config.out_dir and c.out_dir.startswith("out/<model>_")
+
+
+# -----------------------------------------------------------------------------
+# The files of config/: their comments hold the lines that run them, and the shell takes these as they stand
+
+FILES = sorted(glob.glob("config/*.py"))
+SCRIPTS = {"train.py": train, "finetune_reasoning.py": finetune_reasoning, "countdown.py": countdown}
+NO_SHELL = """
+python() { printf 1; printf '\\t%s' "$@"; echo; }
+torchrun() { printf %s "${1#--nproc_per_node=}"; shift; printf '\\t%s' "$@"; echo; }
+"""  # they only say what they are asked for: ranks, script, arguments
+
+
+@functools.cache
+def recipe(file):
+    """Every command in the file's comment -> [(ranks, script, arguments)]"""
     with open(file) as f:
-        text = f.read()
-    (script,) = {
-        s for s in ("train", "finetune_reasoning", "countdown") if f"{s}.py {file}" in text
-    }  # the file shows how to launch it
-    return script, 8 if f"nproc_per_node=8 {script}.py {file}" in text else 1
+        lines = "".join(line[4:] for line in f if line.startswith("#   "))
+    done = subprocess.run(["sh", "-euc", NO_SHELL + lines], capture_output=True, text=True)
+    assert done.returncode == 0, f"{file}: {done.stderr}"
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return [(int(ranks), script, argv) for ranks, script, *argv in rows]
 
 
-CONFIGS = [(file, *script_of(file)) for file in sorted(glob.glob("config/*.py"))]
+def runs(file):
+    """Those that train -> [(ranks, script, the config file that is read, its settings)]"""
+    for ranks, script, argv in recipe(file):
+        if script in SCRIPTS and not {"--show", "--sums"} & {a.partition("=")[0] for a in argv}:
+            module = SCRIPTS[script]
+            yield ranks, script, argv[0], configure(module.Config, "", argv, may_differ=module.MAY_DIFFER)
 
 
-@pytest.mark.parametrize("file, ranks", [(file, ranks) for file, script, ranks in CONFIGS if script == "train"])
-def test_every_large_scale_config_fits_its_launch_line(file, ranks):
-    """Steps divide over the ranks of the launch line in the file, and sites fit."""
-    c = configure(train.Config, "", [file])
+def every_run():
+    return itertools.chain(*map(runs, FILES))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_config_shows_how_to_launch_it(file):
+    launched = [script for _, script, argv in recipe(file) if argv == [file]]
+    assert len(launched) == 1 and launched[0] in SCRIPTS, f"{file} has no launch line"
+    for _, script, argv in recipe(file):
+        assert os.path.isfile(script)
+        assert script != "evaluate.py" or configure(evaluate.Config, "", argv)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_line_of_a_config_fits(file):
+    """Batches divide over the ranks that it starts, and its settings are those of the config's name."""
+    for ranks, script, config, c in runs(file):
+        name = config.removeprefix("config/")
+        {"train.py": large_scale, "finetune_reasoning.py": reasoning, "countdown.py": on_countdown}[script](name, c, ranks)
+        if not name.startswith("tiny"):
+            assert ("qwen3" in name) == (c.init_from in ("Qwen/Qwen3-0.6B", "out/h2_qwen3"))
+
+
+def large_scale(name, c, ranks):
     assert c.tokens_per_step % (c.seq_len * c.batch_size * ranks) == 0
     assert coprocessor.site_limit(c, 1024) >= c.n_sites
     assert c.tokens >= c.tokens_per_step
+    if not name.startswith("tiny"):
+        assert name.startswith(c.variant + "_") and c.data.endswith("qwen3" if "qwen3" in name else "gpt2")
 
 
-@pytest.mark.parametrize("file, ranks", [(file, ranks) for file, script, ranks in CONFIGS if script == "finetune_reasoning"])
-def test_every_reasoning_config_fits_its_launch_line(file, ranks):
-    """Batches divide over the ranks; the system, the task and the family are those of the file's name."""
-    c = configure(finetune_reasoning.Config, "", [file])
+def reasoning(name, c, ranks):
     assert c.batch_size % (c.micro_batch * ranks) == 0 and finetune_reasoning.plan(c)
-    name = file.removeprefix("config/")
     if not name.startswith("tiny"):
-        assert name.startswith(c.variant + "_") and c.data.startswith("gsm8k" if "gsm8k" in name else "prosqa")
-        assert (c.tokenizer == "qwen3") == (c.init_from == "Qwen/Qwen3-0.6B") == ("qwen3" in name)
-        assert len(finetune_reasoning.plan(c)) <= 50 and c.lr == 1e-4
+        assert c.data.startswith("gsm8k" if "gsm8k" in name else "prosqa") and (c.tokenizer == "qwen3") == ("qwen3" in name)
+        assert name.startswith((c.data.removesuffix("_aug") + "_", c.variant + "_")) and c.lr == 1e-4
+        assert len(finetune_reasoning.plan(c)) <= 50
 
 
-@pytest.mark.parametrize("file, ranks", [(file, ranks) for file, script, ranks in CONFIGS if script == "countdown"])
-def test_every_countdown_config_fits_its_launch_line(file, ranks):
-    c = configure(countdown.Config, "", [file])
+def on_countdown(name, c, ranks):
     assert c.batch_size % (c.micro_batch * ranks) == 0 and c.variant in countdown.TRAINS
-    name = file.removeprefix("config/")
     if not name.startswith("tiny"):
-        assert name.startswith(c.variant + "_countdown_")
-        assert (c.tokenizer == "qwen3") == (c.init_from == "Qwen/Qwen3-0.6B") == ("qwen3" in name)
+        assert name.startswith("countdown_") and (c.tokenizer == "qwen3") == ("qwen3" in name)
         assert (c.epochs, c.lr, c.train_limit, c.test_limit) == (3, 1e-4, 0, 0)  # the paper's
+
+
+def test_no_two_runs_share_a_folder():
+    made = {}
+    for _, script, _, c in every_run():
+        assert made.setdefault(c.out_dir, (script, c)) == (script, c)
+    assert len(made) >= 200
+    for file in "config/countdown_gpt2.py", "config/countdown_qwen3.py", "config/tiny_countdown.py":
+        assert len({c.out_dir for *_, c in runs(file)}) == len([*runs(file)]) >= 12  # the sweep of Figure 3B
+
+
+def test_what_a_line_reads_is_made_by_another():
+    made = {c.out_dir for *_, c in every_run()}
+    needed = {c.init_from.removesuffix("/checkpoint/base") for *_, c in every_run() if c.init_from.startswith("out/")}
+    for _, script, argv in itertools.chain(*map(recipe, FILES)):
+        if script not in SCRIPTS:
+            needed |= {a.removeprefix("--model=") for a in argv if a.removeprefix("--model=").startswith("out/")}
+    assert len(needed) >= 20 and needed <= made
+
+
+def test_systems_that_are_compared_train_equally_long():
+    """A frozen Base has no stage 0, but as many epochs. Coconut on GSM8K is as published, and its config says so."""
+    epochs = {"gsm8k": 25, "prosqa": 50, "tiny_prosqa": 5}
+    for *_, config, c in every_run():
+        name = os.path.basename(config).removesuffix(".py").removesuffix("_gpt2").removesuffix("_qwen3")
+        if name in epochs:
+            assert len(finetune_reasoning.plan(c)) == epochs[name], (config, c.out_dir)
+
+
+def family_of(c):
+    return "qwen3" if "wen3" in c.init_from else "gpt2"
+
+
+def large(c):
+    """Does it start from a large-scale run?"""
+    return c.init_from.startswith("out/h2_")
+
+
+def test_every_run_of_the_paper_has_its_line():
+    text, asked, counted, analysed = set(), set(), set(), set()
+    looked_at = [argv[0] for _, script, argv in itertools.chain(*map(recipe, FILES)) if script == "analyze_latents.py"]
+    for _, script, config, c in every_run():
+        if "tiny" in config:
+            continue
+        if script == "train.py":
+            found = (family_of(c), c.variant, c.n_latents)
+            text.add(found)
+        elif script == "finetune_reasoning.py":
+            stages = tuple(sorted(set(finetune_reasoning.plan(c))))
+            found = (c.data.removesuffix("_aug"), family_of(c), c.variant, c.stages * c.latents_per_step, stages, large(c))
+            asked.add(found)
+        else:
+            found = (family_of(c), c.variant, c.operands, c.n_latents, large(c))
+            counted.add(found)
+        analysed |= {found} if c.out_dir in looked_at else set()
+
+    curriculum, frozen, tasks, families = (0, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5), ("gsm8k", "prosqa"), ("gpt2", "qwen3")
+    evaluated = {argv[0] for _, script, argv in itertools.chain(*map(recipe, FILES)) if script == "evaluate.py"}
+    for f in families:
+        for v in "continued", "soft", "liu", "h1", "h2":  # Figure 2A and B, Table 1
+            assert (f, v, 16) in text and f"--model=out/{v}_{f}" in evaluated
+        assert {(f, "h2", n) for n in (1, 2, 4, 8)} <= text  # Figure 2C and D
+        for task in tasks:
+            assert {(task, f, v, 12, curriculum, False) for v in ("soft", "h2")} <= asked  # Table 2
+            assert {(task, f, v, 12, frozen, False) for v in ("liu", "h1")} <= asked
+            assert {(task, f, v, n, curriculum, False) for v in ("soft", "h2") for n in (4, 8, 16)} <= asked  # Figures 3A, 7
+            # Tables 3 and 4: resumed; straight to 16, as it is written, and at the last stage
+            assert {(task, f, "h2", 16, stages, True) for stages in (curriculum, (1,), (2,))} <= asked
+        for n in 3, 4, 5:
+            assert {(f, v, n, size, False) for v in ("soft", "h2") for size in (1, 2, 4, 8, 16)} <= counted  # Figure 3B
+            assert {(f, "h1", n, 16, False), (f, "h2", n, 16, True)} <= counted  # Figure 8
+    assert ("gsm8k", "gpt2", "coconut", 6, (1, 2, 3, 4), False) in asked  # Table 2
+    assert ("prosqa", "gpt2", "coconut", 6, (*range(8),), False) in asked
+    assert {("gsm8k", "gpt2", "coconut", n, frozen, False) for n in (4, 8, 12, 16)} <= asked  # Figure 3A
+    # Figures 4 and 9, Table 5
+    assert {("gpt2", "h2", 16), *(("gpt2", "h2", n, 16, False) for n in (3, 4, 5))} <= analysed
+    assert {("gsm8k", "gpt2", "h2", 12, stages, False) for stages in (curriculum, (5,))} <= analysed
 
 
 def test_the_published_coconut_recipe():

@@ -1,6 +1,6 @@
 # GSM8K end to end at a tiny size: real questions, the whole curriculum, far too small a model to solve them.
 #
-#   python finetune_reasoning.py config/tiny_gsm8k_h2.py
+#   python finetune_reasoning.py config/tiny_gsm8k.py
 #
 # It starts from random weights with GPT-2's tokenizer. Three minutes on one CPU core; it solves none of the questions.
 

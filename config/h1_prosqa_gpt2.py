@@ -1,6 +1,0 @@
-# Table 2, Hypothesis 1 on ProsQA: a frozen GPT-2 124M reads its Coprocessor's cache, N_L = 12. There is no stage 0 to train.
-#
-#   torchrun --nproc_per_node=8 finetune_reasoning.py config/h1_prosqa_gpt2.py
-
-include = "h2_prosqa_gpt2.py"
-variant = "h1"

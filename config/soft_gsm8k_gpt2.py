@@ -1,6 +1,0 @@
-# Table 2, soft embeddings on GSM8K: GPT-2 124M alone, with 12 soft tokens.
-#
-#   torchrun --nproc_per_node=8 finetune_reasoning.py config/soft_gsm8k_gpt2.py
-
-include = "h2_gsm8k_gpt2.py"
-variant = "soft"

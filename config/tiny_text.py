@@ -1,0 +1,20 @@
+# Figure 2 at laptop size: large-scale training from the tiny Base, Hypothesis 2 where no variant is named.
+#
+#   python train.py config/tiny_text.py
+#   for v in continued soft liu h1 h2; do python train.py config/tiny_text.py --variant=$v; done
+#
+# All on the same 2.5M tokens and sites; one to three minutes each on two CPU cores. Then by N_L, with five times the tokens
+# (from which budget on do latents pay?), and from the tiny Qwen-3 (tiny_base.py makes it):
+#
+#   for n in 1 4 8; do python train.py config/tiny_text.py --n_latents=$n; done
+#   for v in continued soft h2; do python train.py config/tiny_text.py --variant=$v --tokens=12288000 --eval_every=500; done
+#   for v in continued soft liu h1 h2; do python train.py config/tiny_text.py --variant=$v --init_from=out/tiny_qwen3_base; done
+#   for n in 1 4 8; do python train.py config/tiny_text.py --n_latents=$n --init_from=out/tiny_qwen3_base; done
+
+include = "tiny_base.py"
+variant = "h2"
+init_from = "out/tiny_base"
+tokens = 1200 * tokens_per_step  # 2.5M
+lr = 1e-3  # 3e-3 disturbs a trained Base, under every variant
+eval_every = 150
+checkpoint_every = 300
