@@ -304,7 +304,7 @@ def load_base(name, vocab_size):
     if name.startswith("random:"):
         return random_model(name.removeprefix("random:"), vocab_size)
     if name.startswith("out/") and not os.path.exists(name):
-        config = f"config/{name.split('/')[1]}.py"
+        config = f"config/{name.split('/')[1].split(',')[0]}.py"
         raise FileNotFoundError(f"{name} is not there yet" + f": the run of {config} makes it" * os.path.exists(config))
     base = load_pretrained(os.path.join(weights_of(name), "base") if is_run(name) else name)
     check_vocabulary(base, name, vocab_size)
