@@ -3,18 +3,18 @@
 #
 #   python prosqa.py data/prosqa_tiny --nodes=7 --hops 2 3 --words 4 8 --depth_matched --counts 10000 300 500
 #   python finetune_reasoning.py config/tiny_prosqa.py
-#   for v in coconut soft no_thought; do python finetune_reasoning.py config/tiny_prosqa.py --variant=$v; done
+#   for v in coconut soft pause no_thought; do python finetune_reasoning.py config/tiny_prosqa.py --variant=$v; done
 #   for v in liu h1; do python finetune_reasoning.py config/tiny_prosqa.py --variant=$v --last_stage_epochs=3; done
 #   python finetune_reasoning.py config/tiny_prosqa.py --variant=cot --epochs_per_stage=5
 #   python finetune_reasoning.py config/tiny_prosqa.py --variant=no_cot --last_stage_epochs=5
 #
 # All train 5 epochs: a frozen Base has nothing to learn in stage 0, so that the last stage of liu and h1 has one more.
-# no_thought is a control, the same curriculum whose steps give way to nothing at all. Coconut's latents are made one after
-# the other. With so few nodes every path has 2 hops: the last stage reads as the one before. The runs start from the Base
-# of tiny_statements.py. 312 steps an epoch; two minutes on one CPU core.
+# Two are controls: pause has one soft token in every slot, under no_thought the steps give way to nothing at all. Coconut's
+# latents are made one after the other. With so few nodes every path has 2 hops: the last stage reads as the one before. The
+# runs start from the Base of tiny_statements.py. 312 steps an epoch; two minutes on one CPU core.
 #
-# Figure 7. Table 4: from the large-scale run, through the curriculum and straight to the last stage, and from a Base that has
-# only read more. From the Base that has met all of the questions' words. (tiny_statements.py makes these three.)
+# Figure 7; Table 4, from the large-scale run through the curriculum and straight to the last stage, and from a Base that has
+# only read more; Table 2 from a Base that has met all of the questions' words. tiny_statements.py makes what they start from.
 #
 #   for v in h2 soft; do for c in 1 4; do
 #       python finetune_reasoning.py config/tiny_prosqa.py --variant=$v --latents_per_step=$c

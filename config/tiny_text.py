@@ -1,10 +1,11 @@
 # Figure 2 at laptop size: large-scale training from the tiny Base, Hypothesis 2 where no variant is named.
 #
 #   python train.py config/tiny_text.py
-#   for v in continued soft liu h1 h2; do python train.py config/tiny_text.py --variant=$v; done
+#   for v in continued soft pause liu h1 h2; do python train.py config/tiny_text.py --variant=$v; done
 #
-# All on the same 2.5M tokens and sites; one to three minutes each on two CPU cores. Then by N_L, with five times the tokens
-# (from which budget on do latents pay?), and from the tiny Qwen-3 (tiny_base.py makes it):
+# All on the same 2.5M tokens and sites (pause is a control: one soft token in every slot); one to three minutes each on two CPU
+# cores. Then by N_L, with five times the tokens (from which budget on do latents pay?), and from the tiny Qwen-3 that
+# tiny_base.py makes:
 #
 #   for n in 1 4 8; do python train.py config/tiny_text.py --n_latents=$n; done
 #   for v in continued soft h2; do python train.py config/tiny_text.py --variant=$v --tokens=12288000 --eval_every=500; done
