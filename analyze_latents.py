@@ -32,7 +32,7 @@ from sklearn.metrics import silhouette_samples
 import coprocessor
 import questions
 import runtime
-from configurator import one_line_errors
+from configurator import Parser, at_least, one_line_errors
 from data import Rows, tokenizer_of
 
 TAU = 0.97
@@ -351,16 +351,14 @@ def draw(result, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", help="a run folder, into which latents.json and latents.png are written")
-    parser.add_argument("--examples", type=int, default=2048, help="occurrences of each latent (default 2048)")
-    parser.add_argument("--batch_size", type=int, default=32, help="sequences or questions at a time (default 32)")
+    parser.add_argument("--examples", type=at_least(1), default=2048, help="occurrences of each latent (default 2048)")
+    parser.add_argument("--batch_size", type=at_least(1), default=32, help="sequences or questions at a time (default 32)")
     parser.add_argument("--no_meddling", action="store_true", help="only look at the latents")
-    parser.add_argument("--seed", type=int, default=0, help="of subsamples (default 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of subsamples (default 0)")
     parser.add_argument("--device", default="auto", help="default auto")
     a = parser.parse_args()
-    if min(a.examples, a.batch_size) < 1:
-        raise ValueError("examples and batch_size must be at least 1")
     machine = runtime.start(a.device)
     model, config = coprocessor.load_run(a.run)
     if not model.n_latents:

@@ -5,15 +5,18 @@ A script declares its defaults as a dataclass whose comments explain the keys:
     @dataclass
     class Config:
         lr: float = 6e-4  # peak learning rate
+        batch_size: Count = 12  # a whole number from 1 on
 
     c = configure(Config, __doc__)     # python train.py config/h2_gpt2.py --lr=3e-4
 
 A config file is a list of assignments. Values are literals and simple arithmetic, and may use names assigned before; they
-are parsed, never executed. `include = "other.py"` reads another file of the same folder first.
+are parsed, never executed. `include = "other.py"` reads another file of the same folder first. A number is finite and not
+negative, or within the limits of its type: anything else is refused by name.
 
 A run's folder says what it is: unless out_dir is given, `config/h2_gpt2.py --n_latents=4` writes out/h2_gpt2,n_latents=4.
 """
 
+import argparse
 import ast
 import dataclasses
 import difflib
@@ -25,6 +28,12 @@ import os
 import re
 import sys
 import tokenize
+from typing import Annotated, get_args
+
+LIMITS = {int: (0, 2**63 - 1), float: (0, 3.4e38)}  # unless a key's type says otherwise; torch takes no larger ones
+Count = Annotated[int, 1, LIMITS[int][1]]
+Share = Annotated[float, 0, 1]
+Decay = Annotated[float, 0, 1 - 1e-9]  # of an average: with 1 nothing new would ever count
 
 ARITHMETIC = {
     ast.Add: operator.add,
@@ -37,18 +46,23 @@ ARITHMETIC = {
 }
 
 
-def evaluate(node, names):
+def value_of(node, names):
     """A literal, a name assigned before, or arithmetic on them -> its value. Raises ValueError for anything else."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name) and node.id in names:
         return names[node.id]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -evaluate(node.operand, names)
+        return -value_of(node.operand, names)
     if isinstance(node, (ast.List, ast.Tuple)):
-        return [evaluate(e, names) for e in node.elts]
+        return [value_of(e, names) for e in node.elts]
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-        return ARITHMETIC[type(node.op)](evaluate(node.left, names), evaluate(node.right, names))
+        left, right = value_of(node.left, names), value_of(node.right, names)
+        if not all(isinstance(x, (int, float)) for x in (left, right)):
+            raise ValueError(f"{ast.unparse(node)!r} is not arithmetic on numbers")
+        if isinstance(node.op, ast.Pow) and abs(right) > 100:
+            raise ValueError(f"{ast.unparse(node)!r} is too large")  # it could take for ever
+        return ARITHMETIC[type(node.op)](left, right)
     raise ValueError(f"{ast.unparse(node)!r} is not a literal or simple arithmetic")
 
 
@@ -66,6 +80,40 @@ def convert(value, like, key, where):
 
 class UnknownKey(ValueError):
     pass
+
+
+def check_limits(key, value, annotation):
+    """Raises ValueError if a number is not finite or outside its limits: those of `annotation`, or LIMITS."""
+    low, high = get_args(annotation)[1:] or LIMITS[annotation]
+    if not low <= value <= high:
+        most = f"at most {high:g}" if high == round(high) else f"below {round(high)}"
+        wanted = most if value > high else f"at least {low}" if value < low else "a number"
+        raise ValueError(f"{key} must be {wanted}, not {value}")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, for the scripts that no config file is for; what is wrong is one line, as everywhere."""
+
+    def __init__(self, description=None, **more):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+
+    def error(self, message):
+        raise ValueError(f"{message} (--help lists the options)")
+
+
+def at_least(low, high=LIMITS[int][1], kind=int):
+    """The limits of an option of a Parser: `type=at_least(1)`."""
+
+    def parse(text):
+        value = kind(text)
+        try:
+            check_limits("it", value, Annotated[kind, low, high])
+        except ValueError as e:
+            raise argparse.ArgumentTypeError(str(e)) from None
+        return value
+
+    parse.__name__ = kind.__name__  # argparse's own message names it: "invalid int value"
+    return parse
 
 
 def check_key(key, defaults, where):
@@ -95,7 +143,7 @@ def read_file(path, defaults, including=()):
             raise ValueError(f"{where}: a config file holds lines of the form key = value")
         key = node.targets[0].id
         try:
-            value = evaluate(node.value, values)
+            value = value_of(node.value, values)
         except (ValueError, TypeError, ArithmeticError) as e:
             raise ValueError(f"{where}: {e}") from None
         if key == "include":
@@ -116,8 +164,8 @@ def read_argument(argument, defaults):
     if isinstance(defaults[key], bool) and not equals:
         return key, True
     try:
-        value = evaluate(ast.parse(text, mode="eval").body, {})
-    except (SyntaxError, ValueError, TypeError, ArithmeticError):
+        value = value_of(ast.parse(text, mode="eval").body, {})
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         value = text
     return key, convert(value, defaults[key], key, argument)
 
@@ -192,6 +240,9 @@ def configure(config_class, doc, argv=None, may_differ=()):
                 raise
             raise ValueError(f"{files[0]} is for {' and '.join(sorted(scripts))}, not for {this} ({e})") from None
     values |= dict(read_argument(a, defaults) for a in argv if a.startswith("--"))
+    for field in dataclasses.fields(config_class):
+        if type(field.default) in LIMITS:
+            check_limits(field.name, values[field.name], field.type)
     if values.get("out_dir") == "":
         values["out_dir"] = os.path.join("out", run_name(files[0] if files else sys.argv[0], argv, may_differ))
     return config_class(**values)

@@ -11,7 +11,7 @@ A variant is one small class that answers pass 2:
 
     continued  with the site's own token: an ordinary language model          trains the Base           Baseline 1
     soft       with N_L soft embeddings                                       Base, soft tokens         Baseline 2
-    pause      with one soft embedding, N_L times                             Base, soft token          a control: Goyal et al. 2023
+    pause      with one soft embedding, N_L times                             Base, soft token          control, not there
     liu        with Z, the Coprocessor's last hidden states                   Coprocessor, soft tokens  Liu et al. 2024b
     h1         with KV_phi, the Coprocessor's cache, and the site's token     Coprocessor, soft tokens  Hypothesis 1
     h2         with Z, as liu                                                 all of them               Hypothesis 2
@@ -65,6 +65,8 @@ class Variant(nn.Module):
         self.orthogonality_weight = 0.0
         self.base = base.requires_grad_(self.trains_base)
         self.n_latents = n_latents if self.has_latents else 0
+        if self.n_latents >= base.config.context:
+            raise ValueError(f"n_latents={n_latents} do not fit into the model's {base.config.context} positions")
         if self.has_soft_tokens:
             if n_latents < 1:
                 raise ValueError(f"{type(self).__name__} needs n_latents >= 1, not {n_latents}")
@@ -357,7 +359,10 @@ def site_limit(c, context):
         raise ValueError(f"seq_len={c.seq_len} is more than the {context} positions of {c.init_from}")
     if c.n_latents > (c.max_latents or c.n_latents):
         raise ValueError(f"n_latents={c.n_latents} is more than max_latents={c.max_latents}")
-    return min(c.seq_len - c.n_ahead, context - c.n_ahead - (c.max_latents or c.n_latents))
+    limit = min(c.seq_len - c.n_ahead, context - c.n_ahead - (c.max_latents or c.n_latents))
+    if limit < 1:
+        raise ValueError(f"seq_len={c.seq_len}, n_ahead={c.n_ahead}, n_latents={c.n_latents}: no place where a branch fits")
+    return limit
 
 
 class Batches:

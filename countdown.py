@@ -28,7 +28,7 @@ from tqdm import tqdm
 import coprocessor
 import questions
 import runtime
-from configurator import configure, one_line_errors, show
+from configurator import Count, Decay, configure, one_line_errors, show
 from data import Tokenizer, tokenizer_of, train_tokenizer, write_text
 from questions import REASONS, Answers, answer, grade_equations, prompt, verify, wilson
 
@@ -226,36 +226,36 @@ class Config:
     scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the problems
-    operands: int = 4  # 3 | 4 | 5
+    operands: Count = 4  # 3 | 4 | 5
     data: str = "data/countdown"  # where problems are kept, and made where there are none yet
     data_seed: int = 0  # of the problems
     tokenizer: str = "gpt2"  # gpt2 | qwen3 | a tokenizer.json; data/countdown gets one of a token a number
     train_limit: int = 0  # use the first so many of the 262,144 training problems; 0: all
     test_limit: int = 0  # of the 1,024 held-out ones
-    max_new_tokens: int = 64  # of an answer
+    max_new_tokens: Count = 64  # of an answer
     seed: int = 1337  # of initialisation and order
     # training (AdamW, constant learning rate, no curriculum)
-    epochs: int = 3
-    batch_size: int = 128  # problems per optimizer step, over all ranks
-    micro_batch: int = 32  # problems per rank and forward pass; accumulation follows
+    epochs: Count = 3
+    batch_size: Count = 128  # problems per optimizer step, over all ranks
+    micro_batch: Count = 32  # problems per rank and forward pass; accumulation follows
     lr: float = 1e-4
     weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
     clip: float = 0.0  # of the gradient's norm; 0: none
     # without training
     solve: str = ""  # one problem, as "19 36 55 7 = 65": the run in out_dir answers, and so does the solver
     show: int = 0  # print that many training problems
     sums: bool = False  # write the problems as sums, running text for config/tiny_sums.py
     # logging
-    log_every: int = 100  # steps
-    checkpoint_every: int = 1000  # steps, and after every epoch
+    log_every: Count = 100  # steps
+    checkpoint_every: Count = 1000  # steps, and after every epoch
     keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
     # the run
-    out_dir: str = ""  # default: out/<name of the config file>
+    out_dir: str = ""  # default: out/<config file>, then the settings of the command line
     resume: bool = False  # go on from the folder's checkpoint
     overwrite: bool = False  # delete the folder first
 
@@ -395,9 +395,8 @@ def main():
     if c.variant not in TRAINS:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(TRAINS)}")
     c.n_latents *= coprocessor.VARIANTS[c.variant].has_latents
-    for key in "operands batch_size micro_batch max_new_tokens log_every checkpoint_every".split():
-        if getattr(c, key) < 1:
-            raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
+    if c.operands not in (3, 4, 5):
+        raise ValueError(f"operands must be 3, 4 or 5, not {c.operands}")
     if c.solve:
         return solve(c)
     if c.sums:

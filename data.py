@@ -10,7 +10,6 @@ end-of-text token. A finished shard has its final name and is never made again, 
 where it was.
 """
 
-import argparse
 import glob
 import json
 import multiprocessing
@@ -24,7 +23,7 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
-from configurator import one_line_errors
+from configurator import Parser, one_line_errors
 
 HEADER_BYTES = 512
 MAGIC = "nanolatent tokens 1"
@@ -377,7 +376,7 @@ def prepare(corpus, out, workers):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     sample = commands.add_parser("sample", help="tokenise the Python standard library's source")
     sample.add_argument("--vocab_size", type=int, default=512, help="of the BPE that is trained on it (default 512)")

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import coprocessor
 import runtime
-from configurator import configure, one_line_errors
+from configurator import Count, configure, one_line_errors
 from data import Rows, Tokenizer, hub_file, tokenizer_of
 from model import token_nll
 from questions import Answers, Item, grade_answers, numbered, pad, read, wilson
@@ -38,7 +38,7 @@ class Config:
     skip_bad: bool = False  # leave out, and count, questions that are malformed
     max_new_tokens: int = 0  # of an answer; 0: as the run was tested, or 64
     limit: int = 0  # the first so many items of each task; 0: all
-    batch_size: int = 32  # contexts, sequences or questions per rank and forward pass
+    batch_size: Count = 32  # contexts, sequences or questions per rank and forward pass
     max_length: int = 0  # tokens that the model may see at once; 0: as many as it has positions
     # perplexity, of ahead tokens; 0 or "": as the run was trained
     data: str = ""  # a folder that data.py made
@@ -335,8 +335,6 @@ def main():
     for name in names:
         if name not in (*TASKS, "perplexity"):
             raise ValueError(f"unknown task {name!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
-    if c.batch_size < 1 or c.limit < 0:
-        raise ValueError("batch_size must be at least 1, limit at least 0")
     what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
     machine = runtime.start(c.device, c.precision)

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 import coprocessor
 import questions
 import runtime
-from configurator import configure, one_line_errors, show
+from configurator import Count, Decay, configure, one_line_errors, show
 from data import Tokenizer
 from questions import Answers, Item, grade_answers
 
@@ -43,32 +43,32 @@ class Config:
     valid_limit: int = 0
     test_limit: int = 0
     skip_bad: bool = False  # leave out, and count, rows that are malformed or too long
-    max_new_tokens: int = 64  # of an answer with its steps
+    max_new_tokens: Count = 64  # of an answer with its steps
     seed: int = 1337  # of initialisation and order
     # the curriculum
-    stages: int = 4  # k, the most steps that latents stand for
-    latents_per_step: int = 3  # c; N_L = k c
+    stages: Count = 4  # k, the most steps that latents stand for
+    latents_per_step: Count = 3  # c; N_L = k c
     first_stage: int = 0  # k + 1 is the last one: no curriculum. liu and h1 have nothing to train in stage 0 and skip it
     epochs_per_stage: int = 3
     last_stage_epochs: int = 10  # of answers without steps
     reset_optimizer: bool = True  # at every epoch
     # the optimizer (AdamW, constant learning rate)
-    batch_size: int = 128  # questions per optimizer step, over all ranks
-    micro_batch: int = 32  # questions per rank and forward pass; accumulation follows
+    batch_size: Count = 128  # questions per optimizer step, over all ranks
+    micro_batch: Count = 32  # questions per rank and forward pass; accumulation follows
     lr: float = 1e-4
     weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
     clip: float = 0.0  # of the gradient's norm; 0: none
     # logging
-    log_every: int = 20  # steps
-    checkpoint_every: int = 500  # steps, and after every epoch
+    log_every: Count = 20  # steps
+    checkpoint_every: Count = 500  # steps, and after every epoch
     keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
     # the run
-    out_dir: str = ""  # default: out/<name of the config file>
+    out_dir: str = ""  # default: out/<config file>, then the settings of the command line
     resume: bool = False  # go on from the folder's checkpoint
     overwrite: bool = False  # delete the folder first
 
@@ -119,9 +119,9 @@ def main():
     names = [v for v in coprocessor.VARIANTS if v != "continued"]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")
-    for key in "latents_per_step stages batch_size micro_batch max_new_tokens log_every checkpoint_every".split():
-        if getattr(c, key) < 1:
-            raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
+    epochs = (c.stages + 1) * c.epochs_per_stage + c.last_stage_epochs
+    if epochs > 10**5:
+        raise ValueError(f"stages, epochs_per_stage and last_stage_epochs make {epochs:,} epochs")
     stages = plan(c)
     if not stages or c.first_stage > c.stages + 1:
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")

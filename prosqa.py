@@ -14,7 +14,6 @@ nine times in ten without a look at the entity. With --depth_matched both leaves
 asked as often: whatever does not read the entity is right half of the time.
 """
 
-import argparse
 import json
 import math
 import os
@@ -24,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configurator import one_line_errors
+from configurator import Parser, at_least, one_line_errors
 from data import train_tokenizer, write_text
 
 NAMES = "Ada Ben Carl Dora Emil Fay Gus Hugo Ines Jack Kim Leo Mona Nils Olga Paul Rita".split()
@@ -249,27 +248,32 @@ def statistics(examples):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("out", nargs="?", help="the folder to write")
     d = ORIGINAL
-    parser.add_argument("--nodes", type=int, default=d.nodes, help=f"that a graph grows to (default {d.nodes})")
-    parser.add_argument("--hops", type=int, nargs=2, default=d.hops, help="from the entity to the answer (default 3 6)")
-    parser.add_argument("--words", type=int, nargs=2, default=d.words, help="how many names and concepts (default 17 38)")
+    parser.add_argument("--nodes", type=at_least(3, 1000), default=d.nodes, help=f"that a graph grows to (default {d.nodes})")
+    parser.add_argument("--hops", type=at_least(1), nargs=2, default=d.hops, help="from the entity to the answer (default 3 6)")
+    parser.add_argument(
+        "--words", type=at_least(1), nargs=2, default=d.words, help="how many names and concepts (default 17 38)"
+    )
     parser.add_argument("--depth_matched", action="store_true", help="both candidates equally deep")
     parser.add_argument(
         "--statements", action="store_true", help="the same world without questions, with a tokenizer, also as shards"
     )
     parser.add_argument("--worded", action="store_true", help="statements also use the words that only questions have")
     parser.add_argument(
-        "--counts", type=int, nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
+        "--counts", type=at_least(1), nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
-    parser.add_argument("--show", type=int, help="print that many, and statistics, and write nothing")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="default 0")
+    parser.add_argument("--show", type=at_least(0), help="print that many, and statistics, and write nothing")
     a = parser.parse_args()
     if (a.out is None) == (a.show is None):
         raise ValueError("give either a folder to write or --show=2")
     if a.worded and not a.statements:
         raise ValueError("--worded says how --statements are made")
+    for wanted, words, what in zip(a.words, (NAMES, CONCEPTS), ("names", "concepts"), strict=True):
+        if wanted > len(words):
+            raise ValueError(f"--words: there are {len(words)} {what}, not {wanted}")
     kind = Kind(a.nodes, tuple(a.hops), tuple(a.words), a.depth_matched)
     if a.show is not None:
         rng = random.Random(a.seed)
@@ -281,12 +285,15 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     seen, statements = set(), {}  # no question is in two files
     for split, count in zip(("test", "valid", "train"), reversed(a.counts), strict=True):
-        rng, examples = random.Random(f"{a.seed} {split}"), []
+        rng, examples, repeats = random.Random(f"{a.seed} {split}"), [], 0
         while len(examples) < count:
             e = draw_statements(rng, kind, worded=a.worded) if a.statements else draw_example(rng, kind)
             if a.statements or key(e["question"]) not in seen:
                 seen.add(key(e["question"]))
                 examples.append(e)
+                repeats = 0
+            elif (repeats := repeats + 1) == 10_000:
+                raise ValueError(f"there seem to be only {len(seen):,} such questions: ask for fewer (--counts)")
         path = os.path.join(a.out, f"prosqa_{split}.json")
         with open(path + ".tmp", "w") as f:
             json.dump(examples, f)

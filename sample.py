@@ -6,11 +6,9 @@ The prompt is read once; latents hang at its end and the Base goes on from them.
 augmentation, so after that many tokens the text so far becomes the prefix and new latents are hung (--every).
 """
 
-import argparse
-
 import torch
 
-from configurator import one_line_errors
+from configurator import Parser, at_least, one_line_errors
 from coprocessor import load_run
 from data import tokenizer_of
 
@@ -34,16 +32,16 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, tempe
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--prompt", default="def ", help="default 'def '")
-    parser.add_argument("--n_tokens", type=int, default=96, help="how many to write (default 96)")
+    parser.add_argument("--n_tokens", type=at_least(1), default=96, help="how many to write (default 96)")
     parser.add_argument(
-        "--every", type=int, help="tokens per augmentation (default: the run's n_ahead; all for a reasoning run)"
+        "--every", type=at_least(1), help="tokens per augmentation (default: the run's n_ahead; all for a reasoning run)"
     )
-    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default 0.8)")
-    parser.add_argument("--top_k", type=int, default=20, help="sample among the k likeliest; 0: among all (default 20)")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--temperature", type=at_least(0, 1e6, float), default=0.8, help="0 is greedy (default 0.8)")
+    parser.add_argument("--top_k", type=at_least(0), default=20, help="sample among the k likeliest; 0: among all (default 20)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="default 0")
     a = parser.parse_args()
     model, config = load_run(a.run)
     tokenizer = tokenizer_of(a.run)

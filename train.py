@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import runtime
-from configurator import configure, one_line_errors, show
+from configurator import Count, Decay, Share, configure, one_line_errors, show
 from data import Rows
 
 
@@ -32,28 +32,28 @@ class Config:
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the data
     data: str = "data/fineweb_edu_gpt2"  # a folder that data.py made
-    seq_len: int = 1024  # S, tokens per sequence
-    n_sites: int = 64  # M, augmentations per sequence
-    n_ahead: int = 16  # N_A, tokens predicted after each
+    seq_len: Count = 1024  # S, tokens per sequence
+    n_sites: Count = 64  # M, augmentations per sequence
+    n_ahead: Count = 16  # N_A, tokens predicted after each
     max_latents: int = 0  # sites leave room for this many latents, so that a sweep shares them; 0: n_latents
     seed: int = 1337  # of initialisation, data order and sites
     # the budget
-    tokens: int = 40 * 10**9  # raw tokens, B x S summed over all steps
-    tokens_per_step: int = 480 * 1024  # raw tokens per optimizer step, over all ranks
-    batch_size: int = 12  # sequences per rank and forward pass; accumulation follows
+    tokens: Count = 40 * 10**9  # raw tokens, B x S summed over all steps
+    tokens_per_step: Count = 480 * 1024  # raw tokens per optimizer step, over all ranks
+    batch_size: Count = 12  # sequences per rank and forward pass; accumulation follows
     # the optimizer (AdamW; the paper gives none of this)
     lr: float = 1e-4  # peak learning rate
-    min_lr: float = 0.1  # where the cosine ends, as a share of lr
-    warmup: float = 0.01  # share of the steps
+    min_lr: Share = 0.1  # where the cosine ends, as a share of lr
+    warmup: Share = 0.01  # share of the steps
     weight_decay: float = 0.1  # on matrices only
-    beta1: float = 0.9
-    beta2: float = 0.95
-    clip: float = 1.0  # of the gradient's norm
+    beta1: Decay = 0.9
+    beta2: Decay = 0.95
+    clip: float = 1.0  # of the gradient's norm; 0: none
     # validation and logging
-    eval_every: int = 500  # steps
-    eval_rows: int = 512  # validation sequences, the same for every run, with sites fixed once
-    log_every: int = 10  # steps
-    checkpoint_every: int = 1000  # steps
+    eval_every: Count = 500  # steps
+    eval_rows: Count = 512  # validation sequences, the same for every run, with sites fixed once
+    log_every: Count = 10  # steps
+    checkpoint_every: Count = 1000  # steps
     keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
     wandb: bool = False  # also log to Weights & Biases (pip install wandb)
     # the machine
@@ -61,7 +61,7 @@ class Config:
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
     compile: bool = False  # torch.compile the forward pass
     # the run
-    out_dir: str = ""  # default: out/<name of the config file>
+    out_dir: str = ""  # default: out/<config file>, then the settings of the command line
     resume: bool = False  # go on from the folder's checkpoint
     overwrite: bool = False  # delete the folder first
 
@@ -119,9 +119,6 @@ def main():
     c = configure(Config, __doc__, may_differ=MAY_DIFFER)
     if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
-    for key in "seq_len n_sites n_ahead tokens_per_step batch_size eval_every eval_rows log_every checkpoint_every".split():
-        if getattr(c, key) < 1:
-            raise ValueError(f"{key} must be at least 1, not {getattr(c, key)}")
     if c.wandb and not importlib.util.find_spec("wandb"):
         raise ValueError("wandb=True needs Weights & Biases: pip install wandb")
     machine = runtime.start(c.device, c.precision)
@@ -222,7 +219,7 @@ def main():
                 micro_loss.backward()
             loss = loss + micro_loss.detach()
         # clip the summed gradient, not each micro-batch's; then one step of AdamW
-        norm = torch.nn.utils.clip_grad_norm_(raw.parameters(), c.clip)
+        norm = torch.nn.utils.clip_grad_norm_(raw.parameters(), c.clip or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -30,6 +30,7 @@ from helpers import random_weights
 import evaluate
 import questions
 from data import hub_file
+from paper.harness import Run
 
 
 def gpt2(folder):
@@ -97,6 +98,14 @@ def theirs(folder, tokenizer, task, limit, max_length, batch_size):
     return [([r[0] for r in s["filtered_resps"]], s["acc"], s.get("acc_norm")) for s in samples]
 
 
+def through_the_adapter(folder, task, limit, batch_size):
+    """The same by way of paper/harness.py -> [(log-likelihoods, acc, acc_norm)] by item"""
+    lm = Run(folder, batch_size, "cpu")
+    result = simple_evaluate(model=lm, tasks=[task], limit=limit, num_fewshot=0, bootstrap_iters=0, log_samples=True)
+    samples = sorted(result["samples"][task], key=lambda s: s["doc_id"])
+    return [([r[0] for r in s["filtered_resps"]], s["acc"], s.get("acc_norm")) for s in samples]
+
+
 def ours(folder, task, limit, max_length, batch_size, out):
     sys.argv = ["evaluate.py", f"--model={folder}", f"--tasks={task}", f"--limit={limit}", f"--max_length={max_length}"]
     sys.argv += [f"--batch_size={batch_size}", f"--out_dir={out}", "--overwrite", "--device=cpu", "--precision=fp32"]
@@ -137,6 +146,11 @@ def main():
                         flush=True,
                     )
                     assert largest < 1e-3 and equal
+                    if not max_length:
+                        z = through_the_adapter(folder, task, n, a.batch_size)
+                        apart = max(abs(s - t) for p, q in zip(y, z, strict=True) for s, t in zip(p[0], q[0], strict=True))
+                        assert apart < 1e-3 and all(p[1:] == q[1:] for p, q in zip(y, z, strict=True)), apart
+                        print(f"PARITY {make.__name__} {task}: the adapter's differ by {apart:.1e} from evaluate.py's")
             ratio = slow[0] / fast[0]
             print(f"PARITY {make.__name__}: theirs {slow[0]:.1f} s, ours {fast[0]:.1f} s, {ratio:.2f} times as fast")
 

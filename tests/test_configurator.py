@@ -1,5 +1,6 @@
 """Defaults, then a config file, then --key=value; parsed, never executed; bad input is one line."""
 
+import dataclasses
 import functools
 import glob
 import itertools
@@ -18,7 +19,7 @@ import countdown
 import evaluate
 import finetune_reasoning
 import train
-from configurator import configure, one_line_errors
+from configurator import Count, Decay, Parser, Share, at_least, configure, one_line_errors
 
 
 @dataclass
@@ -378,3 +379,50 @@ def test_the_published_coconut_recipe():
     assert finetune_reasoning.plan(c) == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 13 and c.latents_per_step == 2
     c = configure(finetune_reasoning.Config, "", ["config/coconut_prosqa_gpt2.py"])
     assert finetune_reasoning.plan(c) == [s for s in range(7) for _ in range(5)] + [7] * 15 and c.latents_per_step == 1
+
+
+NUMBERS = [
+    (script, field.name, field.type)
+    for script in (train, finetune_reasoning, countdown, evaluate)
+    for field in dataclasses.fields(script.Config)
+    if type(field.default) in (int, float)
+]
+
+
+@pytest.mark.parametrize("script, key, kind", NUMBERS)
+def test_a_number_that_means_nothing_is_refused_by_name(script, key, kind, tmp_path):
+    """On the command line and in a file: negative, not a number, infinite, larger than what torch takes."""
+    texts = ["-1", "-1e-9", "nan", "inf", "-inf", "1e999", "-1e999", "10**60", "2**64 * 1.0e30", "1j"]
+    texts += ["0"] * (kind is Count) + ["1.5"] * (kind in (Share, Decay)) + ["1"] * (kind is Decay) + ["1.5"] * (kind is Count)
+    for text in texts:
+        with pytest.raises(ValueError, match=rf"\b{key}\b.* (must|is not)") as e:
+            configure(script.Config, "", [f"--{key}={text}"])
+        assert "\n" not in str(e.value)
+    (tmp_path / "c.py").write_text(f"{key} = 10**60\n")
+    with pytest.raises(ValueError, match=f"{key} must be (at most|below)"):
+        configure(script.Config, "", [str(tmp_path / "c.py")])
+
+
+@pytest.mark.parametrize(
+    "text", ["10**10**10", "2**999999999", "'a' * 10**9", "(" * 5000 + "1" + ")" * 5000, "1 / 0", "[1] * 3"]
+)
+def test_arithmetic_that_would_not_end_is_refused_at_once(text, tmp_path):
+    with pytest.raises(ValueError, match="tokens must be of type int"):
+        configure(train.Config, "", [f"--tokens={text}"])
+    (tmp_path / "c.py").write_text(f"tokens = {text}\n")
+    with pytest.raises(ValueError, match="c.py:1: "):
+        configure(train.Config, "", [str(tmp_path / "c.py")])
+
+
+def test_options_of_the_other_scripts_have_limits_too(capsys):
+    parser = Parser("what it does")
+    parser.add_argument("--n", type=at_least(1, 5))
+    parser.add_argument("--x", type=at_least(0, 1e6, float))
+    assert vars(parser.parse_args(["--n=5", "--x=0"])) == {"n": 5, "x": 0.0}
+    for text, message in (
+        ("--n=0", "--n: it must be at least 1, not 0"), ("--n=6", "at most 5"), ("--n=1.5", "--n: invalid int value"),
+        ("--x=nan", "--x: it must be a number"), ("--x=inf", "at most 1e"), ("--y=1", "unrecognized arguments: --y=1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            parser.parse_args([text])
+    assert capsys.readouterr() == ("", "")

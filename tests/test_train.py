@@ -1,6 +1,7 @@
 """The run as a whole: it resumes to the byte, ranks agree, validation is shared, and bad input is one clear line."""
 
 import json
+import math
 import os
 import re
 import resource
@@ -110,6 +111,15 @@ def test_two_ranks_and_accumulation_equal_one_process(variant, tmp_path, corpus,
             assert a == pytest.approx(b, rel=1e-6), way
         for name, g in first_gradient(tmp_path / way).items():
             assert torch.allclose(g, gradient[name], rtol=0, atol=1e-6), (way, name)
+
+
+def test_clipping_to_zero_is_no_clipping_and_to_little_is_little(tmp_path, corpus, monkeypatch):
+    one_step = dict(tokens_per_step=8 * 24, tokens=8 * 24, batch_size=8)
+    for clip in (0, 1e9, 0.01):
+        run(monkeypatch, tmp_path / str(clip), corpus, **one_step, clip=clip)
+    none, all_of_it, little = (first_gradient(tmp_path / str(clip)) for clip in (0, 1e9, 0.01))
+    assert all(torch.equal(none[name], all_of_it[name]) for name in none) and none.keys() == all_of_it.keys()
+    assert math.sqrt(sum(g.double().square().sum() for g in little.values())) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_validation_targets_are_the_same_for_every_variant_and_n_latents(tmp_path, corpus):

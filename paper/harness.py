@@ -1,0 +1,105 @@
+"""lm-evaluation-harness on a run of ours, with its latents: any of its tasks (pip install lm-eval==0.4.13).
+
+    python -m paper.harness out/h2_gpt2 --tasks=boolq,lambada_openai --limit=100
+
+One augmentation hangs where a context ends, as in evaluate.py, whose scores on its own five tasks are the same.
+"""
+
+import json
+
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+import evaluate
+import runtime
+from configurator import Parser, one_line_errors
+from questions import pad
+
+
+class Run(TemplateLM):
+    """What the harness asks of a model. Requests are sorted by length and answered in batches."""
+
+    def __init__(self, name, batch_size=16, device="auto", precision="fp32"):
+        super().__init__()
+        self.machine, self.batch = runtime.start(device, precision), batch_size
+        self.model, self.run_tokenizer, _ = evaluate.load(name)
+        self.model = self.model.to(self.machine.device).eval()
+        self.room = evaluate.room_for_text(self.model)
+
+    @property
+    def eot_token_id(self):
+        return self.run_tokenizer.eot
+
+    def tok_encode(self, string, add_special_tokens=None, **kwargs):
+        return self.run_tokenizer.encode(string)
+
+    def in_batches(self, requests, length):
+        """-> lists of request numbers, the longest first"""
+        order = sorted(range(len(requests)), key=lambda i: -length(requests[i]))
+        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+
+    @torch.no_grad()
+    def _loglikelihood_tokens(self, requests, **kwargs):
+        """[(texts, context, continuation)] in tokens -> [(summed log-likelihood, would greedy decoding write it?)]"""
+        out = [None] * len(requests)
+        for batch in self.in_batches(requests, lambda r: len(r[1]) + len(r[2])):
+            branches = [requests[i][2] for i in batch]
+            longest = max(map(len, branches))
+            contexts = [requests[i][1][-(self.room + 1 - longest) :] for i in batch]  # a long one loses its beginning
+            tokens, lengths = pad(contexts, self.machine.device)
+            ahead, _ = pad(branches, self.machine.device)
+            with self.machine.autocast():
+                prefix_kv, begin = self.model.begin(tokens, lengths[:, None] - 1)
+                hidden = self.model.pass3_decode(begin, ahead[:, None], prefix_kv)[:, 0]  # (B, N, C)
+                log_p = self.model.base.logits(hidden).float().log_softmax(dim=-1)  # (B, N, V)
+            own, best = log_p.gather(2, ahead[..., None])[..., 0], log_p.argmax(dim=-1) == ahead
+            for row, i in enumerate(batch):
+                n = len(requests[i][2])
+                out[i] = own[row, :n].double().sum().item(), bool(best[row, :n].all())
+        return out
+
+    def loglikelihood_rolling(self, requests, disable_tqdm=False):
+        """Whole texts, in windows of all the room there is, the first behind an end-of-text token"""
+        out = []
+        for (text,) in (r.args for r in requests):
+            windows = get_rolling_token_windows(self.tok_encode(text), self.eot_token_id, self.room, 1)
+            pairs = [(None, *make_disjoint_window(window)) for window in windows]
+            out.append(sum(ll for ll, _ in self._loglikelihood_tokens(pairs)))
+        return out
+
+    def generate_until(self, requests, disable_tqdm=False):
+        """Greedy, to the first of the texts that end an answer"""
+        out = [None] * len(requests)
+        prompts = [self.tok_encode(r.args[0]) or [self.eot_token_id] for r in requests]
+        for batch in self.in_batches(prompts, len):
+            hows = [requests[i].args[1] for i in batch]
+            n_tokens = max(how.get("max_gen_toks", 256) for how in hows)
+            tokens, lengths = pad([prompts[i][-(self.room - n_tokens) :] for i in batch], self.machine.device)
+            with self.machine.autocast():
+                rows = self.model.generate(tokens, lengths, n_tokens, eos=self.eot_token_id).tolist()
+            for i, ids, how in zip(batch, rows, hows, strict=True):
+                ids = ids[: how.get("max_gen_toks", 256)]
+                out[i] = self.run_tokenizer.decode(ids[: ids.index(self.eot_token_id)] if self.eot_token_id in ids else ids)
+                for stop in how.get("until", []):
+                    out[i] = out[i].partition(stop)[0] if stop else out[i]
+        return out
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("run", help="a run folder, or any model that evaluate.py takes")
+    parser.add_argument("--tasks", required=True, help="names of the harness's tasks, separated by commas")
+    parser.add_argument("--limit", type=int, help="the first so many items of each task")
+    parser.add_argument("--num_fewshot", type=int, help="default: the task's own")
+    parser.add_argument("--batch_size", type=int, default=16, help="default 16")
+    parser.add_argument("--device", default="auto", help="default auto")
+    a = parser.parse_args()
+    lm = Run(a.run, a.batch_size, a.device)
+    found = simple_evaluate(model=lm, tasks=a.tasks.split(","), limit=a.limit, num_fewshot=a.num_fewshot, bootstrap_iters=0)
+    print(json.dumps(found["results"], indent=2, default=str))
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
