@@ -145,6 +145,14 @@ class Variant(nn.Module):
         return self.base.embed(tokens.gather(1, sites))[:, :, None]
 
     @torch.no_grad()
+    def span(self):
+        """How many positions a branch has taken when its first ahead token comes: what `begin` holds and feeds, measured."""
+        site = torch.zeros((1, 1), dtype=torch.int64, device=self.base.wte.weight.device)
+        begin = self.begin(site, site)[1]  # a prefix of one token, and a branch at it
+        held = max((k.size(3) for k, _ in begin.kv), default=0) if begin.kv else 0
+        return int(begin.sites) + held + begin.x.size(2)
+
+    @torch.no_grad()
     def generate(self, tokens, lengths, n_tokens, with_latents=True, **how):
         """Continue prompts with one augmentation at the end of each: tokens (B,S) padded on the right, lengths (B).
 
@@ -350,16 +358,16 @@ def ahead_tokens(tokens, sites, n_ahead):
     return tokens.gather(1, index.flatten(1)).view(index.shape)
 
 
-def site_limit(c, context):
+def site_limit(c, context, span=0):
     """Sites lie in [0, limit): each needs N_A tokens after it, and positions for its latents and ahead tokens.
 
-    The last token of a branch stands at site + N_L + N_A, whatever the variant, so that all variants share their sites.
+    All variants whose branch ends by site + N_L + N_A share their sites; one that takes more (span: see Variant) has fewer.
     """
     if c.seq_len > context:
         raise ValueError(f"seq_len={c.seq_len} is more than the {context} positions of {c.init_from}")
     if c.n_latents > (c.max_latents or c.n_latents):
         raise ValueError(f"n_latents={c.n_latents} is more than max_latents={c.max_latents}")
-    limit = min(c.seq_len - c.n_ahead, context - c.n_ahead - (c.max_latents or c.n_latents))
+    limit = min(c.seq_len - c.n_ahead, context - c.n_ahead - max(c.max_latents or c.n_latents, span - 1))
     if limit < 1:
         raise ValueError(f"seq_len={c.seq_len}, n_ahead={c.n_ahead}, n_latents={c.n_latents}: no place where a branch fits")
     return limit

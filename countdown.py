@@ -282,7 +282,7 @@ def train(c, machine):
         (tokenizer.encode(prompt(p["numbers"], p["target"])), [*tokenizer.encode(answer(p["solution"])), tokenizer.eot])
         for p in problems
     ]
-    longest, context = max(len(q) + len(text) for q, text in pairs) + model.n_latents, model.base.config.context
+    longest, context = max(len(q) + len(text) for q, text in pairs) + model.span(), model.base.config.context
     if longest > context:
         raise ValueError(f"{longest} tokens, the model has {context} positions")
     steps_per_epoch = len(pairs) // c.batch_size

@@ -177,7 +177,7 @@ def prefixes_of(docs, tokenizer, room):
 
 def room_for_text(model):
     """Positions that are left for context and choice but its last token, which is never fed."""
-    return model.base.config.context - (model.n_latents + 1 if model.has_latents else 0)  # h1 feeds the site's token again
+    return model.base.config.context - model.span()
 
 
 def batches(prefixes, batch_size, room):
@@ -254,7 +254,7 @@ def perplexity(c, model, trained, machine):
     t = argparse.Namespace(init_from=c.model, n_latents=n_latents, batch_size=c.batch_size, **settings)
     rows = Rows(t.data, "val", t.seq_len)
     coprocessor.check_vocabulary(model.base, c.model, rows.vocab_size)
-    batches = coprocessor.Batches(rows, t, coprocessor.site_limit(t, model.base.config.context), machine.device)
+    batches = coprocessor.Batches(rows, t, coprocessor.site_limit(t, model.base.config.context, model.span()), machine.device)
     nll = coprocessor.validate(model, batches, t, machine)  # (N_A)
     return dict(perplexity=nll.mean().exp().item(), by_position=nll.exp().tolist(), **settings)
 
@@ -265,7 +265,7 @@ def perplexity(c, model, trained, machine):
 
 def read_items(c, model, tokenizer):
     """-> (list of Items that fit the model, rows left out)"""
-    room = model.base.config.context - model.n_latents - 2  # one for what ends the latents, one to answer in
+    room = model.base.config.context - model.span()  # with one to answer in
 
     def make(example):
         item = Item(example, tokenizer, getattr(model, "start", None))  # the marker that Coconut's questions end with

@@ -97,15 +97,25 @@ def latents_at(c, stage):
     return min(stage, c.stages) * c.latents_per_step
 
 
+def system_at(c, stage, model, n_latents):
+    """The model with the latents of that stage -> what learns and answers then.
+
+    The last stage has as many latents as the one before. Stage 0 has none: the Base learns alone, or DDP would wait for
+    gradients that the Coprocessor never gets.
+    """
+    model.n_latents = min(n_latents, latents_at(c, stage))
+    return model if model.n_latents or c.variant == "coconut" else coprocessor.CoT(model.base, 0)
+
+
 def read_items(c, split, tokenizer, model):
     """-> (list of Items, each of which fits the model at every stage; rows left out)"""
-    start = model.start if c.variant == "coconut" else None
-    stages, context = sorted({*plan(c)}), model.base.config.context
+    start, n_latents = getattr(model, "start", None), model.n_latents  # Coconut's marker
+    spans = {stage: system_at(c, stage, model, n_latents).span() for stage in {*plan(c)}}
+    model.n_latents, context = n_latents, model.base.config.context
 
     def make(example):
         item = Item(example, tokenizer, start)
-        # a branch may also hold an end marker
-        longest = max(len(item.question) + latents_at(c, s) + 1 + len(item.text(c, s)) for s in stages)
+        longest = max(len(item.question) + span + len(item.text(c, stage)) for stage, span in spans.items())
         if longest > context:
             raise ValueError(f"{longest} tokens, the model has {context} positions")
         return item
@@ -179,11 +189,8 @@ def main():
             state["best"] = -1.0
         if epoch_begins and c.reset_optimizer:
             optimizer, *_ = questions.adamw(model, c, machine.device)
-        # stage 0 has no latents yet: the Base learns alone, or DDP would wait for gradients that the Coprocessor never gets.
-        # DDP is made anew with every epoch because what learns may have changed
-        model.n_latents = min(n_latents, latents_at(c, stage))
-        asked = model if model.n_latents or c.variant == "coconut" else coprocessor.CoT(model.base, 0)
-        run = asked
+        # what learns may have changed with the stage, so DDP is made anew
+        run = asked = system_at(c, stage, model, n_latents)
         if machine.world > 1:
             run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
 
@@ -226,16 +233,15 @@ def main():
     # once, at the end, the test set: asked of the last stage's best weights
     machine.total(torch.zeros(1))  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
-    model.n_latents = min(n_latents, latents_at(c, stages[-1]))
-    model.eval()
-    predictions = grade_answers(items["test"], test.texts(model))
+    asked = system_at(c, stages[-1], model, n_latents).eval()
+    predictions = grade_answers(items["test"], test.texts(asked))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)
         record = dict(step=total, tokens=state["tokens"], seconds=seconds(), valid_accuracy=state["best"])
         record |= dict(
             test_accuracy=correct / len(predictions),
             test_questions=len(predictions),
-            **test.cost(model, lambda text: "#" in text),
+            **test.cost(asked, lambda text: "#" in text),
         )
         metrics.write(record)
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)

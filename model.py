@@ -224,20 +224,22 @@ class Model(nn.Module):
     def branch(self, x, prefix_kv, sites, branch_kv=None, cache_only=False):
         """Run T new positions on each of M branches per row.
 
-        x (B,M,T,C) input embeddings; sites (B,M) int64 in [-1, S-1]; branch_kv what the same branches hold already.
+        x (B,M,T,C) input embeddings; sites (B,M) int64 in [-1, S-1]; branch_kv what the same branches hold already, in some
+        layers perhaps less than in others.
         Returns hidden (B,M,T,C) after the final norm (None with cache_only, as in prefix) and the longer branch_kv.
         Raises ValueError for a site outside the prefix and a position outside the model (not on CUDA, nor when compiled).
         """
         B, M, T, C = x.shape
         S = prefix_kv[0][0].size(2)
-        P = branch_kv[0][0].size(3) if branch_kv else 0
+        held = [k.size(3) for k, _ in branch_kv] if branch_kv else [0] * len(self.blocks)
+        P = max(held)
         if not sites.is_cuda and not torch.compiler.is_compiling():  # on CUDA looking would wait for the device
             if not -1 <= int(sites.min()) <= int(sites.max()) < S:
                 raise ValueError(f"sites must lie in [-1, {S - 1}], the prefix has {S} positions")
             self.check_positions(int(sites.max()) + 1 + P + T)
         positions = sites[:, :, None] + 1 + P + torch.arange(T, device=x.device)  # (B, M, T)
         x, rope = self.place(x, positions)
-        attend = branch_attention(self.attention, sites, S, P, T)
+        attend = {n: branch_attention(self.attention, sites, S, n, T) for n in set(held)}  # one for all layers, as a rule
         kv = []
         for i, block in enumerate(self.blocks):
             q, k, v = block.qkv(x, rope)  # (B, H, M, T, D), (B, H_kv, M, T, D) twice
@@ -247,7 +249,7 @@ class Model(nn.Module):
             kv.append((k, v))
             if cache_only and len(kv) == len(self.blocks):
                 return None, kv
-            x = block.finish(x, attend(q, *prefix_kv[i], k, v))
+            x = block.finish(x, attend[held[i]](q, *prefix_kv[i], k, v))
         return self.norm(x), kv
 
     def after_cache(self):

@@ -407,7 +407,7 @@ class Answers:
         self.questions, self.tokenizer, self.c, self.machine = questions, tokenizer, c, machine
         longest = max(map(len, questions))
         # the same for all, so that an answer does not depend on whom it is batched with
-        self.n_tokens = min(c.max_new_tokens, model.base.config.context - longest - model.n_latents - 1)
+        self.n_tokens = min(c.max_new_tokens, model.base.config.context - longest - model.span() + 1)
 
     def decode(self, ids):
         ids = ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids

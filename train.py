@@ -99,19 +99,33 @@ def row_cost(model, c):
     Products with weights, 2 operations per weight and position, and attention scores and sums; a backward pass costs
     twice the forward where weights learn, once where gradients only pass through, nothing where no graph is built.
     """
-    base, config = model.base, model.base.config
-    weights = sum(p.numel() for p in base.blocks.parameters())
-    own = {"continued": 0, "h1": 1}.get(c.variant, c.n_latents)  # positions that begin a branch in pass 3
-    steps = own and own + c.n_ahead - 1
-    targets = c.n_sites * c.n_ahead if own else c.seq_len - 1
-    mean_site = (coprocessor.site_limit(c, config.context) + 1) / 2
-    pass1, pass2, pass3 = (3, 3, 3) if model.trains_base else (1, 3, 2)
-    work = [(c.seq_len, c.seq_len / 2, pass1), (c.n_sites * steps, mean_site + own, pass3)]  # positions, keys, times
+    config, mean_site = model.base.config, (coprocessor.site_limit(c, model.base.config.context) + 1) / 2
+    weights = sum(p.numel() for p in model.base.blocks.parameters())
+    # which model runs how many positions is seen, not known: one forward pass of the shortest prefix with a single branch
+    work = []  # (positions, keys that each sees, times its forward pass)
+
+    def note(learns):
+        def hook(block, x, y):
+            if x[0].dim() == 3:  # a prefix (B,S,C): a frozen Base builds no graph
+                work.append((c.seq_len, c.seq_len / 2, 3 if learns else 1))
+            else:  # branches (B,M,T,C): through a frozen Base gradients pass
+                work.append((c.n_sites * x[0].size(2), mean_site + x[0].size(2) / 2, 3 if learns else 2))
+
+        return hook
+
+    hooks = [model.base.blocks[0].norm_1.register_forward_hook(note(model.trains_base))]
     if model.has_coprocessor:
-        work.append((c.n_sites * c.n_latents, mean_site + c.n_latents / 2, pass2))
+        hooks.append(model.coprocessor.blocks[0].norm_1.register_forward_hook(note(True)))
+    tokens = torch.zeros((1, c.n_ahead + 1), dtype=torch.int64, device=model.base.wte.weight.device)
+    sites = tokens[:, :1]
+    with torch.no_grad():
+        nll = model(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
+    for h in hooks:
+        h.remove()
+    targets = c.n_sites * c.n_ahead if nll.dim() == 3 else c.seq_len - 1
     per_key = 4 * config.n_layer * config.n_head * config.head_dim
     flops = sum(n * times * (2 * weights + per_key * keys) for n, keys, times in work)
-    flops += targets * pass3 * 2 * config.vocab_size * config.width
+    flops += targets * (3 if model.trains_base else 2) * 2 * config.vocab_size * config.width
     return sum(n for n, _, _ in work), flops
 
 
@@ -139,11 +153,12 @@ def main():
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
     base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
-    limit = coprocessor.site_limit(c, base.config.context)
+    coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
+    model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents, c.orthogonality_weight).to(machine.device).train()
+    limit = coprocessor.site_limit(c, base.config.context, model.span())
     train_batches = coprocessor.Batches(train_rows, c, limit, machine.device)
     val_batches = coprocessor.Batches(val_rows, c, limit, machine.device)
-    train_batches([0])  # fails now if the sites do not fit
-    model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents, c.orthogonality_weight).to(machine.device).train()
+    train_batches([0])  # fails now if fewer sites fit than are asked for
     optimizer, names = make_optimizer(model, c, machine.device)
 
     tokenizer = os.path.join(c.data, "tokenizer.json")
