@@ -136,9 +136,8 @@ class Asked:
             self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
             return
         self.what, self.tokenizer = "accuracy", tokenizer_of(run)
-        self.asked = asked_before(run)[:examples]
-        start = [model.start] if config["variant"] == "coconut" else []
-        prompts = [self.tokenizer.encode(question) + start for question, _ in self.asked]
+        self.asked = questions.asked_before(run)[:examples]
+        prompts = [self.tokenizer.encode(question) + model.ends_prompts_with for question, _ in self.asked]
         self.answers = questions.Answers(prompts, model, self.tokenizer, self.c, machine)
 
     def batches(self):
@@ -170,19 +169,6 @@ def setting(config):
     resumed = config["started_from"].startswith("all of")
     task = "ProsQA" if "prosqa" in config["data"] else "GSM8K"
     return task + (", straight to 16" if straight and resumed else ", no curriculum" if straight else "")
-
-
-def asked_before(run):
-    """The questions that a run was tested on, from its own predictions.jsonl -> [(text, a function: is this answer right?)]"""
-    path = os.path.join(run, "predictions.jsonl")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{run} has not been asked its test questions yet: it has no predictions.jsonl")
-    with open(path) as f:
-        lines = [json.loads(line) for line in f]
-    if "numbers" in lines[0]:
-        problems = [(p["numbers"], p["target"]) for p in lines]
-        return [(questions.prompt(*p), lambda text, p=p: questions.verify(text, *p)[0]) for p in problems]
-    return [(p["question"] + "\n", lambda text, p=p: questions.same(questions.extract(text), p["gold"])) for p in lines]
 
 
 MAX_VALUES = 2**26  # of Z; 512 MB in fp64
@@ -226,7 +212,7 @@ def meddling(model, change):
 
     def begin(tokens, sites):
         prefix_kv, found, told = message(model, tokens, sites)
-        changed = [change(t, i) for i, t in enumerate(told)]
+        changed = [change(t, i) if t.size(-2) else t for i, t in enumerate(told)]  # a layer may hold nothing
         kv = found.kv and changed[-2 * len(found.kv) :]
         x = changed[0] if len(changed) > 2 * len(found.kv or []) else found.x
         return prefix_kv, found._replace(x=x, kv=kv and list(zip(kv[::2], kv[1::2], strict=True)))

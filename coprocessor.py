@@ -54,6 +54,7 @@ class Variant(nn.Module):
     has_latents = True
     has_soft_tokens = True
     has_coprocessor = False
+    ends_prompts_with = []  # ids that it wants behind a prompt: Coconut's marker
 
     def __init__(self, base, n_latents, scale_latents=False):
         """base: a Model, used as it is (not copied). n_latents: N_L. scale_latents: see `as_input`.
@@ -201,7 +202,7 @@ class Coconut(Variant):
 
     def __init__(self, base, n_latents, scale_latents=False):
         super().__init__(base, n_latents, scale_latents)
-        self.start, self.end = base.config.vocab_size - 3, base.config.vocab_size - 2
+        self.ends_prompts_with, self.end = [base.config.vocab_size - 3], base.config.vocab_size - 2
 
     def begin(self, tokens, sites):
         """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent."""

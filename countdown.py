@@ -263,7 +263,7 @@ class Config:
 # What a resumed run may change: nothing that changes what is computed.
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
 MAY_DIFFER += ("solve", "show", "sums")
-TRAINS = [v for v in coprocessor.VARIANTS if v not in ("continued", "coconut", "cot", "no_thought")]
+NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or steps; every other variant can be trained
 
 
 def train(c, machine):
@@ -392,8 +392,9 @@ def solve(c):
 
 def main():
     c = configure(Config, __doc__, may_differ=MAY_DIFFER)
-    if c.variant not in TRAINS:
-        raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(TRAINS)}")
+    names = [name for name in coprocessor.VARIANTS if name not in NOT_HERE]
+    if c.variant not in names:
+        raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")
     c.n_latents *= coprocessor.VARIANTS[c.variant].has_latents
     if c.operands not in (3, 4, 5):
         raise ValueError(f"operands must be 3, 4 or 5, not {c.operands}")

@@ -249,6 +249,10 @@ LARGE_SCALE = dict(data="data/fineweb_edu_gpt2", seq_len=1024, n_sites=64, n_ahe
 
 def perplexity(c, model, trained, machine):
     """On the targets that a run of those settings is validated on -> {perplexity, by_position (N_A,), and the settings}"""
+    if trained and "seq_len" not in trained:  # it knows no text, and its data are questions
+        if not c.data:
+            raise ValueError(f"{c.model} was trained on questions: --data=FOLDER names the text (data.py makes some)")
+        trained = {}
     settings = {key: getattr(c, key) or trained.get(key) or default for key, default in LARGE_SCALE.items()}
     n_latents = trained.get("n_latents", c.max_latents or 16)  # what sites leave room for
     t = argparse.Namespace(init_from=c.model, n_latents=n_latents, batch_size=c.batch_size, **settings)
@@ -268,7 +272,7 @@ def read_items(c, model, tokenizer):
     room = model.base.config.context - model.span()  # with one to answer in
 
     def make(example):
-        item = Item(example, tokenizer, getattr(model, "start", None))  # the marker that Coconut's questions end with
+        item = Item(example, tokenizer, model.ends_prompts_with)
         if len(item.question) > room:
             raise ValueError(f"{len(item.question)} tokens of question, room for {room}")
         return item
@@ -339,7 +343,7 @@ def main():
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
     machine = runtime.start(c.device, c.precision)
     model, tokenizer, trained = load(c.model)
-    if names and trained.get("variant") == "coconut":
+    if names and model.ends_prompts_with:
         raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
     model = model.to(machine.device).eval()
     context = model.base.config.context

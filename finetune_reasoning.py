@@ -109,12 +109,12 @@ def system_at(c, stage, model, n_latents):
 
 def read_items(c, split, tokenizer, model):
     """-> (list of Items, each of which fits the model at every stage; rows left out)"""
-    start, n_latents = getattr(model, "start", None), model.n_latents  # Coconut's marker
+    n_latents = model.n_latents
     spans = {stage: system_at(c, stage, model, n_latents).span() for stage in {*plan(c)}}
     model.n_latents, context = n_latents, model.base.config.context
 
     def make(example):
-        item = Item(example, tokenizer, start)
+        item = Item(example, tokenizer, model.ends_prompts_with)
         longest = max(len(item.question) + span + len(item.text(c, stage)) for stage, span in spans.items())
         if longest > context:
             raise ValueError(f"{longest} tokens, the model has {context} positions")

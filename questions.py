@@ -315,9 +315,10 @@ def wilson(right, count, z=1.96):
 class Item:
     """An Example in tokens."""
 
-    def __init__(self, example, tokenizer, start=None):
+    def __init__(self, example, tokenizer, ends_with=()):
+        """ends_with: ids that the variant wants behind a question (Variant.ends_prompts_with)"""
         self.example = example
-        self.question = tokenizer.encode(example.question + "\n") + ([] if start is None else [start])
+        self.question = [*tokenizer.encode(example.question + "\n"), *ends_with]
         self.steps = [tokenizer.encode(step + "\n") for step in example.steps]
         self.answer = [*tokenizer.encode("### " + example.answer), tokenizer.eot]
 
@@ -447,6 +448,19 @@ class Answers:
             rows.append(row)
         names = ("passes_to_answer", "seconds_to_answer", "passes_per_answer", "seconds_per_answer")
         return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+
+
+def asked_before(run):
+    """The questions that a run was tested on, from its own predictions.jsonl -> [(text, a function: is this answer right?)]"""
+    path = os.path.join(run, "predictions.jsonl")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{run} has not been asked its test questions yet: it has no predictions.jsonl")
+    with open(path) as f:
+        lines = [json.loads(line) for line in f]
+    if "numbers" in lines[0]:
+        problems = [(p["numbers"], p["target"]) for p in lines]
+        return [(prompt(*p), lambda text, p=p: verify(text, *p)[0]) for p in problems]
+    return [(p["question"] + "\n", lambda text, p=p: same(extract(text), p["gold"])) for p in lines]
 
 
 @contextlib.contextmanager

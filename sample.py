@@ -11,12 +11,13 @@ import torch
 from configurator import Parser, at_least, one_line_errors
 from coprocessor import load_run
 from data import tokenizer_of
+from questions import asked_before
 
 
 def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, temperature, top_k, seed):
     """-> the continuation of the prompt, as text"""
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.tensor([tokenizer.encode(prompt) or [tokenizer.eot]])  # (1, S)
+    tokens = torch.tensor([(tokenizer.encode(prompt) or [tokenizer.eot]) + model.ends_prompts_with * with_latents])  # (1, S)
     room = model.base.config.context - every - model.span() + 1
     if room < 1:
         raise ValueError(f"every={every} leaves no room for a prompt in {model.base.config.context} positions")
@@ -34,10 +35,10 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, tempe
 def main():
     parser = Parser(__doc__)
     parser.add_argument("run", help="a run folder")
-    parser.add_argument("--prompt", default="def ", help="default 'def '")
+    parser.add_argument("--prompt", help="default 'def ', or a run's own first test question")
     parser.add_argument("--n_tokens", type=at_least(1), default=96, help="how many to write (default 96)")
     parser.add_argument(
-        "--every", type=at_least(1), help="tokens per augmentation (default: the run's n_ahead; all for a reasoning run)"
+        "--every", type=at_least(1), help="tokens per augmentation (default: the run's n_ahead; all for questions)"
     )
     parser.add_argument("--temperature", type=at_least(0, 1e6, float), default=0.8, help="0 is greedy (default 0.8)")
     parser.add_argument("--top_k", type=at_least(0), default=20, help="sample among the k likeliest; 0: among all (default 20)")
@@ -45,11 +46,12 @@ def main():
     a = parser.parse_args()
     model, config = load_run(a.run)
     tokenizer = tokenizer_of(a.run)
-    if config["variant"] == "coconut":
-        raise ValueError(f"coconut needs its markers: {a.run}/predictions.jsonl has its answers")
-    asks = "stages" in config  # a reasoning run: the prompt is a question, with one augmentation at its end
+    asks = "n_ahead" not in config  # a run on questions: the prompt is one, with one augmentation at its end
     every = a.every or (a.n_tokens if asks else config["n_ahead"])
-    a.prompt += "\n" if asks else ""
+    if a.prompt is None:
+        a.prompt = asked_before(a.run)[0][0] if asks else "def "
+    elif asks:
+        a.prompt = a.prompt.removesuffix("\n") + "\n"
     print(f"prompt: {a.prompt!r}")
     for with_latents in [True, False] if model.n_latents else [False]:
         text = continue_text(

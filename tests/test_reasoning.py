@@ -57,8 +57,8 @@ def config(**changes):
     return fr.Config(**{"variant": "h2", "stages": 2, "latents_per_step": 2, **changes})
 
 
-def items_of(tokenizer, start=None):
-    return [questions.Item(questions.parse(line, f"x:{i}"), tokenizer, start) for i, line in enumerate(LINES)]
+def items_of(tokenizer, ends_with=()):
+    return [questions.Item(questions.parse(line, f"x:{i}"), tokenizer, ends_with) for i, line in enumerate(LINES)]
 
 
 def pairs(items, c, stage):
@@ -148,7 +148,7 @@ def test_coconut_equals_the_published_recipe(stage, n_latents, family):
     c = config(variant="coconut")
     model = system("coconut", family)
     model.n_latents = n_latents
-    items = items_of(Letters(), model.start)
+    items = items_of(Letters(), model.ends_prompts_with)
     fast = questions.text_nll(model, pairs(items, c, stage), "cpu")
     slow = torch.cat([published_coconut(model, item, item.text(c, stage), n_latents) for item in items]).sum()
     close(fast, slow, 1e-9)
@@ -170,7 +170,7 @@ def test_markers_start_as_the_embedding_of_a_step_s_beginning():
     assert base.config.vocab_size == len(before) + 3 and torch.equal(base.wte.weight[:-3], before)
     assert all(torch.equal(row, before[7]) for row in base.wte.weight[-3:])
     model = coprocessor.build("coconut", base, 2)
-    assert (model.start, model.end) == (len(before), len(before) + 1)
+    assert (model.ends_prompts_with, model.end) == ([len(before)], len(before) + 1)
 
 
 # -----------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
     """Loss, gradients; and the mean is over all label tokens, not over examples."""
     c = config(variant=variant)
     model = system(variant, family)
-    items = items_of(Letters(), model.start if variant == "coconut" else None)
+    items = items_of(Letters(), model.ends_prompts_with)
     model.n_latents = fr.latents_at(c, stage) if model.has_latents else 0
     if stage == 0 and variant not in ("coconut", "cot"):
         if not model.trains_base:
@@ -204,7 +204,7 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
 def test_answers_do_not_depend_on_the_batch(variant, family):
     c, tokenizer, machine = config(variant=variant, max_new_tokens=12), Letters(), runtime.Machine(torch.device("cpu"), False)
     model = system(variant, family).eval()
-    items = items_of(tokenizer, model.start if variant == "coconut" else None)
+    items = items_of(tokenizer, model.ends_prompts_with)
     texts = []
     for micro_batch in (1, 3, 4):
         c.micro_batch = micro_batch
@@ -217,7 +217,7 @@ def test_padding_and_question_tokens_carry_no_label(variant):
     """Whatever ids fill the padding, the loss is the same to the bit; and the sum has one term per written token."""
     c = config(variant=variant)
     model = system(variant, dtype=torch.float32)
-    items = items_of(Letters(), model.start if variant == "coconut" else None)
+    items = items_of(Letters(), model.ends_prompts_with)
     plain, seen = questions.pad, []
 
     def other_padding(rows, device):
