@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
-import claims
-import paper
 from configurator import configure
+from paper import cells as paper
+from paper import claims
 
 
 def test_every_cell_is_a_command_that_its_script_takes():

@@ -1,9 +1,9 @@
 """The paper on a laptop: every claim, tested at a size that anyone can run.
 
-    python paper.py --list            # the cells, what each costs, what is finished
-    python paper.py                   # runs what is not finished, a cell per core, then writes results/README.md
-    python paper.py --only=countdown  # only cells whose name begins so (and what they start from)
-    python paper.py --report          # only the page
+    python -m paper.cells --list            # the cells, what each costs, what is finished
+    python -m paper.cells                   # runs what is not finished, a cell per core, then writes results/README.md
+    python -m paper.cells --only=countdown  # only cells whose name begins so (and what they start from)
+    python -m paper.cells --report          # only the page
 
 A cell is one run. When it has ended, its config, metrics, verdicts and commit go to results/tiny/<cell>/, which is committed;
 its weights stay in out/paper/<cell>/, but for those of the Bases, which are committed, too, so that whatever is run later
@@ -23,11 +23,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-import claims
 import figures
 import runtime
-from claims import ASKED, FAMILIES, PATIENT, PLAIN, RESULTS, SEEDS, SYSTEMS, TRAINED
 from configurator import one_line_errors
+from paper import claims
+from paper.claims import ASKED, FAMILIES, PATIENT, PLAIN, RESULTS, SEEDS, SYSTEMS, TRAINED
 
 OUT = "out/paper"
 WEIGHTS = "tokenizer.json", "checkpoint/base/model.safetensors"  # what is kept of a Base; half a megabyte
@@ -392,7 +392,7 @@ def report(cells):
         where = row.cells.replace(",", ",<wbr>")
         lines.append(f"| {row.claim} | {row.paper} | {ours} | **{row.verdict}** | {where} |")
     again = "to run them again, delete their folders in tiny/ first."
-    lines += ["", f"To run a row's cells: `python paper.py --only=<its last column>`; {again}", ""]
+    lines += ["", f"To run a row's cells: `python -m paper.cells --only=<its last column>`; {again}", ""]
     lines += [f"![{name}](tiny/{name}.png)\n" for name in drawn]
     with open("results/README.md", "w") as f:
         f.write("\n".join(lines))

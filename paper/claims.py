@@ -1,6 +1,6 @@
-"""What the paper claims, and what the cells of paper.py say of it: numbers, intervals, a word.
+"""What the paper claims, and what the cells of cells.py say of it: numbers, intervals, a word.
 
-    python paper.py --report    # writes results/README.md, a row a claim
+    python -m paper.cells --report    # writes results/README.md, a row a claim
 
 Every difference is paired by seed, and its 95 % interval decides: a claim holds or does not hold where the whole interval
 is on one side of its limit, and cannot be told where it is on both.
