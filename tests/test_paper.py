@@ -1,73 +1,127 @@
 """The laptop's version of the paper: every cell can be started, and the page says what the cells' metrics say."""
 
+import dataclasses
 import importlib
 import json
 import math
+import os
 import re
+import shutil
 
 import numpy as np
 import pytest
+from helpers import ROOT
+from test_data import make_shards
 
-import claims
-import paper
 from configurator import configure
+from model import load_pretrained
+from paper import cells, claims
+from runtime import write_lines
+
+CELLS = cells.all_cells()
+STARTS = "(out/paper|results/bases)/(\\w+)"
+
+
+def config_of(cell):
+    script, *words = cell.command.split()
+    return configure(importlib.import_module(script.removesuffix(".py")).Config, "", words)
 
 
 def test_every_cell_is_a_command_that_its_script_takes():
-    cells = paper.all_cells()
-    for cell in cells.values():
-        script = importlib.import_module(cell.script.removesuffix(".py"))
-        c = configure(script.Config, "", cell.command[2:])
-        assert c.out_dir == f"out/paper/{cell.name}" and cell.minutes <= 30
-        assert all(name in cells for name in cell.after)
-        starts = c.init_from.removeprefix("out/paper/").split("/")[0]
-        assert cell.after == ([starts] if c.init_from.startswith("out/paper/") else [])
-    assert len(cells) == len({tuple(cell.options) for cell in cells.values()}), "a cell is run twice"
-    bases = {name for name, cell in cells.items() if cell.is_base}  # their weights are kept, and no others'
+    for cell in CELLS.values():
+        c = config_of(cell)
+        assert c.out_dir == f"out/paper/{cell.name}" and cell.minutes <= 30 and "$" not in cell.command
+        if c.init_from.startswith("random:"):
+            assert not cell.start
+        else:
+            where, start = re.fullmatch(STARTS, c.init_from).groups()
+            assert start == cell.start and CELLS[start].is_base == (where == "results/bases")
+    assert len(CELLS) == 264 == len({cell.command.replace(cell.name, "") for cell in CELLS.values()}), "a cell is run twice"
+    bases = {name for name, cell in CELLS.items() if cell.is_base}  # their weights are kept, and no others'
     assert bases == {"base_gpt2", "base_qwen3", "base_twice", "statements", "worded", "sums"}
-    assert sum(cell.minutes for cell in cells.values()) / 2 < 8 * 60, "more than 8 hours on two cores"
+    assert sum(cell.minutes for cell in CELLS.values()) / 2 < 8 * 60, "more than 8 hours on two cores"
+
+
+def test_the_kept_runs_are_runs_of_these_commands(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    records = cells.read_records()
+    assert len(records) > 250 and [*records] == sorted(records)
+    gone = {"sweep", "sweep_variants", "sweep_operands", "sweep_latents"}  # settings that there were when they were run
+    for name, record in records.items():
+        c, then = config_of(CELLS[name]), record["config"]
+        now, young = ({k: v for k, v in dataclasses.asdict(x).items() if k not in gone} for x in (c, type(c)()))
+        assert then.keys() - now.keys() <= {"started_from", "n_latents", *gone}
+        assert "stages" not in now or then["n_latents"] in (0, c.stages * c.latents_per_step)
+        then = young | {key: then[key] for key in then.keys() & now.keys()} | dict(resume=False, overwrite=False)
+        if match := re.match(STARTS, then["init_from"]):
+            then["init_from"] = f"{cells.BASES if CELLS[match[2]].is_base else cells.OUT}/{match[2]}"
+        for key, was in (("device", "cpu"), ("precision", "fp32")):
+            then[key] = was if then[key] == "auto" else then[key]
+        assert then == now, name
+
+
+def test_the_page_and_the_bases_are_those_of_the_kept_runs(monkeypatch):
+    monkeypatch.chdir(ROOT / "results")
+    drawn = [name for name in claims.PICTURES if os.path.exists(f"{name}.png")]
+    monkeypatch.chdir(ROOT)
+    with open("results/README.md") as f:
+        assert f.read() == claims.page(cells.read_records(), drawn)
+    for name in os.listdir(cells.BASES):
+        assert CELLS[name].is_base and load_pretrained(f"{cells.BASES}/{name}").config.width == 64
+        assert os.path.exists(f"{cells.BASES}/{name}/tokenizer.json")
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    os.makedirs("results")
     return tmp_path
 
 
-def fake(name, **last):
-    folder = paper.os.path.join(claims.RESULTS, name)
-    paper.os.makedirs(folder, exist_ok=True)
-    lines = [{"step": 0, "tokens": 0, "val_ppl": 50.0}, {"step": 1, "tokens": 10**6, **last}]
-    paper.runtime.write_lines(paper.os.path.join(folder, "metrics.jsonl"), lines)
-    with open(paper.os.path.join(folder, "cell.json"), "w") as f:
-        json.dump({"seconds": 60}, f)
+def words(records):
+    return {row.claim: claims.weigh(row, records)[1] for row in claims.TABLE}
 
 
-def words():
-    return {row.claim: row.verdict for row in claims.claims()}
+def test_without_results_nothing_is_claimed():
+    assert set(words({}).values()) == {"not run", "cannot be told"}  # Table 1 cannot, at this size
+    assert f"0 of {len(CELLS)} cells" in claims.page({}, []) and claims.draw({}) == []
 
 
-def test_without_results_nothing_is_claimed(place):
-    assert set(words().values()) == {"not run", "cannot be told"}  # Table 1 cannot, at this size
-    paper.os.makedirs("results")
-    cells = paper.all_cells()
-    paper.report(cells)
-    assert f"0 of {len(cells)} cells" in (place / "results" / "README.md").read_text()
+class Watched(dict):
+    """Which of its keys have been asked for?"""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.asked = set()
+
+    def __contains__(self, key):
+        self.asked.add(key)
+        return super().__contains__(key)
+
+    def __getitem__(self, key):
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        self.asked.add(key)
+        return super().get(key, default)
 
 
-def test_every_row_names_the_cells_that_it_reads(place, monkeypatch):
-    cells, asked, everything = paper.all_cells(), set(), set()
-    for reader in ("metrics", "latents"):
-        monkeypatch.setattr(claims, reader, lambda name: asked.add(name))
-    for row in claims.claims():
-        named = {name for name in cells if row.cells and name.startswith(tuple(row.cells.split(",")))}
-        assert asked <= named, row.claim
-        everything |= asked
-        asked.clear()
-    assert cells.keys() == everything | {name for cell in cells.values() for name in cell.after}
-    analysed = {name for name, cell in cells.items() if cell.analyze}
-    monkeypatch.setattr(claims, "metrics", lambda name: None)
-    assert list(claims.claims()) and asked <= analysed
+def test_every_row_names_the_cells_that_it_reads():
+    everything = set()
+    for row in claims.TABLE:
+        claims.weigh(row, records := Watched(make_world()))
+        named = {name for name in CELLS if row.cells and name.startswith(tuple(row.cells.split(",")))}
+        assert records.asked <= named, row.claim
+        everything |= records.asked
+    assert CELLS.keys() == everything | {cell.start for cell in CELLS.values()} - {""}
+
+
+def test_latents_are_read_of_cells_whose_latents_are_looked_at():
+    world = {name: record | {"latents": Watched(LATENTS)} for name, record in make_world().items()}
+    words(world)
+    read = {name for name, record in world.items() if record["latents"].asked}
+    assert read and all(CELLS[name].analysis for name in read)
 
 
 # A world in which the paper is right: the first pattern that a cell's name has says what came of it.
@@ -85,32 +139,34 @@ RIGHT |= {
     "": 95,
 }
 SILHOUETTE = {"countdown": 0.3, "": -0.1}
+LATENTS = dict(off_diagonal=0.5, null=0.5, silhouette=0.0, meddling={"untouched": 9.0, "swapped": 9.0})  # carry nothing
 
 
-def make_world(monkeypatch, changes=()):
-    """-> {cell: its metrics}, which claims.py now reads, and what analyze_latents.py would find there"""
-    tables, results, analyses = [dict(changes) | table for table in (PPL, RIGHT, SILHOUETTE)], {}, {}
-    for name, cell in paper.all_cells().items():
+def make_world(changes=()):
+    """-> {cell: its record}"""
+    tables, records = [dict(changes) | table for table in (PPL, RIGHT, SILHOUETTE)], {}
+    for name in CELLS:
         ppl, right, silhouette = (next(x for pattern, x in t.items() if re.search(pattern, name)) for t in tables)
         noise = int(name[-1]) / 1000 if re.search("_s[0-9]$", name) else 0
         last = dict(tokens=10**6, val_ppl=ppl + noise, test_accuracy=right / 100 + noise)
         last |= dict(passes_to_answer=5 if "coconut" in name else 3, seconds_to_answer=0.1)
-        results[name] = [{"tokens": 0, "val_ppl": 50.0}, last]
-        if cell.analyze:
-            analyses[name] = dict(off_diagonal=0.9, null=0.5 + noise, silhouette=silhouette + noise, what="accuracy")
+        records[name] = dict(name=name, seconds=60, metrics=[{"tokens": 0, "val_ppl": 50.0}, last])
+        if CELLS[name].analysis:
             text = re.search("^(figure2|latents|orthogonal|statements)", name)
-            analyses[name]["meddling"] = {"untouched": 20 if text else 90, "swapped": 30 + noise}
-    monkeypatch.setattr(claims, "metrics", results.get)
-    monkeypatch.setattr(claims, "latents", analyses.get)
-    return results
+            meddling = {"untouched": 20 if text else 90, "swapped": 30 + noise}
+            found = dict(off_diagonal=0.9, null=0.5 + noise, silhouette=silhouette + noise, meddling=meddling)
+            records[name]["latents"] = found
+    return records
 
 
-def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
-    make_world(monkeypatch)
-    found = words()
+def test_where_the_paper_is_right_its_claims_hold(place):
+    world = make_world()
+    found = words(world)
     assert found.pop("10. Table 1: h2 is above continued pretraining on the five benchmarks") == "cannot be told"
     assert set(found.values()) == {"holds"}, found
-    assert claims.overview() == ["overview"] and paper.os.path.getsize(f"{claims.RESULTS}/overview.png") > 10_000
+    claims.overview(world.values(), "overview.png")
+    assert os.path.getsize("overview.png") > 10_000
+    assert "holds 24, cannot be told 1.**" in claims.page(world, []), "rows that were tried, or go beyond, are counted apart"
 
 
 @pytest.mark.parametrize(
@@ -157,17 +213,16 @@ def test_where_the_paper_is_right_its_claims_hold(place, monkeypatch):
         ("worded_prosqa_liu", 90, "4d."),
     ],
 )
-def test_a_claim_is_refuted_where_the_numbers_say_so(monkeypatch, pattern, value, refuted):
-    make_world(monkeypatch, {pattern: value})
-    (word,) = [word for claim, word in words().items() if claim.startswith(refuted)]
+def test_a_claim_is_refuted_where_the_numbers_say_so(pattern, value, refuted):
+    (word,) = [word for claim, word in words(make_world({pattern: value})).items() if claim.startswith(refuted)]
     assert word == "does not hold"
 
 
-def test_seeds_that_disagree_tell_nothing(monkeypatch):
-    results = make_world(monkeypatch)
+def test_seeds_that_disagree_tell_nothing():
+    world = make_world()
     for s in claims.SEEDS:
-        results[f"figure2_gpt2_continued_s{s}"][-1]["val_ppl"] = (21, 23, 25)[s - 1]
-    assert words()["1. Perplexity, GPT-2: h2 < soft < h1 < continued < liu"] == "cannot be told"
+        world[f"figure2_gpt2_continued_s{s}"]["metrics"][-1]["val_ppl"] = (21, 23, 25)[s - 1]
+    assert words(world)["1. Perplexity, GPT-2: h2 < soft < h1 < continued < liu"] == "cannot be told"
 
 
 def test_intervals_and_words():
@@ -176,102 +231,124 @@ def test_intervals_and_words():
     d = np.array([-1, -0.5, -2])
     assert mean == pytest.approx(d.mean()) and half == pytest.approx(4.303 * d.std(ddof=1) / math.sqrt(3))
     assert claims.paired({1: 1.0}, {1: 2.0}) is None
-    assert [claims.verdict(d) for d in ((-2, 1), (-1, 2), (2, 1), None)] == [
-        "holds",
-        "cannot be told",
-        "does not hold",
-        "not run",
-    ]
-    assert [claims.verdict(d, 3) for d in ((1, 1), (3, 1), (5, 1))] == ["holds", "cannot be told", "does not hold"]
-    apart = ((-1, 1), (-9, 1), (9, 1), (0, 4), None)
-    words = ["holds", "does not hold", "does not hold", "cannot be told", "not run"]
-    assert [claims.near(d, 3) for d in apart] == words
+    apart = ["holds", "cannot be told", "does not hold", "not run"]
+    assert [claims.verdict(d) for d in ((-2, 1), (-1, 2), (2, 1), None)] == apart
+    assert [claims.verdict(d, ">") for d in ((2, 1), (-1, 2), (-2, 1), None)] == apart
+    assert [claims.verdict(d, "<", 3) for d in ((1, 1), (3, 1), (5, 1))] == ["holds", "cannot be told", "does not hold"]
+    assert [claims.verdict(d, ">", 3) for d in ((5, 1), (3, 1), (1, 1))] == ["holds", "cannot be told", "does not hold"]
+    found = [claims.verdict(d, "=", 3) for d in ((-1, 1), (-9, 1), (9, 1), (0, 4), None)]
+    assert found == ["holds", "does not hold", "does not hold", "cannot be told", "not run"]
     assert claims.together(["holds", "cannot be told"]) == "cannot be told" and claims.together(["holds"]) == "holds"
     assert claims.together(["holds", "does not hold", "cannot be told"]) == "does not hold"
-    assert (
-        claims.together(["not run", "does not hold"]) == "does not hold" and claims.together(["not run", "holds"]) == "not run"
-    )
+    assert claims.together(["not run", "does not hold"]) == "does not hold"
+    assert claims.together(["not run", "holds"]) == "not run"
 
 
-def test_the_budget_from_which_two_curves_change_places(place, monkeypatch):
-    curves = {
-        "a{s}": {1: {10**6: 3.0, 2 * 10**6: 2.0, 3 * 10**6: 1.0}},
-        "b{s}": {1: {10**6: 2.5, 2 * 10**6: 2.1, 3 * 10**6: 2}},
-    }
-    monkeypatch.setattr(claims, "curve", lambda pattern: curves[pattern])
-    assert claims.crossing("a{s}", "b{s}") == "from 2.0M tokens on"
-    assert claims.crossing("b{s}", "a{s}") == "not by 3.0M tokens"
+def test_the_budget_from_which_two_curves_change_places():
+    a, b = {1: {10**6: 3.0, 2 * 10**6: 2.0, 3 * 10**6: 1.0}}, {1: {10**6: 2.5, 2 * 10**6: 2.1, 3 * 10**6: 2}}
+    assert claims.crossing(a, b) == "from 2.0M tokens on"
+    assert claims.crossing(b, a) == "not by 3.0M tokens"
+
+
+def test_latents_that_are_strangers_and_carry_nothing():
+    world = {name: record | {"latents": LATENTS} for name, record in make_world().items()}
+    found = {claim.partition(".")[0]: word for claim, word in words(world).items()}
+    assert [found[row] for row in ("8", "8b", "8c", "11i", "11j", "11k")] == [
+        "does not hold", "holds", *["does not hold"] * 4,
+    ]  # fmt: skip
+
+
+# -----------------------------------------------------------------------------
+# The runner
 
 
 def test_cells_run_after_what_they_start_from_and_failures_are_told(place, monkeypatch):
-    starts = {"b": [], "c": ["b"], "d": [], "e": ["d"], "f": ["c"]}
-    cells = {name: paper.Cell(name, "x", [], 1, after) for name, after in starts.items()}
+    starts = {"b": "", "c": "b", "d": "", "e": "d", "f": "c"}
+    few = {name: cells.Cell(name, 1, f"train.py --init_from=out/paper/{start}") for name, start in starts.items()}
     ran = []
 
     def run_cell(cell, commit):
         ran.append(cell.name)
-        paper.os.makedirs(f"out/paper/{cell.name}")
         if cell.name == "d":
             raise RuntimeError("no room")
-        fake(cell.name, val_ppl=1.0)
+        with cells.LOCK:
+            write_lines(cells.RECORDS, [*cells.read_records().values(), {"name": cell.name}])
 
-    monkeypatch.setattr(paper, "run_cell", run_cell)
-    monkeypatch.setattr(paper, "DATA", ())
-    failed = paper.run_all(cells, [cells[name] for name in "bcde"], 2)
+    monkeypatch.setattr(cells, "run_cell", run_cell)
+    monkeypatch.setattr(cells, "DATA", "")
+
+    def go(names):
+        ran.clear()
+        return cells.run_all(cells.unfinished(few, [few[name] for name in names]), 2)
+
+    assert [cell.name for cell in cells.unfinished(few, [few[name] for name in "ecbd"])] == ["d", "b", "e", "c"], "Bases first"
+    failed = go("ecbd")
     assert failed.keys() == {"d", "e"} and "no room" in failed["d"] and "starts from failed" in failed["e"]
     assert sorted(ran) == ["b", "c", "d"] and ran.index("b") < ran.index("c")
-    ran.clear()
-    paper.shutil.rmtree("out/paper/d")
-    paper.run_all(cells, [cells["b"], cells["c"]], 2)
-    assert ran == [], "finished cells are skipped"
-    paper.shutil.rmtree("out/paper/b")
-    paper.shutil.rmtree("results/tiny/c")
-    paper.shutil.rmtree("out/paper/c")
-    paper.run_all(cells, [cells["c"]], 2)
-    assert ran == ["b", "c"], "weights that are gone are made again"
-    ran.clear()
-    for name in "bc":
-        paper.shutil.rmtree(f"out/paper/{name}")
-    paper.run_all(cells, [cells["f"]], 2)
-    assert ran == ["b", "c", "f"], "also those of a run that starts from a run"
+    assert go("bc") == {} and ran == [], "finished cells are skipped"
+    assert go("f") == {} and ran == ["b", "c", "f"], "what others start from is resumed or made again, in order"
+    os.remove(cells.RECORDS)
+    os.makedirs(f"{cells.BASES}/b")
+    (place / cells.BASES / "b" / "model.safetensors").touch()
+    assert go("f") == {} and ran == ["c", "f"], "a Base whose weights are kept is not made again"
+    assert go("b") == {} and ran == ["b"], "but where its own line is gone"
 
 
 @pytest.mark.parametrize("loss, same", [(2.0001, True), (2.1, False)])
 def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypatch, capsys, loss, same):
-    fake("base", loss=2.0)
-    cell = paper.Cell("base", "train.py", [], 1, is_base=True)
+    write_lines(cells.RECORDS, [{"name": "base", "metrics": [{"step": 1, "loss": 2.0}], "seconds": 7}])
+    ran = []
 
     def run(command, log):
-        paper.os.makedirs("out/paper/base/checkpoint/base")
-        paper.os.makedirs("results/tiny/base/checkpoint/base")
-        for name in paper.WEIGHTS:
+        ran.append(command)
+        os.makedirs("out/paper/base/checkpoint/base", exist_ok=True)
+        for name, text in (("config", "{}"), ("checkpoint/state", "{}"), ("checkpoint/base/config", '{"model_type": "gpt2"}')):
+            (place / f"out/paper/base/{name}.json").write_text(text)
+        for name in ("tokenizer.json", "checkpoint/base/model.safetensors"):
             (place / "out/paper/base" / name).write_text(f"{name} made again")
         lines = [{"step": 1, "loss": loss}, {"step": 1, "test_accuracy": 0.5}]
-        paper.runtime.write_lines("out/paper/base/metrics.jsonl", lines)
+        write_lines("out/paper/base/metrics.jsonl", lines)
 
-    monkeypatch.setattr(paper, "run", run)
+    monkeypatch.setattr(cells, "run", run)
+    cell = cells.Cell("base", 1, "train.py --lr=1")
     if same:
-        paper.run_cell(cell, "abc")
+        cells.run_cell(cell, "abc")
         assert "within 5e-05 of the kept run's" in capsys.readouterr().out
-        paper.shutil.rmtree("out")
-        paper.os.makedirs("out/paper/base")  # cut off as it began
-        monkeypatch.setattr(paper, "run_cell", lambda cell, commit: ran.append(cell.name))
-        monkeypatch.setattr(paper, "DATA", ())
-        ran, late = [], paper.Cell("late", "train.py", [], 1, ["base"])
-        paper.run_all({"base": cell, "late": late}, [late], 1)
-        assert ran == ["late"], "a Base whose weights are kept is not made again"
-        for name in paper.WEIGHTS:
-            assert (place / "out/paper/base" / name).read_text() == f"{name} made again"
+        (line,) = cells.read_records().values()
+        assert line["weights"] == "last loss within 5e-05" and line["seconds"] == 7 and line["metrics"][0]["loss"] == 2.0
+        assert (place / "results/bases/base/model.safetensors").read_text() == "checkpoint/base/model.safetensors made again"
+        assert json.loads((place / "results/bases/base/config.json").read_text()) == {"model_type": "gpt2"}
+        cells.run_cell(cell, "abc")
+        assert ran == ["train.py --lr=1 --overwrite", "train.py --lr=1 --resume"]
     else:
         with pytest.raises(RuntimeError, match=r"2.100000, the kept run's 2.000000"):
-            paper.run_cell(cell, "abc")
+            cells.run_cell(cell, "abc")
+        assert not os.path.exists(cells.BASES), "weights that are not the kept run's are not kept"
 
 
-def test_latents_that_are_strangers_and_carry_nothing(monkeypatch):
-    make_world(monkeypatch)
-    same = dict(off_diagonal=0.5, null=0.5, silhouette=0.0, meddling={"untouched": 9.0, "swapped": 9.0})
-    monkeypatch.setattr(claims, "latents", lambda name: same)
-    found = {claim.partition(".")[0]: word for claim, word in words().items()}
-    assert [found[row] for row in ("8", "8b", "8c", "11i", "11j", "11k")] == [
-        "does not hold", "holds", *["does not hold"] * 4,
+def test_a_base_and_what_starts_from_it_are_run_and_kept(place, monkeypatch):
+    make_shards("corpus", [3000])
+    make_shards("corpus", [600], split="val")
+    (place / "corpus/tokenizer.json").write_text("{}")
+    monkeypatch.setattr(cells, "DATA", "")
+    small = "--seq_len=32 --n_sites=2 --n_ahead=4 --eval_rows=4 --tokens_per_step=128 --batch_size=4 --tokens=256"
+    rows = """
+    late_{soft,liu}_s{1,2}  1  --init_from=results/bases/start --n_latents=2 --variant=$1 --seed=$s
+    start                   1  --init_from=random:tiny_gpt2 --variant=continued"""
+    monkeypatch.setattr(cells, "CELLS", f"{ROOT}/train.py --data=corpus {small}{rows}")
+    few = cells.all_cells()
+    assert [*few] == ["late_soft_s1", "late_soft_s2", "late_liu_s1", "late_liu_s2", "start"]
+    assert cells.run_all(cells.unfinished(few, [few["late_liu_s2"]]), 2) == {}
+    records = cells.read_records()
+    late, start = records["late_liu_s2"], records["start"]
+    assert late["command"].split()[-7:] == [
+        "--init_from=results/bases/start", "--n_latents=2", "--variant=liu", "--seed=2", "--device=cpu", "--precision=fp32",
+        "--out_dir=out/paper/late_liu_s2",
     ]  # fmt: skip
+    assert late["metrics"][0]["val_ppl"] != start["metrics"][0]["val_ppl"] and late["family"] == "gpt2"
+    assert start["metrics"][-1]["step"] == 2 and os.listdir(cells.BASES) == ["start"]
+    # what was run by hand is taken in as it is
+    os.remove(cells.RECORDS)
+    shutil.rmtree(cells.BASES)
+    assert cells.run_all([few["start"]], 1) == {}
+    assert cells.read_records()["start"] == start and os.listdir(cells.BASES) == ["start"]

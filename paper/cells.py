@@ -1,0 +1,296 @@
+"""The paper at laptop size: every run of it as a command, and a runner for those that are not finished.
+
+    python -m paper.cells --list            # the commands, what each takes on one core, what is finished
+    python -m paper.cells                   # runs what is not finished, a cell a core
+    python -m paper.cells --only=countdown  # only cells whose name begins so, and what they start from
+    python -m paper.claims                  # what came of it: results/README.md
+
+A cell is one run, in out/paper/<cell>/. When it has ended it becomes a line of results/tiny.jsonl, and the weights of a Base
+go to results/bases/, so that whatever is run later starts from the same. Both are committed; all else may be deleted. The
+runner resumes what it finds in out/paper/, so that it also takes in what you ran by hand.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+import runtime
+from configurator import one_line_errors
+from paper import figures
+
+OUT, RECORDS, BASES = "out/paper", "results/tiny.jsonl", "results/bases"
+SAME = 1e-2  # how far, relatively, a run's last loss may be from the kept run's: last bits differ by machine, and grow
+LOCK = threading.Lock()  # of RECORDS
+
+# A command, and below it what runs with it: a name, minutes on one core, more options. A name's {a,b} are a cell each; $1 is
+# what the first such place holds, $2 the second, $s the last. Every command also gets --out_dir=out/paper/<name>, and
+# --device=cpu --precision=fp32 wherever it runs, so that its numbers can stand beside the others'.
+CELLS = """
+# Figure 2: variants; h2 by N_L; a Base of twice the layers; the penalty on overlap; Z at a learnable scale; more tokens
+train.py config/tiny_base.py
+    base_gpt2                                                 2
+    base_qwen3                                                3    --init_from=random:tiny_qwen3
+    base_twice                                                4    --init_from=random:tiny_gpt2_twice
+train.py config/tiny_text.py --seed=$s
+    figure2_{gpt2,qwen3}_{continued,soft,liu,h1,h2}_s{1,2,3}  2.5  --variant=$2 --init_from=results/bases/base_$1
+    latents_{gpt2,qwen3}_h2_{1,4,8}_s{1,2,3}                  3    --n_latents=$2 --init_from=results/bases/base_$1
+    twice_gpt2_soft_s{1,2,3}                                  3    --variant=soft --init_from=results/bases/base_twice
+train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
+    orthogonal_gpt2_h2_8_s{1,2,3}                             3    --n_latents=8 --orthogonality_weight=0.1
+    scaled_gpt2_h2_s{1,2,3}                                   3    --scale_latents
+    long_gpt2_continued_s{1,2,3}                              4    --variant=continued --tokens=12288000 --eval_every=500
+    long_gpt2_{soft,h2}_s{1,2,3}                              12   --variant=$1 --tokens=12288000 --eval_every=500
+
+# Table 2, Figures 3A and 7: ProsQA, depth-matched, at two learning rates; plain. All train for five epochs: liu and h1 have
+# no stage 0, cot no other, no_cot only the last
+finetune_reasoning.py config/tiny_statements.py
+    statements                                                8
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
+    prosqa_{coconut,soft,h2}_s{1,2,3}                         1    --variant=$1
+    prosqa_{liu,h1}_s{1,2,3}                                  1    --variant=$1 --last_stage_epochs=3
+    prosqa_cot_s{1,2,3}                                       1    --variant=cot --epochs_per_stage=5
+    prosqa_no_cot_s{1,2,3}                                    1    --variant=no_cot --last_stage_epochs=5
+    prosqa_{h2,soft}_c{1,4}_s{1,2,3}                          1    --variant=$1 --latents_per_step=$2
+    slow_prosqa_{coconut,soft,h2}_s{1,2,3}                    1    --variant=$1 --lr=2.5e-4
+    slow_prosqa_{liu,h1}_s{1,2,3}                             1    --variant=$1 --lr=2.5e-4 --last_stage_epochs=3
+    slow_prosqa_soft_c{1,4}_s{1,2,3}                          1    --variant=soft --lr=2.5e-4 --latents_per_step=$1
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements --data=data/prosqa_tiny_plain
+    plain_prosqa_{coconut,soft,h2}_s{1,2,3}                   1    --variant=$1
+    plain_prosqa_{liu,h1}_s{1,2,3}                            1    --variant=$1 --last_stage_epochs=3
+    plain_prosqa_no_cot_s{1,2,3}                              1    --variant=no_cot --last_stage_epochs=5
+
+# Table 2 from a Base that has met all of the questions' words; and for three times the epochs
+finetune_reasoning.py config/tiny_statements.py --data=data/worded --tokenizer=data/worded/tokenizer.json
+    worded                                                    8
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/worded --tokenizer=data/worded/tokenizer.json
+    worded_prosqa_{coconut,soft,h2,no_thought}_s{1,2,3}       1    --variant=$1
+    worded_prosqa_{liu,h1}_s{1,2,3}                           1    --variant=$1 --last_stage_epochs=3
+    worded_prosqa_cot_s{1,2,3}                                1    --variant=cot --epochs_per_stage=5
+    worded_prosqa_no_cot_s{1,2,3}                             1    --variant=no_cot --last_stage_epochs=5
+    patient_prosqa_{coconut,soft,h2,no_thought}_s{1,2,3}      3    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=6
+    patient_prosqa_{liu,h1}_s{1,2,3}                          3    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=9
+    patient_prosqa_no_cot_s{1,2,3}                            3    --variant=no_cot --epochs_per_stage=3 --last_stage_epochs=15
+
+# Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents
+train.py config/tiny_text.py --seed=$s --init_from=results/bases/statements --data=data/statements
+    statements_h2_s{1,2,3}                                    5    --n_latents=4
+    statements_continued_s{1,2,3}                             2    --variant=continued
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s
+    resume_prosqa_curriculum_s{1,2,3}                         1    --init_from=out/paper/statements_h2_s$s
+    resume_prosqa_continued_s{1,2,3}                          1    --init_from=out/paper/statements_continued_s$s
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_step=4 --first_stage=2 --last_stage_epochs=5
+    resume_prosqa_straight_s{1,2,3}                           1    --init_from=out/paper/statements_h2_s$s
+
+# Figure 3B: Countdown from random weights
+countdown.py config/tiny_countdown.py --seed=$s
+    countdown_h2_{3,4}_{1,4,16}_s{1,2,3}                      6    --operands=$1 --n_latents=$2
+    countdown_soft_{3,4}_4_s{1,2,3}                           5    --variant=soft --operands=$1
+    countdown_no_cot_{3,4}_0_s{1,2,3}                         5    --variant=no_cot --operands=$1 --n_latents=0
+# Figure 8: Countdown from a Base that has read sums, from its large-scale run, and from one that has read more of them
+    figure8_countdown_{h2,h1}_{3,4}_s{1,2,3}                  5    --variant=$1 --operands=$2 --init_from=results/bases/sums
+    figure8_countdown_resumed_{3,4}_s{1,2,3}                  5    --operands=$1 --init_from=out/paper/sums_h2_s$s
+    figure8_countdown_continued_{3,4}_s{1,2,3}                5    --operands=$1 --init_from=out/paper/sums_continued_s$s
+train.py config/tiny_sums.py
+    sums                                                      3
+train.py config/tiny_text.py --seed=$s --init_from=results/bases/sums --data=data/countdown
+    sums_h2_s{1,2,3}                                          5    --n_latents=4
+    sums_continued_s{1,2,3}                                   2    --variant=continued
+"""
+ANALYZED = r"((figure2_gpt2|statements|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16)_s\d|orthogonal.*_s1"
+
+# What is made before any cell: a file that is there afterwards, and the rest of its command.
+DATA = """
+data.py
+    data/sample/val_000.bin                   sample
+prosqa.py --nodes=7 --hops 2 3 --words 4 8
+    data/statements/val_000.bin               data/statements --statements --counts 40000 100 100
+    data/worded/val_000.bin                   data/worded --statements --worded --counts 40000 100 100
+    data/prosqa_tiny/prosqa_train.json        data/prosqa_tiny --depth_matched --counts 10000 300 500
+    data/prosqa_tiny_plain/prosqa_train.json  data/prosqa_tiny_plain --counts 10000 300 500
+countdown.py
+    data/countdown/train_000.bin              --operands=3 --sums
+    data/countdown/4_seed0_train.jsonl        --operands=4 --show=1
+"""
+
+
+@dataclass
+class Cell:
+    name: str
+    minutes: float  # on one core
+    command: str
+
+    @property
+    def start(self):
+        """The cell whose weights it starts from, '' if none."""
+        found = re.search(f"--init_from=({BASES}|{OUT})/(\\w+)", self.command)
+        return found[2] if found else ""
+
+    @property
+    def is_base(self):
+        """Others, of all seeds, start from it: its weights are kept."""
+        return not re.search(r"_s\d$", self.name)
+
+    @property
+    def analysis(self):
+        """The command that looks at its latents, '' if none does."""
+        return f"analyze_latents.py {OUT}/{self.name} --examples=1024" if re.fullmatch(ANALYZED, self.name) else ""
+
+
+def rows(text):
+    """-> (command, the words of a line below it) for each such line"""
+    command = ""
+    for line in text.splitlines():
+        if line.startswith(" "):
+            yield command, line.split()
+        elif line and line[0] != "#":
+            command = line
+
+
+def data_commands():
+    """-> (path, command) each"""
+    return [(path, " ".join([command, *options])) for command, (path, *options) in rows(DATA)]
+
+
+def all_cells():
+    """-> {name: Cell}"""
+    cells = {}
+    for command, (names, minutes, *options) in rows(CELLS):
+        for held in itertools.product(*(place.split(",") for place in re.findall("{(.*?)}", names))):
+            name = re.sub("{.*?}", "{}", names).format(*held)
+            words = " ".join([command, *options, f"--device=cpu --precision=fp32 --out_dir={OUT}/{name}"])
+            for mark, value in [*enumerate(held, start=1), ("s", name[-1])]:
+                words = words.replace(f"${mark}", value)
+            cells[name] = Cell(name, float(minutes), words)
+    return cells
+
+
+def read_records():
+    """-> {name: record} of what is finished"""
+    if not os.path.exists(RECORDS):
+        return {}
+    with open(RECORDS) as f:
+        return {record["name"]: record for record in map(json.loads, f)}
+
+
+def run(command, log):
+    """A command of this project on one core. Raises RuntimeError with the end of its log if it fails."""
+    with open(log, "a") as f:
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, *command.split()], stdout=f, stderr=subprocess.STDOUT, env=env)
+    if done.returncode:
+        with open(log) as f:
+            raise RuntimeError(f"{command} failed: {f.read()[-500:]}")
+
+
+def run_cell(cell, commit):
+    """Run or resume it, analyse it, and keep its line of tiny.jsonl, and the weights of a Base.
+
+    One that is kept already was made again for its weights, perhaps on another machine. Raises RuntimeError if its last loss
+    is not that of the kept one.
+    """
+    out, log, before = f"{OUT}/{cell.name}", f"{OUT}/{cell.name}.log", read_records().get(cell.name)
+    run(f"{cell.command} {'--resume' if runtime.has_checkpoint(out) else '--overwrite'}", log)
+    if cell.analysis and not before:
+        run(cell.analysis, log)
+    record = figures.read(out)
+    if before:
+        again, then = ([m["loss"] for m in r["metrics"] if "loss" in m][-1] for r in (record, before))
+        apart = abs(again / then - 1)
+        if apart > SAME:
+            raise RuntimeError(f"its last loss is {again:.6f}, the kept run's {then:.6f}")
+        print(f"{cell.name} made again: its last loss is within {apart:.0e} of the kept run's", flush=True)
+        record = before | ({"weights": f"last loss within {apart:.0e}"} if apart else {})
+    else:
+        seconds = round(record["metrics"][-1]["seconds"])  # over all resumptions
+        record |= dict(command=f"python {cell.command}", commit=commit, seconds=seconds, machine=platform.machine())
+        record |= dict(python=platform.python_version(), cores=os.cpu_count())
+    with LOCK:
+        records = read_records() | {cell.name: record}
+        runtime.write_lines(RECORDS, [records[name] for name in sorted(records)])
+    if cell.is_base:
+        os.makedirs(f"{BASES}/{cell.name}", exist_ok=True)
+        for path in ("tokenizer.json", "checkpoint/base/config.json", "checkpoint/base/model.safetensors"):
+            shutil.copy(f"{out}/{path}", f"{BASES}/{cell.name}")
+
+
+def unfinished(cells, wanted):
+    """-> the cells to run, in order: those that others start from come first, also where only their weights are missing"""
+    todo, finished = [], read_records()
+    for name in (cell.name for cell in wanted if cell.name not in finished):
+        line = []
+        while name and name not in todo and not (line and os.path.exists(f"{BASES}/{name}/model.safetensors")):
+            line, name = [name, *line], cells[name].start
+        todo += line
+    starts = {cells[name].start for name in todo}
+    return [cells[name] for name in sorted(todo, key=lambda name: name not in starts)]
+
+
+def run_all(todo, workers):
+    """So many cells at a time -> {name: why it failed}; the others go on."""
+    os.makedirs(OUT, exist_ok=True)
+    for path, command in data_commands():
+        if not os.path.exists(path):
+            print(f"making {path}", flush=True)
+            run(command, f"{OUT}/data.log")
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+
+    def work(cell, start):
+        if start and start.exception():  # waits for it; it stands before this one in the queue
+            raise RuntimeError("what it starts from failed")
+        run_cell(cell, commit)
+
+    jobs, failed, left = {}, {}, sum(cell.minutes for cell in todo)
+    with ThreadPoolExecutor(workers) as pool:
+        for cell in todo:
+            jobs[cell.name] = pool.submit(work, cell, jobs.get(cell.start))
+        cells_of = dict(zip(jobs.values(), todo, strict=True))
+        try:
+            for job in as_completed(cells_of):
+                cell, error = cells_of[job], job.exception()
+                if error:
+                    failed[cell.name] = f"{type(error).__name__}: {error}"
+                left -= cell.minutes
+                print(f"{cell.name} {'failed' if error else 'finished'}; about {left / workers:.0f} min to go", flush=True)
+        except KeyboardInterrupt:  # the cells have got it, too, and save
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="only list the cells")
+    parser.add_argument("--only", default="", help="only cells whose name begins with one of these, separated by commas")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="cells at a time (default: one per core)")
+    a = parser.parse_args()
+    cells, finished = all_cells(), read_records()
+    begins = tuple(x.strip() for x in a.only.split(",") if x.strip()) or ("",)
+    wanted = [cell for cell in cells.values() if cell.name.startswith(begins)]
+    if not wanted or a.workers < 1:
+        raise ValueError(f"no cell begins with {a.only!r}" if not wanted else "workers must be at least 1")
+    if a.list:
+        for path, command in data_commands():
+            print(f"{'there' if os.path.exists(path) else '-':>9}  python {command}")
+        for cell in wanted:
+            print(f"{'finished' if cell.name in finished else f'{cell.minutes:g} min':>9}  python {cell.command}")
+            if cell.analysis:
+                print(f"{'':>9}  python {cell.analysis}")
+        return
+    todo = unfinished(cells, wanted)
+    print(f"{len(todo)} cells, {sum(cell.minutes for cell in todo) / 60:.1f} core-hours, {a.workers} at a time", flush=True)
+    failed = run_all(todo, a.workers)
+    if failed:
+        raise ValueError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
