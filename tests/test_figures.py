@@ -1,10 +1,12 @@
-"""Figures and tables say what the run folders say."""
+"""Figures and tables say what the runs say."""
 
+import itertools
 import json
 
+import matplotlib
 import pytest
 
-import figures
+from paper import figures
 
 
 def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, **settings):
@@ -19,6 +21,35 @@ def fake_run(folder, variant, ppl, family="gpt2", n_latents=4, **settings):
     return str(folder)
 
 
+def read(runs):
+    return [figures.read(run) for run in runs]
+
+
+def test_a_record_is_what_figures_need_of_a_run(tmp_path):
+    run = fake_run(tmp_path / "h2,seed=3", "h2", [30.0, 13.0], seed=3)
+    with open(tmp_path / "h2,seed=3" / "metrics.jsonl", "a") as f:
+        f.write('{"step": 10, "loss": 0.5}\n{"step": 10, "test_accuracy": 0.2}\n')
+    record = figures.read(run + "/")
+    assert record.keys() == {"name", "family", "config", "metrics"} and record["family"] == "gpt2"
+    assert record["name"] == "h2,seed=3" and record["config"]["seed"] == 3
+    assert [line["step"] for line in record["metrics"]] == [0, 1, 10, 10], "evaluations, and of the rest the last loss"
+    latents = dict(capture=[[1.0, 0.123456]], silhouette=0.123456, words=[["a", 1]])
+    (tmp_path / "h2,seed=3" / "latents.json").write_text(json.dumps(latents))
+    (tmp_path / "h2,seed=3" / "predictions.jsonl").write_text('{"correct": true}\n{"correct": false}\n')
+    record = figures.read(run)
+    assert record["latents"] == dict(capture=[[1.0, 0.1235]], silhouette=0.123456)
+    assert (record["right"], record["asked"]) == (1, 2)
+
+
+def test_variants_of_ones_own_have_colours_of_their_own():
+    names = ["pause", "both", "looped", "upper_h1", "a_new_variant", *figures.COLORS]
+    colors = [matplotlib.colors.to_rgb(figures.style_of(name)["color"]) for name in names]
+    apart = [max(abs(x - y) for x, y in zip(a, b, strict=True)) for a, b in itertools.combinations(colors, 2)]
+    assert min(apart) > 0.1
+    assert figures.style_of("both, scaled Z") == dict(color=figures.style_of("both")["color"], ls="--")
+    assert figures.style_of("h2") == dict(color=figures.COLORS["h2"], ls="-") and figures.style_of("both")["ls"] == "-."
+
+
 def test_figure2_prints_final_perplexities_with_their_spread(tmp_path, capsys):
     runs = [
         fake_run(tmp_path / "c", "continued", [20.0, 15.0]),
@@ -28,7 +59,7 @@ def test_figure2_prints_final_perplexities_with_their_spread(tmp_path, capsys):
         fake_run(tmp_path / "few", "h2", [30.0, 14.5], n_latents=1),
         fake_run(tmp_path / "mine", "a_new_variant", [30.0, 17.0], family="qwen3"),
     ]
-    figures.figure2(runs, str(tmp_path / "f" / "2.png"))
+    figures.figure2(read(runs), str(tmp_path / "f" / "2.png"))
     table = capsys.readouterr().out
     assert "| GPT-2 | Hypothesis 2 (co-finetuned) | 4 | 1.0M | 14.00 ± 1.41 | 2 | -1.00 |" in table
     assert "| GPT-2 | Hypothesis 2 (co-finetuned), scaled Z | 4 | 1.0M | 16.50 | 1 | +1.50 |" in table
@@ -40,25 +71,33 @@ def test_figure2_prints_final_perplexities_with_their_spread(tmp_path, capsys):
 def test_figure2_refuses_what_does_not_make_a_line(tmp_path):
     runs = [fake_run(tmp_path / "a", "h2", [30.0, 13.0]), fake_run(tmp_path / "b", "h2", [30.0, 13.0], lr=2.0, seed=2)]
     with pytest.raises(ValueError, match="differ in lr: 2.0 and 1.0"):
-        figures.figure2(runs, str(tmp_path / "2.png"))
+        figures.figure2(read(runs), str(tmp_path / "2.png"))
     with pytest.raises(FileNotFoundError, match="not a finished run"):
-        figures.figure2([str(tmp_path)], str(tmp_path / "2.png"))
+        figures.read(str(tmp_path))
     again = fake_run(tmp_path / "c", "h2", [30.0, 14.0])
     with pytest.raises(ValueError, match="have seed 1"):
-        figures.figure2([runs[0], again], str(tmp_path / "2.png"))
+        figures.figure2(read([runs[0], again]), str(tmp_path / "2.png"))
     other = fake_run(tmp_path / "d", "h2", [30.0, 14.0], seed=2, init_from="out/twice")
     with pytest.raises(ValueError, match="differ in init_from"):
-        figures.figure2([runs[0], other], str(tmp_path / "2.png"))
+        figures.figure2(read([runs[0], other]), str(tmp_path / "2.png"))
     devices = [
         fake_run(tmp_path / f"on{s}", "h2", [30.0, 14.0], seed=s, device=d) for s, d in enumerate(("cpu", "auto", "cuda"))
     ]
-    figures.figure2(devices[:2], str(tmp_path / "2.png"))  # auto may have been the same
+    figures.figure2(read(devices[:2]), str(tmp_path / "2.png"))  # auto may have been the same
     with pytest.raises(ValueError, match="differ in device: cuda and cpu"):
-        figures.figure2(devices[::2], str(tmp_path / "2.png"))
+        figures.figure2(read(devices[::2]), str(tmp_path / "2.png"))
     starts = [fake_run(tmp_path / f"e{s}", "h2", [30.0, 14.0], seed=s, init_from=f"out/sums_h2_s{s}") for s in (1, 2)]
-    figures.figure2(starts, str(tmp_path / "2.png"))  # each from the large-scale run of its own seed
+    figures.figure2(read(starts), str(tmp_path / "2.png"))  # each from the large-scale run of its own seed
+    kept = ("out/paper/sums", "/there/out/paper/sums_s2/checkpoint/base", "results/bases/sums", "results/bases/worded")
+    kept = [fake_run(tmp_path / f"k{s}", "h2", [30.0, 14.0], seed=s, init_from=start) for s, start in enumerate(kept)]
+    figures.figure2(read(kept[:3]), str(tmp_path / "2.png"))  # one start, by three names
+    with pytest.raises(ValueError, match="differ in init_from: worded and sums"):
+        figures.figure2(read(kept[2:]), str(tmp_path / "2.png"))
+    unfinished = fake_run(tmp_path / "u", "h2", [30.0], seed=2)
+    with pytest.raises(ValueError, match="a, u have not been evaluated equally often"):
+        figures.figure2(read([runs[0], unfinished]), str(tmp_path / "2.png"))
     with pytest.raises(ValueError, match="no validation perplexity"):
-        figures.figure2([fake_run(tmp_path / "f", "h2", [])], str(tmp_path / "2.png"))
+        figures.figure2(read([fake_run(tmp_path / "f", "h2", [])]), str(tmp_path / "2.png"))
 
 
 def test_figure5_is_drawn(tmp_path):
@@ -73,6 +112,7 @@ def fake_countdown(folder, variant, operands, right, family="gpt2", n_latents=16
     (base / "config.json").write_text(json.dumps({"model_type": family}))
     config = dict(variant=variant, n_latents=n_latents, operands=operands, started_from=started_from, out_dir=str(folder))
     (folder / "config.json").write_text(json.dumps(config | dict(epochs=3, seed=1) | settings))
+    (folder / "metrics.jsonl").write_text("")
     (folder / "predictions.jsonl").write_text("".join(json.dumps({"correct": i < right}) + "\n" for i in range(100)))
     return str(folder)
 
@@ -86,29 +126,31 @@ def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
         fake_countdown(tmp_path / "e", "soft", 4, 50, family="qwen3", n_latents=4),
         fake_countdown(tmp_path / "f", "h1", 4, 25, family="qwen3"),
     ]
-    figures.figure3b(runs, str(tmp_path / "3b.png"))
+    figures.figure3b(read(runs), str(tmp_path / "3b.png"))
     table = capsys.readouterr().out
     assert "| family | system | N_L | 3 operands | 4 operands | 5 operands |" in table
     assert "| GPT-2 | Hypothesis 2 (co-finetuned) | 16 | 65.0 (58.2 to 71.3) | - | 0.0 (0.0 to 3.7) |" in table
     assert "| GPT-2 | Hypothesis 2 (co-finetuned), resumed | 16 | 80.0 (71.1 to 86.7) | - | - |" in table
     assert "| Qwen-3 | soft embeddings | 4 | - | 50.0 (40.4 to 59.6) | - |" in table
-    figures.figure8(runs, str(tmp_path / "8.png"))
+    figures.figure8(read(runs), str(tmp_path / "8.png"))
     table = capsys.readouterr().out
     assert "resumed | 16" in table and "Hypothesis 1" in table and "soft" not in table
     for name in ("3b.png", "8.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="on 3 operands have seed 1"):
-        figures.figure3b([*runs, runs[0]], str(tmp_path / "x.png"))
+        figures.figure3b(read([*runs, runs[0]]), str(tmp_path / "x.png"))
     longer = fake_countdown(tmp_path / "g", "h2", 3, 70, epochs=9, seed=3)
     with pytest.raises(ValueError, match="on 3 operands differ in epochs: 9 and 3"):
-        figures.figure3b([*runs, longer], str(tmp_path / "x.png"))
-    figures.figure3b([fake_countdown(tmp_path / "h", "h2", 3, 10, orthogonality_weight=0.5)], str(tmp_path / "x.png"))
+        figures.figure3b(read([*runs, longer]), str(tmp_path / "x.png"))
+    figures.figure3b(read([fake_countdown(tmp_path / "h", "h2", 3, 10, orthogonality_weight=0.5)]), str(tmp_path / "x.png"))
     assert "co-finetuned), orthogonality 0.5 | 16 | 10.0" in capsys.readouterr().out
+    figures.figure8(read([runs[1], fake_countdown(tmp_path / "o", "both", 3, 40)]), str(tmp_path / "x.png"))
+    assert "| GPT-2 | both | 16 | 40.0" in capsys.readouterr().out
     with pytest.raises(ValueError, match="none of these runs is h1 or h2"):
-        figures.figure8(runs[4:5], str(tmp_path / "x.png"))
+        figures.figure8(read(runs[4:5]), str(tmp_path / "x.png"))
     with pytest.raises(ValueError, match="is not a finished run of countdown.py"):
         (tmp_path / "a" / "config.json").write_text("{}")
-        figures.figure3b(runs, str(tmp_path / "x.png"))
+        figures.figure3b(read(runs), str(tmp_path / "x.png"))
 
 
 def test_reasoning_takes_a_variant_of_ones_own_and_refuses_what_are_not_seeds(tmp_path, capsys):
@@ -121,13 +163,25 @@ def test_reasoning_takes_a_variant_of_ones_own_and_refuses_what_are_not_seeds(tm
         return str(folder)
 
     runs = [fake("a", "both", 0.5), fake("b", "both", 0.7, seed=2), fake("c", "h2", 0.9)]
-    figures.table2(runs)
+    figures.table2(read(runs))
     rows = capsys.readouterr().out.splitlines()
     assert rows[-2].startswith("| Hypothesis 2") and rows[-1].startswith("| both | 4 | - \\| - | 60.0 ± 14.1 (2) \\| - |")
-    figures.stages(runs, str(tmp_path / "s.png"))
+    many = [fake("m", "both", 0.5, n_latents=16), fake("n", "both", 0.4, n_latents=16, started_from="all of x")]
+    figures.WHAT["table4"](read(many), str(tmp_path / "4.md"))
+    table = capsys.readouterr().out
+    assert "| Qwen-3 | - \\| 99.5 (+0.0) | - \\| 88.3 (-11.2) | - \\| 84.5 (-15.0) |" in table, (
+        "h2 in any case, as in the paper"
+    )
+    assert "| GPT-2, both | 50.0 \\| - | 40.0 (-10.0) \\| - | - \\| - |" in table
+    assert table == (tmp_path / "4.md").read_text() + f"wrote {tmp_path}/4.md\n"
+    figures.WHAT["figure7"](read([*runs, *many]), str(tmp_path / "7.png"))
+    assert (tmp_path / "7.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="none of these runs has latents on GSM8K"):
+        figures.WHAT["figure3a"](read(runs), str(tmp_path / "3a.png"))
+    figures.stages(read(runs), str(tmp_path / "s.png"))
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="of both differ in lr"):
-        figures.stages([*runs, fake("d", "both", 0.7, seed=3, lr=0.1)], str(tmp_path / "s.png"))
+        figures.stages(read([*runs, fake("d", "both", 0.7, seed=3, lr=0.1)]), str(tmp_path / "s.png"))
 
 
 def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
@@ -150,3 +204,24 @@ def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
     assert "| 40.0 ± 1.1 \\| 25.9 (-0.7) |" in lines[3]
     with pytest.raises(ValueError, match="second evaluation"):
         figures.table1([*runs, runs[0]])
+
+
+def test_the_command_reads_runs_and_writes_what_it_is_told(tmp_path, monkeypatch, capsys):
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["figures", *map(str, arguments)])
+        figures.main()
+
+    monkeypatch.chdir(tmp_path)
+    command("figure2", "--out=x/2.png", fake_run(tmp_path / "a", "h2", [30.0, 13.0]))
+    command("figure2", fake_run(tmp_path / "b", "soft", [30.0, 13.0]))
+    command("figure5")
+    assert [path.exists() for path in (tmp_path / "x" / "2.png", tmp_path / "out" / "figure2.png")] == [True, True]
+    assert (tmp_path / "out" / "figure5.png").exists()
+    results = dict(model="out/d", variant="h2", family="gpt2", n_latents=4, tasks={})
+    (tmp_path / "a" / "results.json").write_text(json.dumps(results))
+    command("table1", "a", "--out=x/1.md")
+    assert (tmp_path / "x" / "1.md").read_text().endswith("- \\| 52.1 (+1.6) |\n")
+    for wrong in (["figure5", "a"], ["table2"], ["table6", "a"]):
+        with pytest.raises(SystemExit):
+            command(*wrong)
+    assert "table2 is drawn from runs" in capsys.readouterr().err

@@ -14,13 +14,13 @@ from test_reasoning import small as reasoning_settings  # noqa: F401
 import analyze_latents as al
 import coprocessor
 import countdown as cd
-import figures
 import finetune_reasoning as fr
 import runtime
 import train
 from configurator import one_line_errors
 from data import train_tokenizer
 from model import token_nll
+from paper import figures
 
 RNG = np.random.default_rng(0)
 
@@ -386,8 +386,8 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
         assert "no variance" in capsys.readouterr().out
     if n_latents == 1:
         assert whole["off_diagonal"] is None and whole["silhouette"] is None and whole["silhouettes"] == []
-    figures.figure4([str(run)], str(tmp_path / "4.png"))
-    figures.table5([str(run)])
+    figures.figure4([figures.read(run)], str(tmp_path / "4.png"))
+    figures.table5([figures.read(run)])
     assert (tmp_path / "4.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
     theirs = variant == "h2"  # the paper looks at no other
@@ -429,4 +429,4 @@ def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):
     coprocessor.save(model, run / "checkpoint")
     assert "Z is not finite, in latents" in error(run)
     with pytest.raises(FileNotFoundError, match="no latents.json"):
-        figures.figure4([str(run)], str(tmp_path / "x.png"))
+        figures.figure4([figures.read(run)], str(tmp_path / "x.png"))
