@@ -1,4 +1,4 @@
-"""bench.py compares what computes the same, and every part runs."""
+"""paper/bench.py compares what computes the same, and every part runs."""
 
 import json
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from helpers import VOCAB, close, random_tokens, tiny_variant
 
-import bench
 import coprocessor
 from model import gpt2_config
+from paper import bench
 
 
 def test_coconut_without_a_cache_computes_coconut(family):

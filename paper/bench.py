@@ -1,10 +1,10 @@
 """What it costs: everything measured side by side in one run, and told as ratios.
 
-    python bench.py                                   # all parts; about ten minutes on two CPU cores
-    python bench.py training memory                   # some of them
-    python bench.py growth --figure=out/growth.png    # how a step grows with S, M, N_L and N_A
-    python bench.py gpu                               # the paper's shapes on one CUDA device, with random weights
-    python bench.py --json=bench.json                 # {"name": {"ratio": 1.2, "aim": 1.25}, ...}
+    python -m paper.bench                                   # all parts; about ten minutes on two CPU cores
+    python -m paper.bench training memory                   # some of them
+    python -m paper.bench growth --figure=out/growth.png    # how a step grows with S, M, N_L and N_A
+    python -m paper.bench gpu                               # the paper's shapes on one CUDA device, with random weights
+    python -m paper.bench --json=bench.json                 # {"name": {"ratio": 1.2, "aim": 1.25}, ...}
 
 The two sides of a ratio run in turn, several times, and the ratio is of the medians, so that a busy machine slows both.
 Memory is the peak of a process of its own, over what it held before that step.
