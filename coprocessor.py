@@ -26,6 +26,7 @@ The Coprocessor has the Base's architecture and starts as a copy of it. It runs 
 import copy
 import json
 import os
+import shutil
 from typing import NamedTuple
 
 import torch
@@ -290,7 +291,12 @@ def build(variant, base, n_latents, scale_latents=False, orthogonality_weight=0.
 
 def save(model, folder):
     """Weights -> folder/base, which transformers can load, and folder/added.safetensors: what the variant added."""
-    model.base.save_pretrained(os.path.join(folder, "base"))
+    base = os.path.join(folder, "base")
+    model.base.save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json"):  # the run's, if it has one of its own
+        own = os.path.join(os.path.dirname(os.path.normpath(folder)), name)
+        if os.path.isfile(own):
+            shutil.copy(own, base)
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
     save_file(added, os.path.join(folder, "added.safetensors"))
 

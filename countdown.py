@@ -14,7 +14,6 @@ import glob
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import random
 import re
@@ -29,7 +28,7 @@ import coprocessor
 import questions
 import runtime
 from configurator import Count, Decay, configure, one_line_errors, show
-from data import Tokenizer, tokenizer_of, train_tokenizer, write_text
+from data import Tokenizer, alone_in, in_workers, tokenizer_of, train_tokenizer, whole, write_text
 from questions import REASONS, Answers, answer, grade_equations, prompt, verify, wilson
 
 # -----------------------------------------------------------------------------
@@ -150,19 +149,18 @@ def draw(task):
 def generate(n, seed):
     """-> {"test": no two problems with the same operands and target, "train": none with those of a held-out one}"""
     problems, held_out = {split: [] for split in SPLITS}, set()
-    # spawn: never fork where torch may have started threads; a round has 16 tasks
-    pool = multiprocessing.get_context("spawn").Pool(min(16, os.cpu_count()))
-    with pool, tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands", mininterval=1) as bar:
+    with tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands", mininterval=1) as bar:
         for (split, kept), count in zip(problems.items(), (HELD_OUT, TRAIN), strict=True):
-            for first in itertools.count(0, 16):
-                tasks = [(n, seed, split, chunk) for chunk in range(first, first + 16)]
-                for problem in itertools.chain(*pool.map(draw, tasks, chunksize=1)):
-                    if len(kept) < count and key(problem) not in held_out:
-                        kept.append(problem)
-                        held_out.update([key(problem)] if split == "test" else [])
-                        bar.update()
-                if len(kept) == count:
-                    break
+            tasks = ((n, seed, split, chunk) for chunk in itertools.count())
+            # the few held-out ones are not worth the workers
+            chunks = map(draw, tasks) if split == "test" else in_workers(draw, tasks, min(16, os.cpu_count()))
+            drawn = itertools.chain.from_iterable(chunks)
+            while len(kept) < count:
+                problem = next(drawn)
+                if key(problem) not in held_out:
+                    kept.append(problem)
+                    held_out.update([key(problem)] if split == "test" else [])
+                    bar.update()
     return problems
 
 
@@ -174,24 +172,27 @@ TOKENS = (
 
 def make_problems(folder, n, seed):
     """Write the problems of n operands, and a tokenizer of one token a number for tiny models, where they are not there yet."""
-    os.makedirs(folder, exist_ok=True)
-    tokenizer = os.path.join(folder, "tokenizer.json")
-    if not os.path.isfile(tokenizer):
-        every = [prompt([x, x], x) + answer(f"({x} + {x} - {x} * {x}) / {x}") for x in range(TARGETS)]
-        train_tokenizer(every, 512, tokenizer, TOKENS)
-    if all(os.path.isfile(problem_file(folder, n, seed, split)) for split in SPLITS):
+    tokenizer, paths = os.path.join(folder, "tokenizer.json"), {s: problem_file(folder, n, seed, s) for s in SPLITS}
+    if all(map(os.path.isfile, (tokenizer, *paths.values()))):
         return
-    for split, problems in generate(n, seed).items():
-        path = problem_file(folder, n, seed, split)
-        runtime.write_lines(path, problems)
-        print(f"{path}: {len(problems):,} problems", *statistics(problems), sep="\n")
+    with alone_in(folder):
+        if not os.path.isfile(tokenizer):
+            every = [prompt([x, x], x) + answer(f"({x} + {x} - {x} * {x}) / {x}") for x in range(TARGETS)]
+            train_tokenizer(every, 512, tokenizer, TOKENS)
+        if all(map(os.path.isfile, paths.values())):
+            return
+        for split, problems in generate(n, seed).items():
+            with whole(paths[split]) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
+                f.writelines(json.dumps(problem) + "\n" for problem in problems)
+            print(f"{paths[split]}: {len(problems):,} problems", *statistics(problems), sep="\n")
 
 
 def make_sums(folder, n, seed):
     """The problems told as sums, "19 - 7 + 3=15", in shards for train.py: what a tiny Base reads before it is asked."""
-    for split, name in zip(SPLITS, ("val", "train"), strict=True):
-        lines = [f"{p['solution']}={p['target']}\n" for p in read_problems(folder, n, seed, split)]
-        write_text(folder, name, ("".join(lines[i : i + 16]) for i in range(0, len(lines), 16)))
+    with alone_in(folder):
+        for split, name in zip(SPLITS, ("val", "train"), strict=True):
+            lines = [f"{p['solution']}={p['target']}\n" for p in read_problems(folder, n, seed, split)]
+            write_text(folder, name, ("".join(lines[i : i + 16]) for i in range(0, len(lines), 16)))
 
 
 def problem_file(folder, n, seed, split):

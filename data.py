@@ -10,20 +10,27 @@ end-of-text token. A finished shard has its final name and is never made again, 
 where it was.
 """
 
+import contextlib
+import errno
 import glob
 import json
 import multiprocessing
 import os
+import re
+import secrets
 import shutil
+import signal
 import sysconfig
+import tokenize
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from filelock import lock_descriptor
 from tqdm import tqdm
 
-from configurator import Parser, one_line_errors
+from configurator import Parser, at_least, one_line_errors
 
 HEADER_BYTES = 512
 MAGIC = "nanolatent tokens 1"
@@ -34,60 +41,322 @@ MAGIC = "nanolatent tokens 1"
 
 
 class Tokenizer:
-    """name; path of its file, None for gpt2; vocab_size; eot, the id that ends a document; encode(text) -> ids; decode(ids)."""
+    """name; path of its file, None for gpt2; vocab_size, one more than its largest id; eot, the id that ends a document."""
 
     def __init__(self, name):
-        """name: gpt2, qwen3, or a tokenizer.json (of `tokenizers`) that has <|endoftext|>. Raises OSError without it."""
-        self.name, self.path = name, None
+        """name: gpt2, qwen3, or a tokenizer.json (of `tokenizers`). Raises OSError without it, ValueError for another file."""
         if name == "gpt2":
-            import tiktoken
+            self.name, self.path, bpe = name, None, openai_bpe()
+            self.eot, self.vocab_size, self.to_text = bpe.eot_token, bpe.n_vocab, bpe.decode
+            self.parts = parts_for_tiktoken
+            self.to_ids = lambda text, special: (
+                bpe.encode(text, allowed_special="all") if special else bpe.encode_ordinary(text)
+            )
+            return
+        from tokenizers import Tokenizer as FastTokenizer
 
-            try:
-                encoding = tiktoken.get_encoding("gpt2")
-            except Exception as e:  # a network error of whichever client tiktoken uses
-                raise OSError(
-                    f"cannot get GPT-2's tokenizer ({type(e).__name__}). With a network, run it once and copy the folder "
-                    "that TIKTOKEN_CACHE_DIR names."
-                ) from None
-            self.encode, self.decode = encoding.encode_ordinary, encoding.decode
-            self.eot, self.vocab_size = encoding.eot_token, encoding.n_vocab
-        else:
-            from tokenizers import Tokenizer as FastTokenizer
+        if name == "qwen3":
+            name = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model")
+        if not os.path.isfile(name):
+            raise FileNotFoundError(f"no tokenizer {name}: gpt2, qwen3, or the path of a tokenizer.json")
+        with open(name, "rb") as f:
+            raw = f.read()
+        try:
+            fast = FastTokenizer.from_buffer(raw)
+        except Exception as e:  # it raises no other
+            raise ValueError(f"{name}: damaged, or not a tokenizer.json ({e})") from None
+        # what a file may have been saved with, and what would change texts without a word
+        fast.no_truncation(), fast.no_padding()
+        if getattr(fast.model, "dropout", None):
+            fast.model.dropout = None
 
-            if name == "qwen3":
-                name = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model")
-            if not os.path.isfile(name):
-                raise FileNotFoundError(f"no tokenizer {name}: gpt2, qwen3, or the path of a tokenizer.json")
-            self.path, fast = name, FastTokenizer.from_file(name)
-            with open(name, "rb") as f:
-                self.name = f"tokenizer.json {zlib.crc32(f.read()):08x}"
-            self.encode = lambda text: fast.encode(text, add_special_tokens=False).ids
-            self.decode = fast.decode
-            self.eot, self.vocab_size = fast.token_to_id("<|endoftext|>"), fast.get_vocab_size()
-            if self.eot is None:
-                raise ValueError(f"{name} has no token <|endoftext|>, which ends a document")
+        def to_ids(text, special):
+            fast.encode_special_tokens = not special  # to encode them means: as text
+            return fast.encode(text, add_special_tokens=False).ids
+
+        self.name, self.path = f"tokenizer.json {zlib.crc32(raw):08x}", name
+        self.parts, self.to_ids, self.to_text = lambda text: [text], to_ids, fast.decode
+        self.vocab_size = max(fast.get_vocab().values()) + 1  # there may be holes
+        self.eot = end_of_document(fast, name)
+        self.eot_text = fast.id_to_token(self.eot)
+
+    def encode(self, text, special=False):
+        """-> ids. "<|endoftext|>" in a text is thirteen characters like any others.
+
+        special: such a string becomes the token that it names, as it does in lm-evaluation-harness. Which strings are
+        special, the tokenizer's file says. Raises ValueError for a text that the library beneath cannot take.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON and a command line may hold
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        try:
+            ids = []
+            for part in self.parts(text):
+                ids += self.to_ids(part, special)
+            return ids
+        except BaseException as e:
+            if type(e).__name__ != "PanicException":  # Rust's, which is no Exception
+                raise
+            raise ValueError(f"the tokenizer gives up on a text of {len(text):,} characters ({e})") from None
+
+    def decode(self, ids):
+        """-> text. A model may have more rows than its tokenizer has ids: such ids say nothing."""
+        return self.to_text([i for i in ids if 0 <= i < self.vocab_size])
+
+    def same(self, other):
+        """Do both give the same ids? Files of one tokenizer differ, and OpenAI's has none."""
+        text = "It's 12 o'clock:\n\tdéjà vu, 東京! <<48/2=24>> Every lorpus is a zumpus."
+        return self.name == other.name or (self.vocab_size, self.encode(text)) == (other.vocab_size, other.encode(text))
+
+    def save(self, folder):
+        """tokenizer.json, and what has transformers read it as it is rather than as its model's family has it.
+
+        OpenAI's needs no file: a GPT-2 without one is taken to have it.
+        """
+        if self.path is None:
+            return
+        with whole(os.path.join(folder, "tokenizer.json")) as unfinished:
+            shutil.copyfile(self.path, unfinished)
+        with whole(os.path.join(folder, "tokenizer_config.json")) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
+            json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eot_text}, f, indent=2)
 
 
-def tokenizer_of(folder):
-    """The tokenizer of a data or run folder: its own tokenizer.json, or else GPT-2's."""
-    own = os.path.join(folder, "tokenizer.json")
-    return Tokenizer(own if os.path.isfile(own) else "gpt2")
+BLANKS_AT_ONCE = 2**16
+
+
+def parts_for_tiktoken(text):
+    """A text, cut where GPT-2's pattern cuts it, too: tiktoken panics on a million blanks that something follows.
+
+    Its pattern takes a run of blanks but for the last one, which may belong to the word behind it, as one piece.
+    """
+    if len(text) < BLANKS_AT_ONCE:
+        return [text]
+    blank = r"[^\S\x1c-\x1f]"  # Unicode's, which does not count these four that Python does
+    runs = re.finditer(rf"(?<!{blank}){blank}{{{BLANKS_AT_ONCE},}}", text)
+    cuts = [0, *(run.end() - 1 for run in runs if run.end() < len(text)), len(text)]
+    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+def openai_bpe():
+    import tiktoken
+
+    try:
+        return tiktoken.get_encoding("gpt2")
+    except Exception as e:  # a network error of whichever client tiktoken uses
+        if local_fault(e):
+            raise OSError(f"cannot keep GPT-2's tokenizer: {local_fault(e)}; TIKTOKEN_CACHE_DIR names its folder") from None
+        raise OSError(
+            f"cannot get GPT-2's tokenizer ({type(e).__name__}). With a network, run this again; without one, copy a folder "
+            "that has it (`TIKTOKEN_CACHE_DIR=folder python -c \"import tiktoken; tiktoken.get_encoding('gpt2')\"`) and "
+            "point TIKTOKEN_CACHE_DIR at it"
+        ) from None
+
+
+def end_of_document(fast, path):
+    """The id of <|endoftext|>, or else of what the files beside a tokenizer.json call eos. Raises ValueError without one."""
+    eot, folder = fast.token_to_id("<|endoftext|>"), os.path.dirname(path)
+    if eot is None:
+        token = read_json(os.path.join(folder, "tokenizer_config.json")).get("eos_token")
+        eot = fast.token_to_id(token.get("content", "") if isinstance(token, dict) else token or "")
+    if eot is None:
+        eot = read_json(os.path.join(folder, "config.json")).get("eos_token_id")
+        eot = eot[0] if isinstance(eot, list) and eot else eot
+    if not isinstance(eot, int) or fast.id_to_token(eot) is None:
+        raise ValueError(
+            f"{path} has no token <|endoftext|>, which ends a document, and tokenizer_config.json beside it names no eos_token"
+        )
+    return eot
+
+
+def read_json(path):
+    """An object in a file; {} where there is no file. Raises ValueError that names the file if it holds none."""
+    if not os.path.isfile(path):
+        return {}
+    with open(path, encoding="utf-8") as f:
+        try:
+            found = json.load(f)
+        except ValueError as e:
+            raise ValueError(f"{path}: damaged, not JSON ({e})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: damaged, not a JSON object")
+    return found
+
+
+def tokenizer_of(name):
+    """The tokenizer of a data folder, a run, a model's folder or a hub name: its own tokenizer.json, or else GPT-2's.
+
+    Raises FileNotFoundError or ValueError if GPT-2's would be another than its own.
+    """
+    if name.startswith("openai-community/gpt2"):
+        return Tokenizer("gpt2")  # the same, and one download less
+    own = file_of(name, "tokenizer.json")
+    if own:
+        return Tokenizer(own)
+    family = read_json(file_of(name, "config.json") or "").get("model_type", "gpt2")
+    vocabulary = file_of(name, "vocab.json")
+    if family != "gpt2" or vocabulary and read_json(vocabulary).get("Ġthe") != 262:
+        raise FileNotFoundError(
+            f"{name} has no tokenizer.json, and its tokenizer is not GPT-2's: copy it there. Where only older files are, "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it"
+        )
+    return Tokenizer("gpt2")
+
+
+def file_of(name, filename):
+    """A file of a folder or of a hub repository -> its path; None if there is none."""
+    if os.path.isdir(name):
+        path = os.path.join(name, filename)
+        return path if os.path.isfile(path) else None
+    try:
+        return hub_file(name, filename, repo_type="model")
+    except NotOnTheHub:
+        return None
+
+
+class NotOnTheHub(FileNotFoundError):
+    """The repository is there, the file is not."""
 
 
 def hub_file(repo, filename, repo_type="dataset", revision=None):
     """A file of the hub -> its path in the local cache; the hub's client retries what may pass, waiting longer each time.
 
-    Raises FileNotFoundError in one line that says what was missing.
+    Raises FileNotFoundError in one line that says what was missing; NotOnTheHub if the repository has no such file.
     """
-    from huggingface_hub import hf_hub_download
+    import huggingface_hub as hub
+    from huggingface_hub import constants, errors
+
+    place, what = dict(repo_type=repo_type, revision=revision), f"{filename} of {repo}"
+    try:
+        return hub.hf_hub_download(repo, filename, **place)
+    except errors.EntryNotFoundError as e:
+        known = hub.try_to_load_from_cache(repo, filename, **place) is hub._CACHED_NO_EXIST
+        if known or not isinstance(e, errors.LocalEntryNotFoundError):
+            raise NotOnTheHub(f"the hub has no {what}") from None
+        error = e
+    except Exception as e:  # the hub's client raises a dozen unrelated types
+        error = e
+    if local_fault(error):
+        place = constants.HF_HUB_CACHE
+        raise FileNotFoundError(f"cannot keep {what} in {place}: {local_fault(error)}; HF_HUB_CACHE names another folder")
+    said = f"({type(error).__name__})"
+    if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.GatedRepoError)):
+        raise FileNotFoundError(f"the hub has no {what}, or not for everyone: `hf auth login` says who you are {said}")
+    command = f"hf download {repo} {filename}" + (f" --repo-type {repo_type}" if repo_type != "model" else "")
+    command += f" --revision {revision}" if revision else ""
+    raise FileNotFoundError(
+        f"cannot get {what} from the hub {said}. With a network, run this again; without one, copy a cache that has it "
+        f"(`{command}`) and point HF_HUB_CACHE at it"
+    )
+
+
+def local_fault(e):
+    """The error of a download -> what is wrong with this machine's disk, in words; "" if it is not the disk."""
+    while e:
+        if isinstance(e, OSError) and (e.errno in (errno.ENOSPC, errno.EDQUOT) or e.errno and e.filename):
+            return f"{e.strerror} ({e.filename})" if e.filename else e.strerror
+        if "(os error 28)" in str(e):  # the same from the Rust beneath the hub's client
+            return os.strerror(errno.ENOSPC)
+        e = e.__cause__ or e.__context__
+    return ""
+
+
+# -----------------------------------------------------------------------------
+# Files that appear whole, and processes that share a folder
+
+
+@contextlib.contextmanager
+def whole(path):
+    """-> a name to write to. What is written there appears as path once it is whole and on the disk, or not at all."""
+    unfinished = f"{path}.{secrets.token_hex(4)}.tmp"  # nobody else's, whatever locks are worth here
+    try:
+        yield unfinished
+        with open(unfinished, "rb+") as f:
+            os.fsync(f.fileno())
+        os.replace(unfinished, path)
+    except OSError as e:
+        raise OSError(f"{path} is not written: {e}") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(unfinished)
+
+
+@contextlib.contextmanager
+def alone_in(folder):
+    """One process at a time: whoever comes second waits, and looks again at what there is. Not to be nested.
+
+    On a disk that cannot lock files nobody waits; files still appear whole.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".lock"), "a") as f:
+        try:
+            if not lock_descriptor(f.fileno(), blocking=False):
+                print(f"waiting for another process to finish in {folder}", flush=True)
+                lock_descriptor(f.fileno())
+        except OSError as e:  # NFS without its lock service, Lustre mounted without locks, a Python without fcntl
+            print(f"{folder} is on a disk that cannot lock files ({e.strerror}): see to it that no other process writes there")
+        else:
+            for name in os.listdir(folder):  # a killed process left it
+                if re.search(r"\.[0-9a-f]{8}\.tmp$", name):
+                    os.remove(os.path.join(folder, name))
+        yield
+
+
+def in_workers(function, items, workers):
+    """function(item) of every item, in so many processes -> the results, in the order of the items.
+
+    No more than two items a worker are under way, so memory stays small however many there are; an item is a few KB at most.
+    Raises ValueError with the words of a ValueError or OSError of the function, and ChildProcessError if a worker dies. Why
+    not a pool of the standard library? They wait for ever for a worker that is killed while it sends its result. Here each
+    worker has a pipe of its own, which ends with it.
+    """
+    spawn = multiprocessing.get_context("spawn")  # never fork where threads may run
+    crew = []
+
+    def result_of(n):
+        pipe, process = crew[n % workers]
+        try:
+            result, error = pipe.recv()
+        except (EOFError, OSError):
+            process.join()
+            killed = ": killed, as a system does whose memory runs out" if process.exitcode == -9 else ""
+            raise ChildProcessError(f"a worker process died with exit code {process.exitcode}{killed}") from None
+        if error is not None:
+            raise ValueError(error)
+        return result
 
     try:
-        return hf_hub_download(repo, filename, repo_type=repo_type, revision=revision)
-    except Exception as e:  # the hub's client raises a dozen unrelated types
-        raise FileNotFoundError(
-            f"cannot get {filename} of {repo} from the hub ({type(e).__name__}). With a network, run this again; without one, "
-            f"copy a cache that has it (`hf download {repo} {filename}`) and point HF_HUB_CACHE at it"
-        ) from None
+        n = -1
+        for n, item in enumerate(items):
+            if n < workers:
+                ours, theirs = spawn.Pipe()
+                crew.append((ours, spawn.Process(target=work, args=(theirs, function), daemon=True)))
+                crew[n][1].start()
+                theirs.close()
+            if n >= 2 * workers:
+                yield result_of(n - 2 * workers)
+            with contextlib.suppress(ConnectionError):  # it is dead, which its result will tell
+                crew[n % workers][0].send(item)
+        for m in range(max(0, n + 1 - 2 * workers), n + 1):
+            yield result_of(m)
+    finally:
+        for pipe, process in crew:
+            pipe.close()
+            process.terminate()
+            process.join()
+
+
+def work(pipe, function):
+    """The life of a worker: an item comes, (result, None) or (None, error) goes, until nobody is at the other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            item = pipe.recv()
+            try:
+                answer = function(item), None
+            except (ValueError, OSError) as e:
+                answer = None, str(e)
+            pipe.send(answer)
 
 
 # -----------------------------------------------------------------------------
@@ -97,29 +366,19 @@ def hub_file(repo, filename, repo_type="dataset", revision=None):
 def write_shard(path, parts, tokenizer_name, vocab_size):
     """Token arrays -> one shard, under its final name only when it is whole on the disk. Returns the token count."""
     dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-    count, crc, unfinished = 0, 0, path + ".tmp"
-    try:
-        with open(unfinished, "wb") as f:
-            f.write(b" " * HEADER_BYTES)
-            for part in parts:
-                payload = np.asarray(part, dtype=dtype).tobytes()
-                f.write(payload)
-                count, crc = count + len(part), zlib.crc32(payload, crc)
-            header = dict(format=MAGIC, tokenizer=tokenizer_name, vocab_size=vocab_size)
-            header |= dict(dtype=dtype.name, count=count, crc32=crc)
-            body = json.dumps(header)
-            header["header_crc32"] = zlib.crc32(body.encode())
-            f.seek(0)
-            f.write(json.dumps(header).encode().ljust(HEADER_BYTES - 1) + b"\n")
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(unfinished, path)
-    except BaseException as e:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
-        if isinstance(e, OSError):
-            raise OSError(f"{path} is not written: {e}") from None
-        raise
+    count, crc = 0, 0
+    with whole(path) as unfinished, open(unfinished, "wb") as f:
+        f.write(b" " * HEADER_BYTES)
+        for part in parts:
+            payload = np.asarray(part, dtype=dtype).tobytes()
+            f.write(payload)
+            count, crc = count + len(part), zlib.crc32(payload, crc)
+        header = dict(format=MAGIC, tokenizer=tokenizer_name, vocab_size=vocab_size)
+        header |= dict(dtype=dtype.name, count=count, crc32=crc)
+        body = json.dumps(header)
+        header["header_crc32"] = zlib.crc32(body.encode())
+        f.seek(0)
+        f.write(json.dumps(header).encode().ljust(HEADER_BYTES - 1) + b"\n")
     return count
 
 
@@ -239,15 +498,30 @@ def draw_sites(seed, rows, n_sites, limit):
 
 
 class Corpus:
-    """parts: name -> list of work items; texts(item) -> documents; one document in `val_every` is for validation."""
+    """parts: name -> list of work items; texts(item) -> documents; where(item, n): what to call the n-th of them.
+
+    One document in `val_every` is for validation.
+    """
 
     def tokenize(self, item):
-        """One work item, in a worker process -> (train ids, val ids)."""
-        split = [], []
-        for text in self.texts(item):
+        """One work item, in a worker process -> (train ids, val ids, how many texts were empty or missing).
+
+        Raises ValueError that names the first document that is no text, or cannot be read as one.
+        """
+        split, empty = ([], []), 0
+        for n, text in enumerate(self.texts(item)):
+            if text is None or text == "":
+                empty += 1
+                continue
+            if not isinstance(text, str):
+                raise ValueError(f"{self.where(item, n)}: {type(text).__name__}, not text")
+            try:
+                ids = self.encode(text)
+            except ValueError as e:
+                raise ValueError(f"{self.where(item, n)}: {e}") from None
             # by content, so that a document falls on the same side whatever else is there, and so do its copies
-            split[zlib.crc32(text.encode(errors="replace")) % self.val_every == 0].append(self.encode(text))
-        return tuple(np.concatenate([np.zeros(0, np.uint32), *s]) for s in split)
+            split[zlib.crc32(text.encode(errors="replace")) % self.val_every == 0].append(ids)
+        return *(np.concatenate([np.zeros(0, np.uint32), *s]) for s in split), empty
 
     def encode(self, text):
         return np.array([*self.tokenizer.encode(text), self.tokenizer.eot], dtype=np.uint32)
@@ -258,15 +532,6 @@ class Corpus:
 
     def __getstate__(self):  # for a worker, which makes its own tokenizer and is handed its items
         return {"tokenizer_name": self.tokenizer_name}
-
-
-def start_worker(corpus):
-    global worker_corpus
-    worker_corpus = corpus
-
-
-def work(item):
-    return worker_corpus.tokenize(item)
 
 
 class Sample(Corpus):
@@ -289,9 +554,19 @@ class Sample(Corpus):
             )
 
     def texts(self, files):
+        """Each as it is, line ends and all, in the encoding that Python would read it in. Raises ValueError if it is not."""
         for path in files:
-            with open(path, encoding="utf-8", errors="replace") as f:
-                yield f.read()
+            try:
+                with open(path, "rb") as f:
+                    encoding, _ = tokenize.detect_encoding(f.readline)
+                    f.seek(0)
+                    text = f.read().decode(encoding)
+            except (SyntaxError, UnicodeDecodeError) as e:
+                raise ValueError(f"{path}: {e}") from None
+            yield text
+
+    def where(self, files, n):
+        return files[n]
 
 
 def train_tokenizer(texts, vocab_size, path, apart=None):
@@ -315,8 +590,8 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
         show_progress=False,
     )
     fast.train_from_iterator(texts, trainer)
-    fast.save(path + ".tmp")
-    os.replace(path + ".tmp", path)
+    with whole(path) as unfinished:
+        fast.save(unfinished)
 
 
 class FineWebEdu(Corpus):
@@ -329,7 +604,9 @@ class FineWebEdu(Corpus):
         self.tokenizer_name = tokenizer_name
         if tokenizer_name == "qwen3":  # kept beside its tokens, for whoever reads them
             self.tokenizer_name = os.path.join(out, "tokenizer.json")
-            shutil.copyfile(hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model"), self.tokenizer_name)
+            source = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model")
+            with whole(self.tokenizer_name) as unfinished:
+                shutil.copyfile(source, unfinished)
         names = [f"{i:03d}_{j:05d}" for i in range(14) for j in range(10)]
         if not 1 <= shards <= len(names):
             raise ValueError(f"--shards must be 1 to {len(names)}, not {shards}")
@@ -337,55 +614,84 @@ class FineWebEdu(Corpus):
 
     def row_groups(self, name):
         """Work items of one parquet file, which is fetched when the first is asked for."""
-        import pyarrow.parquet as parquet
-
         path = hub_file(self.repo, f"sample/100BT/{name}.parquet", revision=self.revision)
-        file = parquet.ParquetFile(path)
+        file = open_parquet(path)
         if "text" not in file.schema_arrow.names:
             raise ValueError(f"{path}: no column named text")
         yield from ((path, i) for i in range(file.num_row_groups))
 
     def texts(self, item):
-        import pyarrow.parquet as parquet
-
         path, group = item
-        return parquet.ParquetFile(path).read_row_group(group, columns=["text"])["text"].to_pylist()
+        try:
+            column = open_parquet(path).read_row_group(group, columns=["text"])["text"]
+        except (OSError, ValueError) as e:  # pyarrow's own are among them
+            raise ValueError(f"{path}: its row group {group} is damaged ({e})") from None
+        try:
+            return column.to_pylist()
+        except UnicodeDecodeError:
+            for n, cell in enumerate(column):
+                try:
+                    cell.as_py()
+                except UnicodeDecodeError as e:
+                    raise ValueError(f"{self.where(item, n)}: {e}") from None
+
+    def where(self, item, n):
+        path, group = item
+        groups = open_parquet(path).metadata
+        return f"{path}: row {sum(groups.row_group(i).num_rows for i in range(group)) + n + 1}"
+
+
+def open_parquet(path):
+    """Raises ValueError, which names the file, if it is damaged."""
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except ValueError as e:  # pyarrow's
+        raise ValueError(f"{path}: damaged, or not a parquet file ({e})") from None
 
 
 def prepare(corpus, out, workers):
     """Tokenise a corpus with all cores into out/: a train and a val shard per part. Finished parts are skipped."""
-    with multiprocessing.get_context("spawn").Pool(workers, start_worker, (corpus,)) as pool:
-        for name, items in corpus.parts.items():
-            train, val = (os.path.join(out, f"{split}_{name}.bin") for split in ("train", "val"))
-            if os.path.exists(train) and os.path.exists(val):
-                read_header(train), read_header(val)
-                print(f"{train} is there already")
-                continue
-            items = list(items)
-            held_out = []  # a thousandth of a part fits in memory
+    for name, items in corpus.parts.items():
+        train, val = (os.path.join(out, f"{split}_{name}.bin") for split in ("train", "val"))
+        if os.path.exists(train) and os.path.exists(val):
+            if any(read_header(path)["tokenizer"] != corpus.tokenizer.name for path in (train, val)):
+                raise ValueError(f"{train} holds the ids of another tokenizer: use another --out")
+            print(f"{train} is there already")
+        else:
+            prepare_part(corpus, list(items), train, val, workers, f"tokenising {name}")
 
-            def train_parts(items=items, held_out=held_out, name=name):
-                for a, b in tqdm(pool.imap(work, items), total=len(items), desc=f"tokenising {name}", mininterval=1):
-                    held_out.append(b)
-                    yield a
 
-            about = corpus.tokenizer.name, corpus.tokenizer.vocab_size
-            n = write_shard(train, train_parts(), *about)
-            m = write_shard(val, held_out, *about)
-            print(f"{train}: {n:,} tokens; {val}: {m:,}")
+def prepare_part(corpus, items, train, val, workers, what):
+    held_out, left_out = [], []  # a thousandth of a part fits in memory
+
+    def train_parts():
+        results = in_workers(corpus.tokenize, items, workers)
+        for for_train, for_val, empty in tqdm(results, total=len(items), desc=what, mininterval=1):
+            held_out.append(for_val)
+            left_out.append(empty)
+            yield for_train
+
+    about = corpus.tokenizer.name, corpus.tokenizer.vocab_size
+    n = write_shard(train, train_parts(), *about)
+    m = write_shard(val, held_out, *about)
+    without = f"; {sum(left_out):,} empty or missing texts left out" if any(left_out) else ""
+    print(f"{train}: {n:,} tokens; {val}: {m:,}{without}")
 
 
 def main():
     parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     sample = commands.add_parser("sample", help="tokenise the Python standard library's source")
-    sample.add_argument("--vocab_size", type=int, default=512, help="of the BPE that is trained on it (default 512)")
+    size = at_least(257, 2**16)  # every byte, and <|endoftext|>
+    sample.add_argument("--vocab_size", type=size, default=512, help="of the BPE that is trained on it (default 512)")
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
     fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
     for p in (sample, fineweb):
         p.add_argument("--out", help="the folder to write (default data/<corpus>)")
-        p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
+        p.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="processes (default: one per core)")
     check = commands.add_parser("check", help="verify every checksum of a folder of shards")
     check.add_argument("folder")
     a = parser.parse_args()
@@ -399,9 +705,9 @@ def main():
         print(f"{len(paths)} shards are sound")
         return
     out = a.out or os.path.join("data", "sample" if a.command == "sample" else f"fineweb_edu_{a.tokenizer}")
-    os.makedirs(out, exist_ok=True)
-    corpus = Sample(out, a.vocab_size) if a.command == "sample" else FineWebEdu(out, a.tokenizer, a.shards)
-    prepare(corpus, out, a.workers)
+    with alone_in(out):
+        corpus = Sample(out, a.vocab_size) if a.command == "sample" else FineWebEdu(out, a.tokenizer, a.shards)
+        prepare(corpus, out, a.workers)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tqdm import tqdm
 import coprocessor
 import runtime
 from configurator import Count, configure, one_line_errors
-from data import Rows, Tokenizer, hub_file, tokenizer_of
+from data import Rows, hub_file, tokenizer_of
 from model import token_nll
 from questions import Answers, Item, grade_answers, numbered, pad, read, wilson
 
@@ -146,11 +146,14 @@ class Prefix(NamedTuple):
 
 
 def encode_pair(tokenizer, context, choice):
-    """-> ids of the context, ids of the choice. They are encoded together: blanks at the context's end belong to the choice."""
+    """-> ids of the context, ids of the choice. They are encoded together: blanks at the context's end belong to the choice.
+
+    A benchmark's text is read as lm-evaluation-harness reads it, where "<|endoftext|>" is a token.
+    """
     stripped = context.rstrip()
     context, choice = stripped, context[len(stripped) :] + choice
-    n = len(tokenizer.encode(context))
-    ids = tokenizer.encode(context + choice)
+    n = len(tokenizer.encode(context, special=True))
+    ids = tokenizer.encode(context + choice, special=True)
     return ids[:n], ids[n:]
 
 
@@ -298,15 +301,10 @@ def load(name):
     """A hub name, a local folder or a run -> (Variant, Tokenizer, the run's config or {})"""
     if runtime.is_run(name):
         model, config = coprocessor.load_run(name)
-        tokenizer = tokenizer_of(name)
     else:
         base = coprocessor.load_base(name, 0)
         model, config = coprocessor.build("continued", base, 0), {}
-        own = os.path.join(name, "tokenizer.json")
-        if base.config.family == "gpt2":
-            tokenizer = Tokenizer("gpt2")
-        else:
-            tokenizer = Tokenizer(own if os.path.isdir(name) else hub_file(name, "tokenizer.json", repo_type="model"))
+    tokenizer = tokenizer_of(name)
     coprocessor.check_vocabulary(model.base, name, tokenizer.vocab_size)
     return model, tokenizer, config
 

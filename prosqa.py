@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configurator import Parser, at_least, one_line_errors
-from data import train_tokenizer, write_text
+from data import alone_in, train_tokenizer, whole, write_text
 
 NAMES = "Ada Ben Carl Dora Emil Fay Gus Hugo Ines Jack Kim Leo Mona Nils Olga Paul Rita".split()
 CONCEPTS = [onset + rest for rest in ("umpus", "orpus", "impus", "erpus") for onset in "b d f g h k l r v z".split()][:38]
@@ -282,8 +282,13 @@ def main():
             print(e["question"], *e["steps"], e["answer"], sep="\n", end="\n\n")
         print(*statistics(examples), sep="\n")
         return
-    os.makedirs(a.out, exist_ok=True)
-    seen, statements = set(), {}  # no question is in two files
+    with alone_in(a.out):
+        write(a, kind)
+
+
+def write(a, kind):
+    """All files of a folder; no question is in two of them."""
+    seen, statements = set(), {}
     for split, count in zip(("test", "valid", "train"), reversed(a.counts), strict=True):
         rng, examples, repeats = random.Random(f"{a.seed} {split}"), [], 0
         while len(examples) < count:
@@ -295,9 +300,8 @@ def main():
             elif (repeats := repeats + 1) == 10_000:
                 raise ValueError(f"there seem to be only {len(seen):,} such questions: ask for fewer (--counts)")
         path = os.path.join(a.out, f"prosqa_{split}.json")
-        with open(path + ".tmp", "w") as f:
+        with whole(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
             json.dump(examples, f)
-        os.replace(path + ".tmp", path)
         print(f"{path}: {count:,} examples")
         statements[split] = examples
     if a.statements:

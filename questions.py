@@ -13,6 +13,7 @@ the comparison that decides for the other tasks, so that whoever asks a run can 
 """
 
 import contextlib
+import http.client
 import json
 import math
 import os
@@ -28,7 +29,7 @@ import torch
 
 import coprocessor
 import runtime
-from data import hub_file, tokenizer_of
+from data import alone_in, hub_file, tokenizer_of, whole
 
 # -----------------------------------------------------------------------------
 # Rows
@@ -93,17 +94,18 @@ def parse(row, where, asked_only=False):
 
 def download(url, path, count):
     """A JSON list of `count` items -> path, which appears only when it is whole. Raises OSError or ValueError."""
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            body = response.read()
-    except OSError as e:
-        raise OSError(f"cannot get {url} ({e}); copy it to {path}, or generate such questions with prosqa.py") from None
-    if len(json.loads(body)) != count:
-        raise ValueError(f"{url} has {len(json.loads(body)):,} rows, not {count:,}: it has changed, or was cut short")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".tmp", "wb") as f:
-        f.write(body)
-    os.replace(path + ".tmp", path)
+    with alone_in(os.path.dirname(path)):
+        if os.path.isfile(path):
+            return
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                body = response.read()
+        except (OSError, http.client.HTTPException) as e:
+            raise OSError(f"cannot get {url} ({e}); copy it to {path}, or generate such questions with prosqa.py") from None
+        if len(from_json(body, url)) != count:
+            raise ValueError(f"{url} has {len(json.loads(body)):,} rows, not {count:,}: it has changed, or was cut short")
+        with whole(path) as unfinished, open(unfinished, "wb") as f:
+            f.write(body)
 
 
 def numbered(path):
@@ -487,7 +489,8 @@ def counted_passes(model):
 def load_start(c, tokenizer, n_latents):
     """init_from -> Variant: a run of the same variant is taken whole, of anything else the Base."""
     for run in (c.init_from, os.path.normpath(f"{c.init_from}/../..")):  # out/x/best/base is of a run, too
-        if runtime.is_run(run) and tokenizer_of(run).name != tokenizer.name:
+        own = run == c.init_from and os.path.isfile(os.path.join(run, "tokenizer.json"))
+        if (own or runtime.is_run(run)) and not tokenizer_of(run).same(tokenizer):
             raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
     if runtime.is_run(c.init_from):
         with open(os.path.join(c.init_from, "config.json")) as f:

@@ -27,6 +27,8 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from data import Tokenizer
+
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "RTX 4090": 165e12}
 
@@ -184,7 +186,7 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
     if machine.master:
         claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, may_differ)
         if tokenizer:
-            shutil.copy(tokenizer, os.path.join(c.out_dir, "tokenizer.json"))
+            Tokenizer(tokenizer).save(c.out_dir)
     machine.total(torch.zeros(1))  # the others wait until the folder is in order
     if c.resume:
         folder = checkpoint_of(c.out_dir)

@@ -74,7 +74,7 @@ class Words:
 
     vocab_size = VOCAB
 
-    def encode(self, text):
+    def encode(self, text, special=False):
         tokens, blanks = [], 0
         for x in text:
             if x == " ":
