@@ -24,9 +24,11 @@ def test_the_new_variant_is_about_twenty_lines_and_trains(tmp_path):
     subprocess.run(["git", "apply", "--unsafe-paths", "-"], input=diff, text=True, cwd=tmp_path, check=True)
     make_shards(tmp_path / "corpus", [3000])
     make_shards(tmp_path / "corpus", [600], split="val")
-    (config,) = re.findall(r"^\+\+\+ b/(config/.*\.py)$", diff, re.M)
+    (line,) = re.findall(
+        r"python (train.py config/\S+ --variant=\w+)", README.partition("```diff")[0].rpartition("git apply")[2]
+    )
     small = "--init_from=random:tiny_gpt2 --data=corpus --seq_len=32 --n_sites=2 --n_ahead=4 --eval_rows=4 --device=cpu"
-    command = [sys.executable, "train.py", config, *small.split(), "--tokens_per_step=128", "--batch_size=4", "--tokens=1280"]
+    command = [sys.executable, *line.split(), *small.split(), "--tokens_per_step=128", "--batch_size=4", "--tokens=1280"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert "step 10/10" in done.stdout
