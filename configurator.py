@@ -231,7 +231,11 @@ def configure(config_class, doc, argv=None, may_differ=()):
     if len(files) > 1:
         raise ValueError(f"one config file at most, not {' '.join(files)}; options are --key=value")
     values = dict(defaults)
-    if files:
+    if files and "model" in defaults and not files[0].endswith(".py"):
+        values["model"] = files.pop()  # evaluate.py out/h2_gpt2
+    if files and os.path.isdir(files[0]):  # train.py out/h2_gpt2 --resume: a run knows its settings
+        values |= settings_of(files[0], defaults)
+    elif files:
         try:
             values |= read_file(files[0], defaults)
         except UnknownKey as e:
@@ -246,6 +250,19 @@ def configure(config_class, doc, argv=None, may_differ=()):
     if values.get("out_dir") == "":
         values["out_dir"] = os.path.join("out", run_name(files[0] if files else sys.argv[0], argv, may_differ))
     return config_class(**values)
+
+
+def settings_of(run, defaults):
+    """A run's folder -> its settings, as config.json has them. Raises ValueError if it is no run's, or another script's."""
+    try:
+        with open(os.path.join(run, "config.json"), encoding="utf-8") as f:
+            saved = json.load(f)
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{run} is not a run's folder: its config.json cannot be read ({e})") from None
+    missing = sorted(defaults.keys() - saved.keys() - {"out_dir"}) if isinstance(saved, dict) else ["everything"]
+    if len(missing) > len(defaults) // 2:
+        raise ValueError(f"{run} is a run of another script: it has no {missing[0]}")
+    return {key: saved[key] for key in defaults if key in saved} | {"out_dir": run, "resume": False, "overwrite": False}
 
 
 def one_line_errors(main):
