@@ -25,6 +25,8 @@ A cache is a list of (K, V), a value that is passed in and returned. Nothing abo
 import json
 import math
 import os
+import re
+import shlex
 from dataclasses import dataclass, replace
 
 import torch
@@ -543,47 +545,105 @@ FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
 # Loading
 
 
-# Keys of a config.json that change what is computed: (what their absence means, what this code computes).
+# Keys of a config.json that change what is computed: the values that this code computes, first what their absence means.
 SUPPORTED = {
+    "both": {
+        "is_causal": [True], "is_encoder_decoder": [False], "attention_chunk_size": [None], "text_config": [None],
+        "per_layer_config": [None, {}], "pruned_heads": [None, {}], "auto_map": [None, {}],
+        "quantization_config": [None], "compression_config": [None], "quantization": [None],
+    },
     "gpt2": {
-        "activation_function": ("gelu_new", ["gelu_new", "gelu_pytorch_tanh"]),
-        "scale_attn_weights": (True, [True]),
-        "scale_attn_by_inverse_layer_idx": (False, [False]),
-        "tie_word_embeddings": (True, [True]),
+        "architectures": [None, [], ["GPT2LMHeadModel"], ["GPT2Model"]],
+        "activation_function": ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh"],
+        "scale_attn_weights": [True], "scale_attn_by_inverse_layer_idx": [False], "sliding_window": [None],
+        "add_cross_attention": [False], "tie_word_embeddings": [True],
     },
     "qwen3": {
-        "hidden_act": ("silu", ["silu"]),
-        "attention_bias": (False, [False]),
-        "use_sliding_window": (False, [False]),
+        "architectures": [None, [], ["Qwen3ForCausalLM"], ["Qwen3Model"]],
+        "hidden_act": ["silu", "swish"], "attention_bias": [False], "mlp_bias": [False],
+        "use_sliding_window": [False], "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
     },
-}
+    "rope": {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [None, 1]},  # beside rope_theta
+}  # fmt: skip
 
 
 def read_config(raw):
     """A Hugging Face config.json, as a dict -> Config. Raises ValueError where this code would compute something else."""
+
+    def refuse(key, value, why):
+        raise ValueError(f"config.json says {key}: {repr(value):.80}, {why}")
+
+    def check(key, value, supported):
+        if value not in supported:
+            refuse(key, value, f"which this code does not compute (only {', '.join(map(str, supported)):.80})")
+
+    def size(key, absent=None, null=None):
+        value = raw.get(key, absent)
+        value = null if value is None else value
+        if value is None and key not in raw:
+            raise ValueError(f"config.json has no {key}")
+        if type(value) is not int or not 1 <= value <= 2**20:
+            refuse(key, value, "which is not a whole number from 1 to 2^20")
+        return value
+
+    def real(key, value):
+        if type(value) not in (int, float) or not 0 < value < 1e30:
+            refuse(key, value, "which is not a number above 0")
+        return float(value)
+
     family = raw.get("model_type")
-    if family not in FAMILIES:
-        raise ValueError(f"model_type is {family!r}, not one of {', '.join(FAMILIES)}")
-    for key, (absent, supported) in SUPPORTED[family].items():
-        if raw.get(key, absent) not in supported:
-            raise ValueError(f"config.json says {key}: {raw.get(key, absent)!r}, which this code does not compute")
+    check("model_type", family, list(FAMILIES))
+    for key, supported in (SUPPORTED["both"] | SUPPORTED[family]).items():
+        check(key, raw.get(key, supported[0]), supported)
+    n_layer = size("n_layer" if family == "gpt2" else "num_hidden_layers")
+    check("layer_types", raw.get("layer_types"), [None, ["full_attention"] * n_layer])
+
     if family == "gpt2":
-        return gpt2_config(
-            raw["vocab_size"], raw["n_positions"], raw["n_layer"], raw["n_head"], raw["n_embd"], raw.get("n_inner"),
-            raw["layer_norm_epsilon"],
-        )  # fmt: skip
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type != "default":
-        raise ValueError(f"config.json says rope_type: {rope_type!r}, which this code does not compute")
-    theta = raw.get("rope_theta") or rope.get("rope_theta")
-    if theta is None:
-        raise ValueError("neither rope_theta nor rope_parameters.rope_theta is given")
+        n_head, width, context = size("n_head"), size("n_embd"), size("n_positions")
+        if width % n_head:
+            refuse("n_head", n_head, f"which does not divide n_embd: {width}")
+        # transformers knows these names, too, and prefers them
+        second = dict(hidden_size=width, num_attention_heads=n_head, num_hidden_layers=n_layer, max_position_embeddings=context)
+        for key, value in second.items():
+            check(key, raw.get(key, value), [value])
+        eps = real("layer_norm_epsilon", raw.get("layer_norm_epsilon", 1e-5))
+        return gpt2_config(size("vocab_size"), context, n_layer, n_head, width, size("n_inner", null=4 * width), eps)
+
+    # transformers 4 keeps theta at the top, 5 in rope_parameters; where rope_scaling is there, too, 5 reads that instead
+    place = "rope_scaling" if raw.get("rope_scaling") else "rope_parameters"
+    rope = raw.get(place) or {}
+    if not isinstance(rope, dict):
+        refuse(place, rope, "which is not an object")
+    for key, value in rope.items():
+        if key != "rope_theta":
+            check(f"{place}.{key}", value, SUPPORTED["rope"].get(key, [None]))
+    check("rope_parameters", raw.get("rope_parameters") or rope, [rope])
+    outer, inner = raw.get("rope_theta"), rope.get("rope_theta")
+    theta = real("rope_theta", outer) if inner is None else real(f"{place}.rope_theta", inner)
+    if outer not in (None, theta):
+        refuse("rope_theta", outer, f"and {place}.rope_theta: {theta}")
+    n_head, head_dim = size("num_attention_heads"), size("head_dim", absent=128)
+    n_kv_head = size("num_key_value_heads", absent=32, null=n_head)
+    if n_head % n_kv_head:
+        refuse("num_key_value_heads", n_kv_head, f"which does not divide num_attention_heads: {n_head}")
+    if head_dim % 2:
+        refuse("head_dim", head_dim, "which rotary positions cannot halve")
     return Config(
-        "qwen3", raw["vocab_size"], raw["max_position_embeddings"], raw["num_hidden_layers"],
-        raw["num_attention_heads"], raw["num_key_value_heads"], raw["head_dim"], raw["hidden_size"],
-        raw["intermediate_size"], raw["rms_norm_eps"], theta, raw.get("tie_word_embeddings", False),
+        "qwen3", size("vocab_size"), size("max_position_embeddings"), n_layer, n_head, n_kv_head, head_dim,
+        size("hidden_size"), size("intermediate_size"), real("rms_norm_eps", raw.get("rms_norm_eps", 1e-6)),
+        theta, raw.get("tie_word_embeddings", False),
     )  # fmt: skip
+
+
+PUBLISHED = """
+    openai-community/gpt2 openai-community/gpt2-medium openai-community/gpt2-large openai-community/gpt2-xl
+    distilbert/distilgpt2 Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B Qwen/Qwen3-14B Qwen/Qwen3-32B
+    Qwen/Qwen3-0.6B-Base Qwen/Qwen3-1.7B-Base Qwen/Qwen3-4B-Base Qwen/Qwen3-8B-Base Qwen/Qwen3-14B-Base
+""".split()
+CONVERT = (
+    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
+    'M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])" '
+)
 
 
 def fetch(name, filename):
@@ -593,22 +653,44 @@ def fetch(name, filename):
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{name} has no {filename}")
         return path
-    if name.count("/") != 1 or name.startswith((".", "/")):
-        raise FileNotFoundError(f"{name} is neither a folder nor a hub name")
+    if os.path.exists(name) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        short = "qwen3-0.6b" if name.lower() == "qwen3" else name.lower()
+        meant = [f"; the hub has {hub}" for hub in PUBLISHED if hub.lower().split("/")[1] == short]
+        raise FileNotFoundError(f"{name} is neither a folder nor a hub name" + "".join(meant))
     return hub_file(name, filename, repo_type="model")
+
+
+def fetch_object(name, filename):
+    """The same for a JSON file that holds one object -> a dict. Raises ValueError where it does not."""
+    with open(fetch(name, filename), "rb") as f:
+        try:
+            found = json.load(f)
+        except (ValueError, RecursionError):
+            found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{name}: {filename} is damaged: it should hold one JSON object")
+    return found
 
 
 def weight_files(name):
     """The safetensors of a local folder or a hub repository -> paths. Larger models keep theirs in shards, with an index."""
+    index = "model.safetensors.index.json"
     try:
         return [fetch(name, "model.safetensors")]
-    except FileNotFoundError as missing:
-        try:
-            index = fetch(name, "model.safetensors.index.json")
-        except FileNotFoundError:
-            raise missing from None
-    with open(index) as f:
-        return [fetch(name, shard) for shard in sorted(set(json.load(f)["weight_map"].values()))]
+    except FileNotFoundError as e:
+        missing = str(e)
+    try:
+        shards = fetch_object(name, index).get("weight_map")
+    except FileNotFoundError:
+        if not os.path.isdir(name):
+            folder = name.split("/")[1]
+            missing += f". If it has pytorch_model.bin alone: `hf download {name} --local-dir {folder} && {CONVERT}{folder}`"
+        elif any(file.startswith("pytorch_model.bin") for file in os.listdir(name)):
+            missing += f" but pytorch_model.bin, which this converts: `{CONVERT}{shlex.quote(name)}`"
+        raise FileNotFoundError(missing) from None
+    if not isinstance(shards, dict) or not all(re.fullmatch(r"[^/\\]+\.safetensors", str(shard)) for shard in shards.values()):
+        raise ValueError(f"{name}: {index} is damaged: its weight_map should name a file of this folder for every tensor")
+    return [fetch(name, shard) for shard in sorted(set(shards.values()))]
 
 
 def random_model(size, vocab_size=None):
@@ -622,45 +704,49 @@ def random_model(size, vocab_size=None):
 def load_pretrained(name, device="cpu"):
     """A hub name or a local folder -> GPT-2 or Qwen-3, fp32, in eval mode.
 
-    Raises FileNotFoundError where it cannot be got, ValueError naming the first tensor that is missing, unknown or of
-    another shape than config.json implies.
+    Raises FileNotFoundError where it cannot be got, ValueError naming the key of config.json that asks for something else,
+    or the first tensor that is missing, unknown, there twice, quantised or of another shape than config.json implies.
     """
-    with open(fetch(name, "config.json")) as f:
-        try:
-            config = read_config(json.load(f))
-        except KeyError as e:
-            raise ValueError(f"{name}: config.json has no {e}") from None
+    raw = fetch_object(name, "config.json")
+    try:
+        config = read_config(raw)
+    except ValueError as e:
+        raise ValueError(f"{name}: {e}") from None
     with torch.device("meta"):
         model = FAMILIES[config.family](config)
+    prefix = {"gpt2": "transformer.", "qwen3": "model."}[config.family]  # not there in a model saved without its head
     names = model.tensor_names()
-    expected = {hf: (ours, transposed) for ours, (hf, transposed) in names.items()}
-    shapes = {ours: p.shape for ours, p in model.named_parameters()}
-    state, head = {}, None
+    expected = {hf.removeprefix(prefix): (ours, transposed) for ours, (hf, transposed) in names.items()}
+    shapes = {ours: list(p.shape) for ours, p in model.named_parameters()}
+    if config.tied:  # the head may be there all the same
+        expected["lm_head.weight"], shapes["head.weight"] = ("head.weight", False), shapes["wte.weight"]
+    state = {}
     for path in weight_files(name):
         try:
             file = safe_open(path, framework="pt")
         except SafetensorError as e:
-            raise ValueError(f"{name}: {os.path.basename(path)} is damaged ({e})") from None
+            raise ValueError(f"{name}: {os.path.basename(path)} is damaged, or a Git LFS pointer ({e})") from None
         with file as f:
             for key in f.keys():
-                hf = key.removeprefix("transformer.")
+                hf = key.removeprefix(prefix)
                 if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
                     continue  # GPT-2's causal mask, stored as if it were a weight
-                tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
-                if hf == "lm_head.weight" and config.tied:
-                    head = tensor
-                    continue
                 if hf not in expected:
                     raise ValueError(f"{name}: unknown tensor {key}")
                 ours, transposed = expected[hf]
-                tensor = tensor.T.contiguous() if transposed else tensor
-                if tensor.shape != shapes[ours]:
-                    raise ValueError(f"{name}: {key} has shape {list(f.get_tensor(key).shape)}, which does not fit config.json")
-                state[ours] = tensor
+                dtype, shape = f.get_slice(key).get_dtype(), f.get_slice(key).get_shape()
+                if dtype not in ("F64", "F32", "F16", "BF16"):
+                    raise ValueError(f"{name}: {key} is quantised ({dtype}), which this code does not compute")
+                if shape != (shapes[ours][::-1] if transposed else shapes[ours]):
+                    raise ValueError(f"{name}: {key} has shape {shape}, which does not fit config.json")
+                if ours in state:
+                    raise ValueError(f"{name}: {key} is there twice")
+                tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
+                state[ours] = tensor.T.contiguous() if transposed else tensor
     for ours, (hf, _) in names.items():
         if ours not in state:
             raise ValueError(f"{name}: tensor {hf} is missing")
-    if head is not None and not torch.equal(head, state["wte.weight"]):
+    if config.tied and not torch.equal(state.pop("head.weight", state["wte.weight"]), state["wte.weight"]):
         raise ValueError(f"{name}: lm_head.weight differs from the embedding it should be tied to")
     model.load_state_dict(state, assign=True)
     return model.requires_grad_().to(device).eval()
