@@ -128,7 +128,7 @@ def read_file(path, defaults, including=()):
         raise ValueError(f"{path} includes itself")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config file {path}")
-    with open(path) as f:
+    with open(path, encoding="utf-8") as f:
         source = f.read()
     try:
         tree = ast.parse(source)
@@ -267,6 +267,8 @@ def settings_of(run, defaults):
 
 def one_line_errors(main):
     """Run a script: bad input and a failing disk or network end it with their one line, any other error with its trace."""
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's cannot
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console that has no ± shows its number
     try:
         main()
     except (ValueError, OSError) as e:

@@ -252,6 +252,7 @@ class Config:
     log_every: Count = 100  # steps
     checkpoint_every: Count = 1000  # steps, and after every epoch
     keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
+    wandb: bool = False  # also log to Weights & Biases (pip install wandb)
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
@@ -262,7 +263,7 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed.
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
 MAY_DIFFER += ("solve", "show", "sums")
 NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or steps; every other variant can be trained
 
@@ -319,8 +320,16 @@ def train(c, machine):
         record = dict(test_accuracy=right / len(predictions), test_questions=len(predictions))
         return predictions, record | dict(test_interval=wilson(right, len(predictions)))
 
-    def save():
+    def check():
+        # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
         runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
+        runtime.finite_weights(
+            machine, state["step"], lambda: questions.text_nll(model, chosen[: c.micro_batch], machine.device),
+            model, optimizer, names, c.out_dir,
+        )  # fmt: skip
+
+    def save():
+        check()
         if machine.master:
             now = state | {"seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
@@ -344,10 +353,11 @@ def train(c, machine):
                 speed = (done - start_step) / (record["seconds"] - started)
                 line = f"step {done}/{total}: loss {mean:.4f}, {runtime.clock((total - done) / speed)} left"
                 if epoch_ends and done < total:  # only looked at: nothing is chosen by it
+                    check()
                     record |= ask()[1]
                     line += f", {record['test_accuracy']:.1%} of the held-out problems right"
+                metrics.write(record)
                 if machine.master:
-                    metrics.write(record)
                     print(line, flush=True)
             if done % c.checkpoint_every == 0 or epoch_ends:
                 save()

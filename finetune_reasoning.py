@@ -64,6 +64,7 @@ class Config:
     log_every: Count = 20  # steps
     checkpoint_every: Count = 500  # steps, and after every epoch
     keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
+    wandb: bool = False  # also log to Weights & Biases (pip install wandb)
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
     precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
@@ -74,7 +75,7 @@ class Config:
 
 
 # What a resumed run may change: nothing that changes what is computed.
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "device")
+MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
 
 
 # -----------------------------------------------------------------------------
@@ -174,8 +175,16 @@ def main():
     def save_weights(folder):
         coprocessor.save(model, folder)
 
-    def save():
+    def check():
+        # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
         runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
+        runtime.finite_weights(
+            machine, state["step"], lambda: questions.text_nll(asked, pairs[: c.micro_batch], machine.device),
+            model, optimizer, parameter_names, c.out_dir,
+        )  # fmt: skip
+
+    def save():
+        check()
         if machine.master:
             now = state | {"seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, now, c.keep_checkpoints)
@@ -212,6 +221,7 @@ def main():
                 speed = (done - start_step) / (record["seconds"] - started)
                 line = f"step {done}/{total}: stage {stage}, loss {mean:.4f}, {runtime.clock((total - done) / speed)} left"
                 if epoch_ends:
+                    check()
                     # the validation questions choose which weights of the stage are kept in best/; the test set never does
                     asked.eval()
                     graded = grade_answers(items["valid"], valid.texts(asked))
@@ -222,8 +232,8 @@ def main():
                         state["best"] = record["valid_accuracy"]
                         if machine.master:
                             runtime.replace_folder(os.path.join(c.out_dir, "best"), save_weights)
+                metrics.write(record)
                 if machine.master:
-                    metrics.write(record)
                     print(line, flush=True)
             if done % c.checkpoint_every == 0 or epoch_ends:
                 save()

@@ -11,7 +11,8 @@ A run writes one folder:
 
 import contextlib
 import datetime
-import fcntl
+import errno
+import functools
 import json
 import math
 import os
@@ -20,10 +21,13 @@ import shutil
 import signal
 import sys
 import time
+import uuid
+import weakref
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from filelock import lock_descriptor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -96,8 +100,12 @@ def start(device="auto", precision="auto"):
     return Machine(device, bf16, rank, world)
 
 
+at_the_end = contextlib.ExitStack()  # what has to be told that the run is over
+
+
 def finish(code=0):
     """The end of a script, with that exit status; of a single process, only if it is not 0."""
+    at_the_end.close()
     if dist.is_initialized():
         dist.barrier()  # no rank hangs up while another still saves
         dist.destroy_process_group()
@@ -123,7 +131,11 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
         raise ValueError("resume and overwrite exclude each other")
     if resume:
         checkpoint_of(out_dir)  # raises if there is nothing to resume
-        check_config(out_dir, config, may_differ)
+        began_with = read_json(path)
+        for key in sorted(config.keys() - set(may_differ)):
+            was = began_with.get(key, type(config[key])())  # an option that is younger than the run was off
+            if was != config[key]:
+                raise ValueError(f"{out_dir} is the run of another config: {key} was {was!r}, now {config[key]!r}")
         return claim(out_dir)
     before = os.listdir(out_dir) if os.path.exists(out_dir) else []
     if set(before) - {CLAIM}:
@@ -132,8 +144,7 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
                 f"{out_dir} exists: --resume goes on with it, --overwrite starts anew, --out_dir=... elsewhere"
             )
         try:
-            with open(path) as f:
-                ours = "out_dir" in json.load(f)  # a model's folder has a config.json, too
+            ours = "out_dir" in read_json(path)  # a model's folder has a config.json, too
         except (OSError, ValueError):
             ours = CLAIM in before
         if not ours:
@@ -143,36 +154,33 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
     for name in set(before) - {CLAIM}:
         old = os.path.join(out_dir, name)
         shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
-    with open(path, "w") as f:
-        json.dump(config, f, indent=2)
+    write_json(path, config)
     return claimed
 
 
 CLAIM = ".writer"
+claims = weakref.WeakValueDictionary()  # {(disk, inode): the locked file}: those that this process holds
 
 
 def claim(out_dir):
     """Keeps other processes out of a run folder until the returned file is closed or this process ends, however it ends.
 
-    Raises FileExistsError if another process is in it.
+    Raises FileExistsError if another process is in it. Where the disk cannot lock files it says so, once, and goes on.
     """
-    f = open(os.path.join(out_dir, CLAIM), "w")
+    f = open(os.path.join(out_dir, CLAIM), "a", encoding="utf-8")
+    place = os.fstat(f.fileno())
+    place = place.st_dev, place.st_ino
+    if place in claims and not claims[place].closed:
+        return claims[place]
     try:
-        fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        f.close()
-        raise FileExistsError(f"another process is writing to {out_dir}") from None
+        free = lock_descriptor(f.fileno(), blocking=False)
+    except OSError as e:  # NFS without its lock service, Lustre mounted without locks, a Python without fcntl
+        note(f"{out_dir} is on a disk that cannot lock files ({e.strerror}): see to it that no other run writes there")
+        free = True
+    if not free:
+        raise FileExistsError(f"another process is writing to {out_dir}")
+    claims[place] = f
     return f
-
-
-def check_config(out_dir, config, may_differ):
-    """Raises ValueError if the run in out_dir began with another value of any key of config, but for those in may_differ."""
-    with open(os.path.join(out_dir, "config.json")) as f:
-        began_with = json.load(f)
-    for key in sorted(config.keys() - set(may_differ)):
-        was = began_with.get(key, type(config[key])())  # an option that is younger than the run was off
-        if was != config[key]:
-            raise ValueError(f"{out_dir} is the run of another config: {key} was {was!r}, now {config[key]!r}")
 
 
 def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
@@ -181,8 +189,14 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
     state: what a new run begins with: step, seconds, rows and data_crc32 (of training data, which must not change), and what
     the script adds.
     tokenizer: a file to copy beside the config, or None. load(folder) reads the weights. See open_run for the others.
-    -> (state, Metrics on rank 0 else None, Stopwatch)
+    -> (state, Metrics, Stopwatch)
     """
+    if c.wandb:
+        try:
+            import wandb  # noqa: F401
+        except ImportError:
+            raise ValueError("wandb=True needs Weights & Biases: pip install wandb") from None
+    claimed = None
     if machine.master:
         claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, may_differ)
         if tokenizer:
@@ -192,14 +206,18 @@ def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
         folder = checkpoint_of(c.out_dir)
         load(folder)
         load_optimizer(optimizer, names, folder)
-        found = read_state(folder)
+        found = read_state(folder, state)
         if found["rows"] != state["rows"]:
             raise ValueError(f"{c.data} has {state['rows']:,} training rows, it had {found['rows']:,} when the run began")
-        if found.get("data_crc32", state["data_crc32"]) != state["data_crc32"]:
+        if found["data_crc32"] != state["data_crc32"]:
             raise ValueError(f"{c.data} holds other training rows than when the run began")
         state = state | found
+    if c.wandb:
+        state = {"wandb_id": uuid.uuid4().hex} | state  # kept in every checkpoint, so that a resumed run goes on there, too
     check_ranks(machine, settings | {"checksum of the data": state["data_crc32"], "step": state["step"]})
-    metrics = Metrics(c.out_dir, state["step"] if c.resume else None, claimed) if machine.master else None
+    metrics = Metrics(c.out_dir, state["step"] if c.resume else None, claimed, machine.master)
+    if c.wandb and machine.master:
+        metrics.report = start_wandb(c.out_dir, settings, state["wandb_id"])
     return state, metrics, Stopwatch(machine.device, state["seconds"])
 
 
@@ -222,11 +240,28 @@ def finite_loss(machine, step, loss, norm, out_dir):
         return total
     bad = [rank for rank, x in enumerate(machine.gather([float(loss)])) if not math.isfinite(x)]
     where = f" (it went wrong on rank {', '.join(map(str, bad))})" if bad and machine.world > 1 else ""
+    raise ValueError(f"step {step}: loss {total}, gradient norm {norm}{where}; {last_good(out_dir)}")
+
+
+def finite_weights(machine, step, loss, model, optimizer, names, out_dir):
+    """Raises ValueError, on every rank, if the last update left weights or an optimizer's state that are not finite.
+
+    loss(): that of any batch after the update: weights can be finite and of no use. To be called on every rank before
+    weights are saved or judged: finite_loss saw those before the update.
+    """
+    with torch.no_grad(), machine.autocast():
+        tensors = model.state_dict() | optimizer_tensors(optimizer, names) | {"the loss": loss()}
+    # the extremes: one pass that takes no memory, and NaN is both
+    bad = machine.gather([name for name, x in tensors.items() if x.numel() and not torch.stack(x.aminmax()).isfinite().all()])
+    if bad:
+        raise ValueError(f"step {step}: after the update {bad[0]} is not finite; {last_good(out_dir)}")
+
+
+def last_good(out_dir):
     try:
-        last = f"the last good checkpoint is that of step {read_state(checkpoint_of(out_dir))['step']}"
+        return f"the last good checkpoint is that of step {read_state(checkpoint_of(out_dir))['step']}"
     except FileNotFoundError:
-        last = "there is no checkpoint yet"
-    raise ValueError(f"step {step}: loss {total}, gradient norm {norm}{where}; {last}")
+        return "there is no checkpoint yet"
 
 
 class Interrupt:
@@ -262,32 +297,130 @@ class Interrupt:
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a line. On resuming, what was logged after the checkpoint is cut off."""
+    """metrics.jsonl: one JSON object a line. On resuming, what was logged after the checkpoint is cut off.
 
-    def __init__(self, out_dir, after_step=None, claimed=None):
-        self.path, self.claimed = os.path.join(out_dir, "metrics.jsonl"), claimed  # claimed for as long as it is written to
-        if after_step is not None and os.path.exists(self.path):
-            with open(self.path) as f:
-                records = [json.loads(line) for line in f if line.endswith("\n")]
+    Every rank has one and writes to it; what rank 0 writes is kept.
+    """
+
+    def __init__(self, out_dir, after_step, claimed, master):
+        self.path, self.master, self.report = os.path.join(out_dir, "metrics.jsonl"), master, None
+        self.claimed = claimed  # for as long as it is written to
+        if master and after_step is not None and os.path.exists(self.path):
+            records = read_lines(self.path, {"step": 0}, growing=True)
             # a run's result, its last line, is written after the last checkpoint and has no loss
             write_lines(self.path, [r for r in records if r["step"] <= after_step and ("loss" in r or r["step"] == 0)])
 
     def write(self, record):
-        with open(self.path, "a") as f:
-            f.write(json.dumps(record) + "\n")
+        """Raises ValueError if a number in it is not finite."""
+        for key, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"step {record['step']}: {key} is {value}")
+        if self.master:
+            with named(self.path):
+                with open(self.path, "a", encoding="utf-8") as f:
+                    f.write(json.dumps(record) + "\n")
+                sync(self.path)
+        if self.report:
+            self.report.log(record, step=record["step"])
+
+
+def start_wandb(out_dir, settings, run_id):
+    """-> a run of Weights & Biases, the one of that id if there is one. Raises ValueError where it cannot start."""
+    import wandb
+
+    name = os.path.basename(os.path.normpath(out_dir))
+    try:
+        report = wandb.init(project="nanolatent", name=name, id=run_id, resume="allow", config=settings)
+    except Exception as e:  # of no common class
+        raise ValueError(f"Weights & Biases does not start ({e}); WANDB_MODE=offline needs no network") from None
+    at_the_end.callback(report.finish)
+    return report
+
+
+# -----------------------------------------------------------------------------
+# Files: whole or not at all, on the disk before anything relies on them, named where they are damaged
+
+
+@contextlib.contextmanager
+def named(path):
+    """A full disk names no file: this does."""
+    try:
+        yield
+    except OSError as e:
+        raise OSError(f"cannot write {path} ({e.strerror or e})") from None
+
+
+def write_file(path, content):
+    """Bytes -> a file that is there whole or not at all."""
+    with named(path):
+        with open(f"{path}.tmp", "wb") as f:
+            f.write(content)
+        sync(f"{path}.tmp")
+        os.replace(f"{path}.tmp", path)
+        sync(os.path.dirname(path) or ".")
+
+
+def write_json(path, value):
+    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_lines(path, records):
-    """One JSON object a line; the file is there whole or not at all."""
-    with open(path + ".tmp", "w") as f:
-        f.writelines(json.dumps(record) + "\n" for record in records)
-    os.replace(path + ".tmp", path)
+    """One JSON object a line."""
+    write_file(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+
+def parse(text, where, like=()):
+    """The bytes of one JSON object -> dict. like: a dict of which it must have all keys, with values of the same types."""
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        for key in like:
+            if type(found.get(key)) is not type(like[key]):
+                raise ValueError(f"{key} is {found[key]!r}" if key in found else f"no {key}")
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where} is damaged ({e})") from None
+    return found
+
+
+def read_json(path, like=()):
+    """A file of one JSON object -> dict. Raises ValueError, naming it, if it is damaged or not `like` (see parse)."""
+    with open(path, "rb") as f:
+        return parse(f.read(), path, like)
+
+
+def read_lines(path, like=(), growing=False):
+    """A file of one such object a line -> list of dicts. Raises ValueError, naming file and line.
+
+    growing: a line is written at a time, so a last one without its end was cut off, and is left out.
+    """
+    with open(path, "rb") as f:
+        *lines, rest = f.read().split(b"\n")
+    lines += [rest] if rest and not growing else []
+    return [parse(line, f"{path}:{n}", like) for n, line in enumerate(lines, start=1)]
 
 
 def read_metrics(run):
     """A run folder -> list of dicts"""
-    with open(os.path.join(run, "metrics.jsonl")) as f:
-        return [json.loads(line) for line in f]
+    return read_lines(os.path.join(run, "metrics.jsonl"), growing=True)
+
+
+CANNOT_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.ENOTSUP}
+
+
+def sync(path):
+    """A file, or a folder's list of names, to the disk. Where that cannot be asked for, this says so, once, and goes on."""
+    try:
+        fd = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        if e.errno not in CANNOT_SYNC:
+            raise
+        if os.name != "nt":  # Windows keeps its folders itself
+            note(f"the disk cannot be asked to sync ({e.strerror}): a power failure may take what was written last")
 
 
 # -----------------------------------------------------------------------------
@@ -322,15 +455,6 @@ def replace_folder(final, write, keep_old=None):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def sync(path):
-    """A file, or a folder's list of names, to the disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def save_checkpoint(out_dir, write_weights, optimizer, names, state, keep=0):
     """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON.
 
@@ -340,8 +464,8 @@ def save_checkpoint(out_dir, write_weights, optimizer, names, state, keep=0):
     def write(folder):
         write_weights(folder)
         save_file(optimizer_tensors(optimizer, names), os.path.join(folder, "optimizer.safetensors"))
-        with open(os.path.join(folder, "state.json"), "w") as f:
-            json.dump(state, f)
+        with open(os.path.join(folder, "state.json"), "w", encoding="utf-8") as f:
+            json.dump(state, f, allow_nan=False)
 
     final = os.path.join(out_dir, "checkpoint")
     before = read_state(final)["step"] if keep and os.path.isdir(final) else state["step"]
@@ -390,7 +514,7 @@ def optimizer_tensors(optimizer, names):
 def load_tensors(path):
     """A safetensors file -> {name: tensor}. Raises ValueError if it is damaged."""
     try:
-        return load_file(path)
+        return {name: x.clone() for name, x in load_file(path).items()}  # or the file stays open: some disks keep it then
     except SafetensorError as e:
         raise ValueError(f"{path} is damaged ({e})") from None
 
@@ -407,9 +531,8 @@ def load_optimizer(optimizer, names, folder):
             optimizer.state[p][key] = value if key == "step" and not optimizer.defaults["fused"] else value.to(p.device)
 
 
-def read_state(folder):
-    with open(os.path.join(folder, "state.json")) as f:
-        return json.load(f)
+def read_state(folder, like=None):
+    return read_json(os.path.join(folder, "state.json"), like or {"step": 0})
 
 
 # -----------------------------------------------------------------------------
@@ -421,6 +544,12 @@ def clock(seconds):
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+
+
+@functools.cache
+def note(text):
+    """Said once, however often it happens."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 class Stopwatch:

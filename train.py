@@ -9,7 +9,6 @@ Every step draws sequences, draws M sites in each, and runs the three passes of 
 
 import contextlib
 import dataclasses
-import importlib.util
 import math
 import os
 
@@ -133,8 +132,6 @@ def main():
     c = configure(Config, __doc__, may_differ=MAY_DIFFER)
     if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
-    if c.wandb and not importlib.util.find_spec("wandb"):
-        raise ValueError("wandb=True needs Weights & Biases: pip install wandb")
     machine = runtime.start(c.device, c.precision)
 
     # tokens per step decide, accumulation follows
@@ -183,20 +180,14 @@ def main():
             f"{machine}; {trained:,} trained of {sum(p.numel() for p in raw.parameters()):,} parameters; {steps:,} steps of "
             f"{c.tokens_per_step:,} tokens in {micro_batches} micro-batches; {positions:,} positions per sequence"
         )
-    report = None
-    if c.wandb and machine.master:
-        import wandb
 
-        report = wandb.init(project="nanolatent", name=os.path.basename(c.out_dir), config=dataclasses.asdict(c))
-
-    def log(record):
-        if machine.master:
-            metrics.write(record)
-            if report:
-                report.log(record, step=record["step"])
+    def check(step):
+        # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
+        runtime.finite_loss(machine, step, loss, norm, c.out_dir)
+        runtime.finite_weights(machine, step, lambda: raw(tokens, sites, ahead), raw, optimizer, names, c.out_dir)
 
     def save(step):
-        runtime.finite_loss(machine, step, loss, norm, c.out_dir)
+        check(step)
         if machine.master:
             now = state | {"step": step, "seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, now, c.keep_checkpoints)
@@ -204,7 +195,7 @@ def main():
     first = state["step"]
     if first == 0:
         val_ppl = coprocessor.validate(raw, val_batches, c, machine).mean().exp().item()
-        log({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
+        metrics.write({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
         if machine.master:
             print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
 
@@ -252,10 +243,11 @@ def main():
                 line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
             line += f", {runtime.clock((steps - done) / speed)} left"
             if evaluate_now:
+                check(done)
                 # the raw module, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
                 record["val_ppl"] = coprocessor.validate(raw, val_batches, c, machine).mean().exp().item()
                 line += f", validation perplexity {record['val_ppl']:.3f}"
-            log(record)
+            metrics.write(record)
             if machine.master:
                 print(line, flush=True)
         # a checkpoint is all that a resumed run needs to end with the same bytes
@@ -265,8 +257,6 @@ def main():
     interrupt.over()
     if machine.master:
         print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
-    if report:
-        report.finish()
     runtime.finish()
 
 

@@ -3,6 +3,7 @@
 SOAK=5 python -m pytest -q -s tests/test_kill.py     # make soak: five kills of every script, instead of two
 """
 
+import math
 import os
 import re
 import shutil
@@ -230,6 +231,91 @@ def test_a_signal_saves_nothing_that_is_not_finite(tmp_path, corpus, monkeypatch
     with pytest.raises(SystemExit, match="step 3: .*norm nan; the last good checkpoint is that of step 2"):
         one_line_errors(lambda: run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch))
     assert runtime.read_state(tmp_path / "run" / "checkpoint")["step"] == 2
+
+
+@torch.no_grad()
+def spoil(optimizer, what):
+    """After an update: a weight, or what the optimizer remembers, is not finite; or all is finite and of no use."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p in optimizer.state]
+    if what == "weight":
+        parameters[-1].view(-1)[-1] = -math.inf
+    if what == "moment":
+        optimizer.state[parameters[0]]["exp_avg_sq"].view(-1)[0] = math.nan
+    if what == "useless":
+        for p in parameters:
+            p.fill_(3e38 if p.dim() == 1 else 1)  # a norm's weight
+
+
+@pytest.mark.parametrize("what", ["weight", "moment", "useless"])
+@pytest.mark.parametrize("last", [True, False])
+def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path, monkeypatch, capsys):
+    """Neither by the run's last checkpoint, nor by one that a signal asks for between two looks; the run before goes on."""
+    script, settings, files = job
+    brief = dict(tokens=6 * 96, checkpoint_every=4, eval_every=3)
+    brief = brief if script is train else dict(epochs=2, epochs_per_stage=1, last_stage_epochs=1, checkpoint_every=1000)
+    settings = settings | {key: value for key, value in brief.items() if key in script.Config.__dataclass_fields__}
+    settings |= dict(log_every=1000)
+    whole, out = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch), tmp_path / "cut"
+    total, update, steps, before = runtime.read_metrics(whole)[-1]["step"], torch.optim.AdamW.step, [], {}
+    assert "done: " in capsys.readouterr().out
+
+    def weights():
+        return {p: p.read_bytes() for name in ("checkpoint", "best") for p in sorted((out / name).rglob("*")) if p.is_file()}
+
+    def update_then_spoil(self, *more):
+        update(self, *more)
+        steps.append(0)
+        if len(steps) == total - (not last):
+            before.update(weights())
+            spoil(self, what)
+            if not last:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as m:
+        m.setattr(torch.optim.AdamW, "step", update_then_spoil)
+        with pytest.raises(SystemExit) as e:
+            one_line_errors(lambda: run_here(script, settings, out, monkeypatch=m))
+    tensor = dict(weight=r"\S+", moment=r"\S+/exp_avg_sq", useless="the loss")[what]
+    good = runtime.read_state(out / "checkpoint")["step"]
+    said = f"step {len(steps)}: after the update {tensor} is not finite; the last good checkpoint is that of step {good}"
+    assert re.fullmatch(rf"error: {said} \(TRACE=1 shows where\)", e.value.code), e.value.code
+    assert before and weights() == before and 0 < good < len(steps)
+    assert "done: " not in capsys.readouterr().out
+    run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)
+    same_bytes(whole, out, *files)
+
+
+def test_two_ranks_whose_update_ruins_the_weights_both_say_so(tmp_path, corpus):  # noqa: F811
+    settings = SMALL | dict(data=corpus, batch_size=2, checkpoint_every=1, lr=1e30)
+    agent = torchrun(1, 0, 0, settings, tmp_path / "run")
+    _, problem = agent.communicate(timeout=60)
+    for rank in range(2):
+        assert f"error: rank {rank}: step 1: after the update the loss is not finite; there is no checkpoint yet" in problem
+    assert agent.returncode and not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_no_number_that_is_not_finite_is_overlooked():
+    """Wherever it stands, on whichever rank; a tensor without numbers is no offence."""
+    machine, model = runtime.Machine(torch.device("cpu"), False), torch.nn.Linear(300, 7)
+    model.register_parameter("none", torch.nn.Parameter(torch.zeros(0, 7)))
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def check():
+        names = [name for name, _ in model.named_parameters()]
+        runtime.finite_weights(machine, 1, lambda: torch.zeros(()), model, optimizer, names, "nowhere")
+
+    check()
+    for bad in (math.nan, math.inf, -math.inf):
+        for i in (0, 1234, 2099):
+            x = model.weight.detach().view(-1)
+            x[i], was = bad, x[i].item()
+            with pytest.raises(ValueError, match="step 1: after the update weight is not finite; there is no checkpoint yet"):
+                check()
+            x[i] = was
+    check()
+    machine.gather = lambda found: [*found, "weight of another rank"]
+    with pytest.raises(ValueError, match="weight of another rank is not finite"):
+        check()
 
 
 # -----------------------------------------------------------------------------

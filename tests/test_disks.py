@@ -1,0 +1,398 @@
+"""Files are whole, synced, and named where they are damaged; disks, systems and consoles lack something; logs go elsewhere."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, arguments, cut_and_resume, run_here, same_bytes
+from safetensors.torch import save_file
+from test_countdown import small as countdown_settings  # noqa: F401
+from test_data import make_shards
+from test_kill import WEIGHTS
+from test_reasoning import small as reasoning_settings  # noqa: F401
+from test_train import SMALL, corpus  # noqa: F401
+
+import countdown
+import finetune_reasoning
+import runtime
+import train
+from configurator import one_line_errors
+from data import train_tokenizer
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def error_of(settings, out, *more, script=train, monkeypatch):
+    """The one line in which a run ends"""
+    with pytest.raises(SystemExit) as e:
+        one_line_errors(lambda: run_here(script, settings, out, *more, monkeypatch=monkeypatch))
+    assert isinstance(e.value.code, str) and "\n" not in e.value.code
+    return e.value.code
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    """What is said once, of this test alone"""
+    said = []
+    monkeypatch.setattr(runtime, "note", lambda text: said.append(text) if text not in said else None)
+    return said
+
+
+# -----------------------------------------------------------------------------
+# Damaged files
+
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"step": 4, "seco',
+    "zeros": bytes(64),
+    "a list": b'[{"step": 4}]',
+    "nothing": b"null",
+    "no text": b"\xff\xfe\xfa{",
+    "nested": b"[" * 100_000,
+    "without the key": b'{"rows": 4}',
+    "another type": b'{"step": "4"}',
+    "half of two": b'{"step": 4}{"step"',
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_json_is_named_in_one_line(case, tmp_path):
+    path = tmp_path / "state.json"
+    path.write_bytes(DAMAGED[case])
+    with pytest.raises(ValueError) as e:
+        runtime.read_json(path, like={"step": 0})
+    assert str(e.value).startswith(f"{path} is damaged (") and "\n" not in str(e.value)
+    path.write_bytes(b'\xef\xbb\xbf{"step": 4, "more": [1.5]}\r\n')  # whole, as an editor may leave it
+    assert runtime.read_json(path, like={"step": 0}) == {"step": 4, "more": [1.5]}
+
+
+def test_a_line_that_was_cut_off_is_left_out_and_a_damaged_one_named(tmp_path):
+    path, whole = tmp_path / "metrics.jsonl", b'{"step": 1}\n{"step": 2}\n'
+    for tail in (b"", b'{"step": 3, "lo', b'{"step": 3', bytes(40), b"\xff"):
+        path.write_bytes(whole + tail)
+        assert runtime.read_metrics(tmp_path) == [{"step": 1}, {"step": 2}], tail
+        if tail:  # what is written at once has no such excuse
+            with pytest.raises(ValueError, match=r"metrics.jsonl:3 is damaged"):
+                runtime.read_lines(path)
+    for middle in (b'{"step": 3, "lo\n', bytes(40) + b"\n", b"\n", b"3\n"):
+        path.write_bytes(whole + middle + b'{"step": 4}\n')
+        with pytest.raises(ValueError, match=r"metrics.jsonl:3 is damaged"):
+            runtime.read_metrics(tmp_path)
+    path.write_bytes(whole.replace(b"\n", b"\r\n") + b'{"text": "\xe2\x80\xa8 \xc2\x85 \\u2028"}\n')
+    assert runtime.read_metrics(tmp_path)[1:] == [{"step": 2}, {"text": "\u2028 \x85 \u2028"}]
+
+
+def test_a_run_whose_files_are_damaged_says_which_and_goes_on_when_they_are_mended(tmp_path, corpus, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus)
+    out = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    for name in ("config.json", "checkpoint/state.json", "metrics.jsonl"):
+        good = (out / name).read_bytes()
+        for bad in (good[: len(good) // 2], bytes(len(good)), b""):
+            bad += b"\n{}\n" if name == "metrics.jsonl" else b""  # not its last line: that one may be cut
+            (out / name).write_bytes(bad)
+            assert f"{out / name}" in (said := error_of(settings, out, "--resume", monkeypatch=monkeypatch)), said
+            assert "is damaged" in said
+        (out / name).write_bytes(good)
+    for name, bad, reason in (
+        ("checkpoint/state.json", '{"step": 8, "seconds": 1.0}', "no rows"),
+        ("metrics.jsonl", '{"step": 0}\n{"loss": 1.0}\n', "no step"),
+    ):
+        (out / name).write_text(bad)
+        assert f"damaged ({reason})" in error_of(settings, out, "--resume", monkeypatch=monkeypatch)
+        (out / name).write_bytes((whole / name).read_bytes())
+    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
+    same_bytes(whole, out, *WEIGHTS)
+
+
+# -----------------------------------------------------------------------------
+# What is written is whole, and on the disk
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_after(tmp_path, monkeypatch):
+    calls, sync, replace = [], runtime.sync, os.replace
+    monkeypatch.setattr(runtime, "sync", lambda path: calls.append(("sync", Path(path).name)) or sync(path))
+    monkeypatch.setattr(os, "replace", lambda a, b: calls.append(("name", Path(b).name)) or replace(a, b))
+    for write, value, text in (
+        (runtime.write_json, {"a": 1.5}, '{\n  "a": 1.5\n}\n'),
+        (runtime.write_lines, [{"a": 1}, {"b": "é"}], '{"a": 1}\n{"b": "\\u00e9"}\n'),
+    ):
+        calls.clear()
+        write(tmp_path / "x", value)
+        assert (tmp_path / "x").read_bytes() == text.encode() and os.listdir(tmp_path) == ["x"]
+        assert calls == [("sync", "x.tmp"), ("name", "x"), ("sync", tmp_path.name)]
+    calls.clear()
+    runtime.Metrics(tmp_path, None, None, True).write({"step": 1, "loss": 2.0})
+    assert calls == [("sync", "metrics.jsonl")]
+    calls.clear()
+    runtime.replace_folder(str(tmp_path / "best"), lambda folder: runtime.write_json(f"{folder}/a", {}))
+    assert calls[-3:] == [("sync", "a"), ("sync", "best.new"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_fails_leaves_what_was_there_and_names_the_file(number, tmp_path, monkeypatch):
+    for write, value in ((runtime.write_json, {"a": 1}), (runtime.write_lines, [{"a": 1}])):
+        write(tmp_path / "x", value)
+        before = (tmp_path / "x").read_bytes()
+
+        def fail(fd):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as m:
+            m.setattr(os, "fsync", fail)
+            with pytest.raises(OSError, match=f"cannot write .*x .{re.escape(os.strerror(number))}"):
+                write(tmp_path / "x", value | {"b": 2} if isinstance(value, dict) else value * 2)
+            with pytest.raises(OSError, match=f"cannot write .*metrics.jsonl .{re.escape(os.strerror(number))}"):
+                runtime.Metrics(tmp_path, None, None, True).write({"step": 1})
+        assert (tmp_path / "x").read_bytes() == before
+
+
+def test_what_json_cannot_say_is_not_written(tmp_path):
+    runtime.write_json(tmp_path / "x", {"a": 1})
+    with pytest.raises(ValueError):
+        runtime.write_json(tmp_path / "x", {"a": float("nan")})
+    assert runtime.read_json(tmp_path / "x") == {"a": 1}
+    metrics = runtime.Metrics(tmp_path, None, None, True)
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"step 3: val_ppl is {bad}"):
+            metrics.write({"step": 3, "loss": 1.0, "val_ppl": bad})
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+# -----------------------------------------------------------------------------
+# Disks and systems that lack something
+
+NO_LOCKS = """
+import errno, fcntl, os
+def refuse(*arguments):
+    raise OSError(errno.{0}, os.strerror(errno.{0}))
+fcntl.lockf = fcntl.flock = refuse
+"""
+NO_FCNTL = "import sys; sys.modules['fcntl'] = None"
+
+
+def without(code, tmp_path):
+    """An environment in which that code ran before anything else did"""
+    (tmp_path / "site").mkdir(exist_ok=True)
+    (tmp_path / "site" / "sitecustomize.py").write_text(code)
+    return ENV | {"PYTHONPATH": str(tmp_path / "site")}
+
+
+@pytest.mark.parametrize("lack", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "fcntl"])
+def test_a_disk_without_locks_is_told_once_and_the_run_goes_on(lack, tmp_path, corpus):  # noqa: F811
+    env = without(NO_FCNTL if lack == "fcntl" else NO_LOCKS.format(lack), tmp_path)
+    for more in ([], ["--resume"]):
+        command = [sys.executable, ROOT / "train.py", *arguments(SMALL | dict(data=corpus), tmp_path / "run"), *more]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0 and "done:" in done.stdout, done.stderr
+        notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+        assert len(notes) == 1 and "cannot lock files" in notes[0] and str(tmp_path / "run") in notes[0], done.stderr
+
+
+def test_a_folder_is_one_process_s_as_long_as_it_likes(tmp_path):
+    """This process may claim it again; another may not, until it is let go."""
+    theirs = [sys.executable, "-c", f"import runtime; runtime.claim({str(tmp_path)!r})"]
+
+    def refused():
+        done = subprocess.run(theirs, cwd=ROOT, env=ENV, capture_output=True, text=True)
+        assert done.returncode == 0 or "another process is writing to" in done.stderr, done.stderr
+        return done.returncode != 0
+
+    claimed = runtime.claim(tmp_path)
+    again = runtime.claim(tmp_path)
+    assert refused()
+    del claimed
+    assert refused()
+    again.close()
+    assert not refused()
+    anew = runtime.claim(tmp_path)
+    assert refused()
+    del again, anew
+    assert not refused()
+
+
+def test_a_folder_whose_names_cannot_be_synced_is_told_once(tmp_path, monkeypatch, notes):
+    """The request is refused, as by some network disks, or the folder cannot be opened for it, as on Windows."""
+    fsync, open_file = os.fsync, os.open
+
+    def no_folders(fd):
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(fd)
+
+    def no_folders_to_open(path, flags, *more):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_file(path, flags, *more)
+
+    monkeypatch.setattr(shutil, "_use_fd_functions", False)  # it would open folders to delete them
+    for n, (name, fake) in enumerate([("fsync", no_folders), ("open", no_folders_to_open)], start=1):
+        with monkeypatch.context() as m:
+            m.setattr(os, name, fake)
+            runtime.write_json(tmp_path / "x", {"n": n})
+            for step in (1, 2):
+                runtime.save_checkpoint(tmp_path, lambda f: None, torch.optim.AdamW([torch.zeros(1)]), ["x"], {"step": step})
+        assert runtime.read_json(tmp_path / "x") == {"n": n} and runtime.read_state(tmp_path / "checkpoint")["step"] == 2
+        assert len(notes) == n and "cannot be asked to sync" in notes[-1]
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """A folder has no name to sync; a name that is taken is not given again, and what is open keeps its name."""
+    rename, open_file = os.rename, os.open
+
+    def in_use(path):
+        links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        with open("/proc/self/maps", encoding="utf-8") as f:
+            links += [line.split(maxsplit=5)[-1].strip() for line in f]
+        return any(link == path or link.startswith(path + os.sep) for link in links)
+
+    def strict_rename(old, new):
+        old, new = os.path.realpath(old), os.path.realpath(new)
+        if os.path.exists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        if in_use(old):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), old)
+        rename(old, new)
+
+    def no_folders(path, flags, *more):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_file(path, flags, *more)
+
+    monkeypatch.setattr(shutil, "_use_fd_functions", False)  # as there
+    monkeypatch.setattr(os, "rename", strict_rename)
+    monkeypatch.setattr(os, "open", no_folders)
+    return in_use
+
+
+def test_where_what_is_open_keeps_its_name_checkpoints_follow_each_other(windows, tmp_path, corpus, notes, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus, keep_checkpoints=1)
+    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    out = cut_and_resume(train, settings, tmp_path / "cut", 4, monkeypatch)
+    assert runtime.checkpoint_of(out).endswith("checkpoint") and len(notes) == 1
+    same_bytes(whole, out, *WEIGHTS)
+    assert not windows(os.path.realpath(tmp_path))  # nothing of a run stays open
+
+
+def test_what_is_loaded_keeps_no_file_open(windows, tmp_path):
+    save_file({"a": torch.arange(5000.0)}, tmp_path / "x.safetensors")
+    loaded = runtime.load_tensors(tmp_path / "x.safetensors")
+    assert not windows(os.path.realpath(tmp_path)) and loaded["a"].sum() == 5000 * 4999 / 2
+
+
+SCRIPTS = """
+import runpy, sys
+sys.modules["fcntl"] = None
+def run(script, *arguments):
+    sys.argv = [script + ".py", *arguments]
+    print("#", script)
+    runpy.run_path(f"{sys.path[0]}/{script}.py", run_name="__main__")
+sys.path.insert(0, sys.argv[1])
+"""
+
+
+def test_every_script_runs_without_fcntl(tmp_path, corpus, reasoning_settings, countdown_settings):  # noqa: F811
+    make_shards(tmp_path / "corpus", [3000], vocab_size=300)
+    make_shards(tmp_path / "corpus", [600], vocab_size=300, split="val")
+    train_tokenizer(["a few words"], 300, str(tmp_path / "corpus" / "tokenizer.json"))
+    jobs = [
+        ("train", arguments(SMALL | dict(data=tmp_path / "corpus"), tmp_path / "large")),
+        ("train", [*arguments(SMALL | dict(data=tmp_path / "corpus"), tmp_path / "large"), "--resume"]),
+        ("finetune_reasoning", arguments(reasoning_settings, tmp_path / "reasoning")),
+        ("countdown", arguments(countdown_settings, tmp_path / "countdown")),
+        ("evaluate", [f"--model={tmp_path / 'large'}", "--tasks=perplexity", f"--out_dir={tmp_path / 'eval'}"]),
+        ("analyze_latents", [str(tmp_path / "large"), "--examples=10", "--device=cpu"]),
+        ("sample", [str(tmp_path / "large"), "--n_tokens=5"]),
+        ("prosqa", [str(tmp_path / "prosqa"), *"--nodes=7 --hops 2 3 --counts 20 10 10".split()]),
+    ]
+    program = SCRIPTS + "\n".join(f"run({name!r}, *{list(map(str, options))!r})" for name, options in jobs)
+    done = subprocess.run([sys.executable, "-c", program, ROOT], cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("# ") >= len(jobs), done.stderr[-2000:]
+    assert {"large", "reasoning", "countdown", "eval", "prosqa"} <= {p.name for p in tmp_path.iterdir()}
+
+
+# -----------------------------------------------------------------------------
+# Consoles
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_no_console_ends_a_run(encoding):
+    """± and ideographs, and half a surrogate pair, on standard output, and in an error's one line."""
+    text = "0.5 ± 0.1, \u7d71, \ud800"
+    program = f"from configurator import one_line_errors\ndef main():\n    print({text!r})\n    raise ValueError({text!r})\n"
+    env = ENV | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", program + "one_line_errors(main)"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True)
+    assert done.returncode == 1 and done.stderr.startswith(b"error: 0.5 ") and b"Traceback" not in done.stderr
+    said = done.stdout.decode(encoding)
+    assert said.startswith("0.5 ± 0.1" if encoding != "ascii" else r"0.5 \xb1 0.1") and said.endswith("\\ud800" + os.linesep)
+
+
+def test_a_console_that_cannot_be_set_is_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(write=lambda text: None, flush=lambda: None))
+    one_line_errors(lambda: print("±"))
+
+
+# -----------------------------------------------------------------------------
+# Weights & Biases
+
+
+class FakeWandb(types.ModuleType):
+    """Remembers what it was told: inits, each with the records that were logged to it."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.runs, self.finished = [], 0
+
+    def init(self, **about):
+        logged = []
+        self.runs.append((about, logged))
+
+        def finish():
+            self.finished += 1
+
+        return types.SimpleNamespace(log=lambda record, step: logged.append((step, record)), finish=finish)
+
+
+@pytest.mark.parametrize("script", [train, finetune_reasoning, countdown], ids=lambda script: script.__name__)
+def test_weights_and_biases_gets_every_line_and_a_resumed_run_goes_on_there(script, request, tmp_path, monkeypatch):
+    fixture = {train: "corpus", finetune_reasoning: "reasoning_settings", countdown: "countdown_settings"}[script]
+    given = request.getfixturevalue(fixture)
+    settings = (SMALL | dict(data=given) if script is train else given) | dict(wandb=True, checkpoint_every=2, log_every=1)
+    monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb())
+    out = run_here(script, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    (first, logged), records = fake.runs[0], runtime.read_metrics(out)
+    assert json.loads(json.dumps(logged)) == [[r["step"], r] for r in records] and fake.finished == 1
+    assert first["project"] == "nanolatent" and first["name"] == "run" and first["resume"] == "allow"
+    assert first["config"] == runtime.read_json(out / "config.json") and re.fullmatch("[0-9a-f]{32}", first["id"])
+
+    cut_and_resume(script, settings, tmp_path / "cut", 4, monkeypatch)
+    (_, _), (began, before), (again, after) = fake.runs
+    assert began["id"] == again["id"] != first["id"] and fake.finished >= 2
+    steps = [[step for step, _ in run] for run in (before, after)]
+    assert max(steps[0]) >= 4 and min(steps[1]) == 5 and steps[1][-1] == records[-1]["step"]
+    run_here(script, settings | dict(wandb=False), tmp_path / "cut", "--resume", monkeypatch=monkeypatch)  # not this time
+    run_here(script, settings, tmp_path / "cut", "--resume", monkeypatch=monkeypatch)  # and this time again
+    assert len(fake.runs) == 4 and fake.runs[-1][0]["id"] == again["id"]
+    run_here(script, settings, tmp_path / "cut", "--overwrite", monkeypatch=monkeypatch)
+    assert fake.runs[-1][0]["id"] not in (first["id"], again["id"])
+
+
+def test_weights_and_biases_that_is_not_there_or_does_not_start_is_one_line(tmp_path, corpus, monkeypatch):  # noqa: F811
+    settings = SMALL | dict(data=corpus, wandb=True)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "pip install wandb" in error_of(settings, tmp_path / "run", monkeypatch=monkeypatch)
+    assert not (tmp_path / "run").exists()
+    fake = FakeWandb()
+    fake.init = lambda **about: 1 / 0
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    assert "Weights & Biases does not start (division" in error_of(settings, tmp_path / "run", monkeypatch=monkeypatch)
