@@ -17,7 +17,6 @@ Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is
 
 import argparse
 import contextlib
-import json
 import os
 from collections import Counter
 
@@ -391,8 +390,7 @@ def main():
         print("    coconut makes each latent from the one before, so there is no message to meddle with")
     elif not a.no_meddling:
         result["meddling"] = meddle(model, asked)
-    with open(os.path.join(a.run, "latents.json"), "w") as f:
-        json.dump(result, f, indent=2, allow_nan=False)
+    runtime.write_json(os.path.join(a.run, "latents.json"), result)
     draw(result, os.path.join(a.run, "latents.png"))
     print(f"wrote {a.run}/latents.png and latents.json")
 

@@ -24,7 +24,6 @@ The Coprocessor has the Base's architecture and starts as a copy of it. It runs 
 """
 
 import copy
-import json
 import os
 import shutil
 from typing import NamedTuple
@@ -36,7 +35,7 @@ from safetensors.torch import save_file
 
 from data import draw_sites
 from model import load_pretrained, random_model, token_nll, upcast
-from runtime import is_run, load_tensors, weights_of
+from runtime import is_run, load_tensors, read_json, weights_of
 
 
 class Beginning(NamedTuple):
@@ -339,8 +338,10 @@ def load_run(run):
     path = os.path.join(run, "config.json")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
-    with open(path) as f:
-        config = json.load(f)
+    config = read_json(path, like={"variant": "", "n_latents": 0, "scale_latents": False, "data": ""})
+    there = os.path.join(config.get("started_in", ""), config["data"])
+    if not os.path.exists(config["data"]) and os.path.exists(there):
+        config["data"] = there  # asked from another folder than it was trained in
     folder = weights_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
     model = build(config["variant"], base, config["n_latents"], config["scale_latents"])

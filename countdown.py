@@ -201,8 +201,8 @@ def problem_file(folder, n, seed, split):
 
 def read_problems(folder, n, seed, split, limit=0):
     """-> the first so many (0: all) problems: dicts of numbers, target, solution"""
-    with open(problem_file(folder, n, seed, split)) as f:
-        return [json.loads(line) for line in itertools.islice(f, limit or None)]
+    path = problem_file(folder, n, seed, split)
+    return runtime.read_lines(path, like={"numbers": [], "target": 0, "solution": ""})[: limit or None]
 
 
 def statistics(problems):

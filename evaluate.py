@@ -12,7 +12,6 @@ lm-evaluation-harness 0.4. A question is answered in words, greedily, and the an
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import re
@@ -376,12 +375,8 @@ def main():
     if machine.master:
         lines = table(results)
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
-        for file, text in (
-            ("results.json", json.dumps(results, indent=2) + "\n"),
-            ("results.md", "\n".join(lines) + "\n"),
-        ):
-            with open(os.path.join(c.out_dir, file), "w") as f:
-                f.write(text)
+        runtime.write_json(os.path.join(c.out_dir, "results.json"), results)
+        runtime.write_file(os.path.join(c.out_dir, "results.md"), ("\n".join(lines) + "\n").encode())
         claimed.close()
         print(*lines, f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
     runtime.finish()

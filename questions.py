@@ -457,8 +457,9 @@ def asked_before(run):
     path = os.path.join(run, "predictions.jsonl")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{run} has not been asked its test questions yet: it has no predictions.jsonl")
-    with open(path) as f:
-        lines = [json.loads(line) for line in f]
+    lines = runtime.read_lines(path, like={"text": "", "correct": False})
+    if not lines:
+        raise ValueError(f"{path} is empty")
     if "numbers" in lines[0]:
         problems = [(p["numbers"], p["target"]) for p in lines]
         return [(prompt(*p), lambda text, p=p: verify(text, *p)[0]) for p in problems]
@@ -493,8 +494,7 @@ def load_start(c, tokenizer, n_latents):
         if (own or runtime.is_run(run)) and not tokenizer_of(run).same(tokenizer):
             raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
     if runtime.is_run(c.init_from):
-        with open(os.path.join(c.init_from, "config.json")) as f:
-            before = json.load(f)
+        before = runtime.read_json(os.path.join(c.init_from, "config.json"), like={"variant": "", "n_latents": 0})
         if before["variant"] == c.variant and before["n_latents"]:
             model, _ = coprocessor.load_run(c.init_from)
             coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)

@@ -154,7 +154,7 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
     for name in set(before) - {CLAIM}:
         old = os.path.join(out_dir, name)
         shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
-    write_json(path, config)
+    write_json(path, config | {"started_in": os.getcwd()})  # from where a relative data= leads to the data
     return claimed
 
 

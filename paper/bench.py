@@ -455,7 +455,7 @@ def main():
     for name, (ratio, aim, sides) in rows.items():
         print(f"| {name} | {ratio:.2f} | {f'{aim:.2f}' if aim else ''} | {sides} |")
     if a.json:
-        with open(a.json, "w") as f:
+        with open(a.json, "w", encoding="utf-8") as f:
             json.dump({name: {"ratio": ratio, "aim": aim} for name, (ratio, aim, _) in rows.items()}, f, indent=2)
 
 

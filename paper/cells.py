@@ -12,7 +12,6 @@ runner resumes what it finds in out/paper/, so that it also takes in what you ra
 
 import argparse
 import itertools
-import json
 import os
 import platform
 import re
@@ -175,19 +174,17 @@ def all_cells():
 
 def read_records():
     """-> {name: record} of what is finished"""
-    if not os.path.exists(RECORDS):
-        return {}
-    with open(RECORDS) as f:
-        return {record["name"]: record for record in map(json.loads, f)}
+    records = runtime.read_lines(RECORDS, like={"name": ""}) if os.path.exists(RECORDS) else []
+    return {record["name"]: record for record in records}
 
 
 def run(command, log):
     """A command of this project on one core. Raises RuntimeError with the end of its log if it fails."""
-    with open(log, "a") as f:
+    with open(log, "a", encoding="utf-8") as f:
         env = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, *command.split()], stdout=f, stderr=subprocess.STDOUT, env=env)
     if done.returncode:
-        with open(log) as f:
+        with open(log, encoding="utf-8", errors="replace") as f:
             raise RuntimeError(f"{command} failed: {f.read()[-500:]}")
 
 

@@ -389,7 +389,7 @@ def draw(records):
 def main():
     records = read_records()
     text = page(records, draw(records))
-    with open("results/README.md", "w") as f:
+    with open("results/README.md", "w", encoding="utf-8") as f:
         f.write(text)
     print("wrote results/README.md")
 

@@ -20,7 +20,6 @@ stages   validation accuracy of reasoning runs, epoch by epoch, through the stag
 
 import argparse
 import colorsys
-import json
 import os
 import re
 import zlib
@@ -40,7 +39,7 @@ from analyze_latents import heatmap
 from configurator import one_line_errors
 from model import branch_mask
 from questions import wilson
-from runtime import read_metrics, weights_of
+from runtime import read_json, read_lines, read_metrics, weights_of
 
 # Of the variants that the paper has; style_of makes those of others from their names
 COLORS = {"continued": "#7f7f7f", "soft": "#2ca02c", "liu": "#ff7f0e", "h1": "#9467bd", "h2": "#1f77b4"}
@@ -100,8 +99,7 @@ LATENTS = {
 
 
 def load(*path):
-    with open(os.path.join(*path)) as f:
-        return json.load(f)
+    return read_json(os.path.join(*path))
 
 
 def read(folder):
@@ -123,8 +121,7 @@ def read(folder):
         latents["capture"] = np.round(latents["capture"], 4).tolist()  # it is only drawn, as colours
         latents.pop("words", None)
     if os.path.exists(os.path.join(folder, "predictions.jsonl")):
-        with open(os.path.join(folder, "predictions.jsonl")) as f:
-            correct = [json.loads(line)["correct"] for line in f]
+        correct = [line["correct"] for line in read_lines(os.path.join(folder, "predictions.jsonl"), like={"correct": False})]
         record |= dict(right=sum(correct), asked=len(correct))
     return record
 

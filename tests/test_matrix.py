@@ -1,0 +1,124 @@
+"""Every script on every kind of run, from another folder than it was made in and after it was moved."""
+
+import json
+import os
+import shutil
+
+import pytest
+from test_countdown import small as countdown_settings  # noqa: F401
+from test_data import make_shards
+from test_reasoning import small as reasoning_settings  # noqa: F401
+
+import analyze_latents
+import coprocessor
+import countdown
+import evaluate
+import finetune_reasoning
+import sample
+import train
+from configurator import one_line_errors
+from data import train_tokenizer
+
+
+class Upper(coprocessor.H1):
+    """A variant of one's own, as a fork would add it: Hypothesis 1 on the upper half of the layers."""
+
+    def pass2_begin(self, tokens, sites, prefix_kv):
+        begin = super().pass2_begin(tokens, sites, prefix_kv)
+        half = len(begin.kv) // 2
+        nothing = [tuple(t[:, :, :, :0] for t in pair) for pair in begin.kv[:half]]
+        return begin._replace(kv=nothing + begin.kv[half:])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F811
+    """-> {(kind, variant): a run's folder}, made in one place with relative names and moved to another."""
+    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
+    make_shards(here / "corpus", [3000], vocab_size=300)
+    make_shards(here / "corpus", [600], vocab_size=300, split="val")
+    train_tokenizer(["a few words"], 300, str(here / "corpus" / "tokenizer.json"))
+    text = dict(
+        init_from="random:tiny_gpt2", data="corpus", seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
+        tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",
+    )  # fmt: skip
+    scripts = {
+        "text": (train, text, ["h2", "h1", "soft", "continued", "upper"]),
+        "reasoning": (finetune_reasoning, reasoning_settings, ["h2", "coconut", "cot", "upper"]),
+        "countdown": (countdown, countdown_settings, ["h2", "no_cot", "upper"]),
+    }
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(coprocessor.VARIANTS, "upper", Upper)
+        patch.chdir(here)
+        for kind, (script, settings, variants) in scripts.items():
+            for variant in variants:
+                arguments = settings | dict(variant=variant, out_dir=f"{kind}_{variant}")
+                patch.setattr("sys.argv", [f"{script.__name__}.py", *(f"--{k}={v}" for k, v in arguments.items())])
+                script.main()
+                found[kind, variant] = shutil.move(here / f"{kind}_{variant}", there / f"{kind}_{variant}")
+        yield found
+
+
+RUNS = [("text", v) for v in ("h2", "h1", "soft", "continued", "upper")]
+RUNS += [("reasoning", v) for v in ("h2", "coconut", "cot", "upper")] + [("countdown", v) for v in ("h2", "no_cot", "upper")]
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    """call(script, *arguments) -> what it printed, or its one line of error"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(coprocessor.VARIANTS, "upper", Upper)
+
+    def run(script, *arguments):
+        monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            one_line_errors(script.main)
+        except SystemExit as e:
+            assert "\n" not in str(e.code)
+            return f"refused: {e.code}"
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("kind, variant", RUNS)
+def test_sample(kind, variant, runs, call):
+    said = call(sample, runs[kind, variant], "--n_tokens=5")
+    latents = variant not in ("continued", "cot", "no_cot")
+    assert ("latents every" in said) == latents and "the Base alone" in said
+    assert {"text": "'def '", "reasoning": "is a ", "countdown": "Using the numbers ["}[kind] in said.splitlines()[0]
+
+
+@pytest.mark.parametrize("kind, variant", RUNS)
+def test_analyze(kind, variant, runs, call):
+    said = call(analyze_latents, runs[kind, variant], "--examples=8", "--device=cpu")
+    if variant in ("continued", "cot", "no_cot"):
+        assert said.startswith("refused: ") and "has no latents" in said
+        return
+    with open(os.path.join(runs[kind, variant], "latents.json")) as f:
+        found = json.load(f)
+    assert found["examples"] == 8 or kind == "reasoning" and found["examples"] == 6
+    assert (found["meddling"] == {}) == (variant == "coconut")
+
+
+@pytest.mark.parametrize("kind, variant", RUNS)
+def test_evaluate(kind, variant, runs, call, tmp_path, countdown_settings):  # noqa: F811
+    (tmp_path / "two.json").write_text('[{"question": "Is 1 a 2 or 3?", "answer": 3}, {"question": "x", "answer": "y"}]')
+    said = call(evaluate, f"--model={runs[kind, variant]}", "--questions=two.json", "--device=cpu", "--max_new_tokens=3")
+    assert "two.json: 0 of 2 right" in said
+    said = call(evaluate, f"--model={runs[kind, variant]}", "--tasks=perplexity", "--device=cpu")
+    if kind == "text":
+        with open(os.path.join(runs[kind, variant], "metrics.jsonl")) as f:
+            assert f"perplexity {json.loads(f.readlines()[-1])['val_ppl']:.3f}" in said
+    else:
+        assert said.startswith("refused: ") and ("was trained on questions" in said or "needs its markers" in said)
+
+
+@pytest.mark.parametrize("kind, variant", RUNS)
+def test_what_starts_from_it(kind, variant, runs, call, reasoning_settings):  # noqa: F811
+    """A run of any kind can be another's Base; the questions' tokenizer must be the run's."""
+    run = runs[kind, variant]
+    settings = reasoning_settings | dict(init_from=run, variant="soft", first_stage=3, last_stage_epochs=1, out_dir="next")
+    said = call(finetune_reasoning, *(f"--{key}={value}" for key, value in settings.items()))
+    assert "test accuracy" in said if kind == "reasoning" else "has read another tokenizer's ids" in said
