@@ -27,6 +27,7 @@ import operator
 import os
 import re
 import sys
+import time
 import tokenize
 from typing import Annotated, get_args
 
@@ -275,6 +276,10 @@ def one_line_errors(main):
         if os.environ.get("TRACE"):
             raise
         where = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        if "TORCHELASTIC_ERROR_FILE" in os.environ:  # torchrun ends with what stands there, below its own forty lines
+            extra = {"py_callstack": f"error: {where}{e}", "timestamp": str(int(time.time()))}
+            with open(os.environ["TORCHELASTIC_ERROR_FILE"], "w", encoding="utf-8") as f:
+                json.dump({"message": {"message": str(e), "extraInfo": extra}}, f)
         sys.exit(f"error: {where}{e} (TRACE=1 shows where)")
 
 

@@ -294,7 +294,7 @@ def train(c, machine):
 
     optimizer, names, parameters = questions.adamw(model, c, machine.device)
     checksum = questions.crc32([ids for pair in pairs for ids in pair])
-    state, metrics, seconds = runtime.begin(
+    state, metrics, seconds = runtime.enter(
         c, dataclasses.asdict(c) | {"started_from": origin}, MAY_DIFFER, machine, tokenizer.path,
         lambda folder: coprocessor.load(model, folder), optimizer, names,
         dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=checksum, tokens=0),

@@ -156,7 +156,7 @@ def main():
     optimizer, parameter_names, parameters = questions.adamw(model, c, machine.device)
     checksum = questions.crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
     settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
-    state, metrics, seconds = runtime.begin(
+    state, metrics, seconds = runtime.enter(
         c, settings, MAY_DIFFER, machine, tokenizer.path, lambda folder: coprocessor.load(model, folder),
         optimizer, parameter_names,
         dict(step=0, seconds=0.0, rows=len(items["train"]), data_crc32=checksum, tokens=0, best=-1.0),

@@ -264,6 +264,7 @@ def main():
     parser.add_argument(
         "--counts", type=at_least(1), nargs=3, default=(17886, 300, 500), help="train, valid, test (default 17886 300 500)"
     )
+    parser.add_argument("--overwrite", action="store_true", help="also where there are questions already")
     parser.add_argument("--seed", type=at_least(0), default=0, help="default 0")
     parser.add_argument("--show", type=at_least(0), help="print that many, and statistics, and write nothing")
     a = parser.parse_args()
@@ -283,6 +284,8 @@ def main():
         print(*statistics(examples), sep="\n")
         return
     with alone_in(a.out):
+        if not a.overwrite and os.path.exists(os.path.join(a.out, "prosqa_train.json")):
+            raise ValueError(f"{a.out} has questions already, which runs may have learnt from: --overwrite makes others")
         write(a, kind)
 
 

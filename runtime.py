@@ -140,9 +140,8 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
     before = os.listdir(out_dir) if os.path.exists(out_dir) else []
     if set(before) - {CLAIM}:
         if not overwrite:
-            raise FileExistsError(
-                f"{out_dir} exists: --resume goes on with it, --overwrite starts anew, --out_dir=... elsewhere"
-            )
+            go_on = "--resume goes on with it, " if has_checkpoint(out_dir) else ""  # a run may have ended before it had one
+            raise FileExistsError(f"{out_dir} exists: {go_on}--overwrite starts anew, --out_dir=... elsewhere")
         try:
             ours = "out_dir" in read_json(path)  # a model's folder has a config.json, too
         except (OSError, ValueError):
@@ -183,7 +182,7 @@ def claim(out_dir):
     return f
 
 
-def begin(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
+def enter(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
     """Open the run folder on every rank, and where c.resume says so go on from its checkpoint.
 
     state: what a new run begins with: step, seconds, rows and data_crc32 (of training data, which must not change), and what

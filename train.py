@@ -159,7 +159,7 @@ def main():
     optimizer, names = make_optimizer(model, c, machine.device)
 
     tokenizer = os.path.join(c.data, "tokenizer.json")
-    state, metrics, seconds = runtime.begin(
+    state, metrics, seconds = runtime.enter(
         c, dataclasses.asdict(c), MAY_DIFFER, machine, tokenizer if os.path.isfile(tokenizer) else None,
         lambda folder: coprocessor.load(model, folder), optimizer, names,
         dict(step=0, seconds=0.0, rows=train_rows.count, data_crc32=train_rows.crc32),
@@ -177,8 +177,9 @@ def main():
     if machine.master:
         print(show(c))
         print(
-            f"{machine}; {trained:,} trained of {sum(p.numel() for p in raw.parameters()):,} parameters; {steps:,} steps of "
-            f"{c.tokens_per_step:,} tokens in {micro_batches} micro-batches; {positions:,} positions per sequence"
+            f"{machine}; the Base of {c.init_from}; {trained:,} trained of {sum(p.numel() for p in raw.parameters()):,} "
+            f"parameters; {steps:,} steps of {c.tokens_per_step:,} tokens in {micro_batches} micro-batches; {positions:,} "
+            "positions per sequence"
         )
 
     def check(step):
