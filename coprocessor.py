@@ -66,8 +66,6 @@ class Variant(nn.Module):
         self.orthogonality_weight = 0.0
         self.base = base.requires_grad_(self.trains_base)
         self.n_latents = n_latents if self.has_latents else 0
-        if self.n_latents >= base.config.context:
-            raise ValueError(f"n_latents={n_latents} do not fit into the model's {base.config.context} positions")
         if self.has_soft_tokens:
             if n_latents < 1:
                 raise ValueError(f"{type(self).__name__} needs n_latents >= 1, not {n_latents}")

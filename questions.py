@@ -505,6 +505,8 @@ def load_start(c, tokenizer, n_latents):
             model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
             return model, f"all of {c.init_from}"
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
+    if n_latents >= base.config.context:
+        raise ValueError(f"{n_latents:,} latents do not fit into the {base.config.context} positions of {c.init_from}")
     if c.variant == "coconut":
         base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
     return coprocessor.build(c.variant, base, n_latents, c.scale_latents, c.orthogonality_weight), f"the Base of {c.init_from}"

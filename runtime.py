@@ -153,7 +153,7 @@ def open_run(out_dir, config, resume, overwrite, may_differ=()):
     for name in set(before) - {CLAIM}:
         old = os.path.join(out_dir, name)
         shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
-    write_json(path, config | {"started_in": os.getcwd()})  # from where a relative data= leads to the data
+    write_json(path, config)
     return claimed
 
 
@@ -195,9 +195,9 @@ def enter(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
             import wandb  # noqa: F401
         except ImportError:
             raise ValueError("wandb=True needs Weights & Biases: pip install wandb") from None
-    claimed = None
+    claimed, settings = None, settings | {"started_in": os.getcwd()}  # from where a relative data= leads to the data
     if machine.master:
-        claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, may_differ)
+        claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, (*may_differ, "started_in"))
         if tokenizer:
             Tokenizer(tokenizer).save(c.out_dir)
     machine.total(torch.zeros(1))  # the others wait until the folder is in order

@@ -6,6 +6,7 @@ cut at the site where a branch hangs: there is no mask anywhere, so nothing to g
 
 import math
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -199,17 +200,19 @@ def run_here(script, settings, out, *more, monkeypatch):
 
 
 def run_ranks(script, settings, out, ranks):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={ranks}",
-        f"{script.__name__}.py",
-    ]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *arguments(settings, out)], cwd=ROOT, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr[-2000:]
+    """The script on so many ranks, started as torchrun starts them (test_kill.py has torchrun itself) -> out"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command, pipes = (
+        [sys.executable, f"{script.__name__}.py", *arguments(settings, out)],
+        dict(text=True, stderr=subprocess.PIPE),
+    )
+    pipes |= dict(cwd=ROOT, stdout=subprocess.DEVNULL)
+    running = [subprocess.Popen(command, env=env | {"RANK": str(n), "LOCAL_RANK": str(n)}, **pipes) for n in range(ranks)]
+    said = [process.communicate()[1][-2000:] for process in running]
+    assert [process.returncode for process in running] == [0] * ranks, said
     return out
 
 

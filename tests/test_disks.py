@@ -1,6 +1,7 @@
 """Files are whole, synced, and named where they are damaged; disks, systems and consoles lack something; logs go elsewhere."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -186,7 +187,19 @@ def without(code, tmp_path):
     return ENV | {"PYTHONPATH": str(tmp_path / "site")}
 
 
-@pytest.mark.parametrize("lack", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "fcntl"])
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_that_cannot_lock_is_told_with_its_reason(number, tmp_path, monkeypatch, capsys):
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    runtime.claim(tmp_path)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"note: {tmp_path} is on a disk that cannot lock files ({os.strerror(number)})")
+
+
+@pytest.mark.parametrize("lack", ["ENOSYS", "fcntl"])
 def test_a_disk_without_locks_is_told_once_and_the_run_goes_on(lack, tmp_path, corpus):  # noqa: F811
     env = without(NO_FCNTL if lack == "fcntl" else NO_LOCKS.format(lack), tmp_path)
     for more in ([], ["--resume"]):

@@ -271,7 +271,7 @@ def test_problems_are_made_once(tmp_path, monkeypatch):
 
 def test_two_prosqa_commands_leave_the_files_of_one(tmp_path):
     """Each has drawn other questions; files of both would let a question stand in two of them."""
-    command = [sys.executable, str(ROOT / "prosqa.py"), str(tmp_path), "--counts", "40", "20", "20"]
+    command = [sys.executable, str(ROOT / "prosqa.py"), str(tmp_path), "--overwrite", "--counts", "40", "20", "20"]
     both = [subprocess.Popen([*command, f"--seed={seed}"], stdout=subprocess.DEVNULL) for seed in (1, 2)]
     assert [process.wait() for process in both] == [0, 0]
     found = [json.loads((tmp_path / f"prosqa_{split}.json").read_text()) for split in ("train", "valid", "test")]

@@ -14,6 +14,7 @@ from helpers import ROOT
 from test_data import make_shards
 
 from configurator import configure
+from data import train_tokenizer
 from model import load_pretrained
 from paper import cells, claims
 from runtime import write_lines
@@ -329,7 +330,7 @@ def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypat
 def test_a_base_and_what_starts_from_it_are_run_and_kept(place, monkeypatch):
     make_shards("corpus", [3000])
     make_shards("corpus", [600], split="val")
-    (place / "corpus/tokenizer.json").write_text("{}")
+    train_tokenizer(["a few words"], 300, "corpus/tokenizer.json")
     monkeypatch.setattr(cells, "DATA", "")
     small = "--seq_len=32 --n_sites=2 --n_ahead=4 --eval_rows=4 --tokens_per_step=128 --batch_size=4 --tokens=256"
     rows = """
