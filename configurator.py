@@ -20,6 +20,7 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import io
 import json
@@ -189,7 +190,7 @@ def help_text(config_class, doc):
 
 def scripts_of(path):
     """The scripts that a config file itself shows how to start with it: "torchrun ... train.py config/h2_gpt2.py"."""
-    with open(path) as f:
+    with open(path, encoding="utf-8") as f:
         return set(re.findall(rf"(\w+\.py) (?:\S*/)?{re.escape(os.path.basename(path))}(?!\S)", f.read()))
 
 
@@ -256,14 +257,39 @@ def configure(config_class, doc, argv=None, may_differ=()):
 def settings_of(run, defaults):
     """A run's folder -> its settings, as config.json has them. Raises ValueError if it is no run's, or another script's."""
     try:
-        with open(os.path.join(run, "config.json"), encoding="utf-8") as f:
-            saved = json.load(f)
+        saved = read_json(os.path.join(run, "config.json"))
     except (OSError, ValueError) as e:
         raise ValueError(f"{run} is not a run's folder: its config.json cannot be read ({e})") from None
-    missing = sorted(defaults.keys() - saved.keys() - {"out_dir"}) if isinstance(saved, dict) else ["everything"]
+    missing = sorted(defaults.keys() - saved.keys() - {"out_dir"})
     if len(missing) > len(defaults) // 2:
         raise ValueError(f"{run} is a run of another script: it has no {missing[0]}")
     return {key: saved[key] for key in defaults if key in saved} | {"out_dir": run, "resume": False, "overwrite": False}
+
+
+def parse_json(text, where, like=()):
+    """The bytes of one JSON object -> dict. like: a dict of which it must have all keys, with values of the same types."""
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        for key in like:
+            if type(found.get(key)) is not type(like[key]):
+                raise ValueError(f"{key} is {found[key]!r}" if key in found else f"no {key}")
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where} is damaged ({e})") from None
+    return found
+
+
+def read_json(path, like=()):
+    """A file of one JSON object -> dict. Raises ValueError, naming it, if it is damaged or not `like` (see parse_json)."""
+    with open(path, "rb") as f:
+        return parse_json(f.read(), path, like)
+
+
+@functools.cache
+def note(text):
+    """Said once, however often it happens."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def one_line_errors(main):

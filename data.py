@@ -30,7 +30,7 @@ import numpy as np
 from filelock import lock_descriptor
 from tqdm import tqdm
 
-from configurator import Parser, at_least, one_line_errors
+from configurator import Parser, at_least, note, one_line_errors, read_json
 
 HEADER_BYTES = 512
 MAGIC = "nanolatent tokens 1"
@@ -157,10 +157,10 @@ def end_of_document(fast, path):
     """The id of <|endoftext|>, or else of what the files beside a tokenizer.json call eos. Raises ValueError without one."""
     eot, folder = fast.token_to_id("<|endoftext|>"), os.path.dirname(path)
     if eot is None:
-        token = read_json(os.path.join(folder, "tokenizer_config.json")).get("eos_token")
+        token = object_in(os.path.join(folder, "tokenizer_config.json")).get("eos_token")
         eot = fast.token_to_id(token.get("content", "") if isinstance(token, dict) else token or "")
     if eot is None:
-        eot = read_json(os.path.join(folder, "config.json")).get("eos_token_id")
+        eot = object_in(os.path.join(folder, "config.json")).get("eos_token_id")
         eot = eot[0] if isinstance(eot, list) and eot else eot
     if not isinstance(eot, int) or fast.id_to_token(eot) is None:
         raise ValueError(
@@ -169,18 +169,9 @@ def end_of_document(fast, path):
     return eot
 
 
-def read_json(path):
-    """An object in a file; {} where there is no file. Raises ValueError that names the file if it holds none."""
-    if not os.path.isfile(path):
-        return {}
-    with open(path, encoding="utf-8") as f:
-        try:
-            found = json.load(f)
-        except ValueError as e:
-            raise ValueError(f"{path}: damaged, not JSON ({e})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: damaged, not a JSON object")
-    return found
+def object_in(path):
+    """What a JSON file holds; {} where there is none."""
+    return read_json(path) if path and os.path.isfile(path) else {}
 
 
 def tokenizer_of(name):
@@ -193,7 +184,7 @@ def tokenizer_of(name):
     own = file_of(name, "tokenizer.json")
     if own:
         return Tokenizer(own)
-    family = read_json(file_of(name, "config.json") or "").get("model_type", "gpt2")
+    family = object_in(file_of(name, "config.json")).get("model_type", "gpt2")
     vocabulary = file_of(name, "vocab.json")
     if family != "gpt2" or vocabulary and read_json(vocabulary).get("Ġthe") != 262:
         raise FileNotFoundError(
@@ -271,14 +262,32 @@ def whole(path):
     unfinished = f"{path}.{secrets.token_hex(4)}.tmp"  # nobody else's, whatever locks are worth here
     try:
         yield unfinished
-        with open(unfinished, "rb+") as f:
-            os.fsync(f.fileno())
+        sync(unfinished)
         os.replace(unfinished, path)
+        sync(os.path.dirname(path) or ".")
     except OSError as e:
         raise OSError(f"{path} is not written: {e}") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)
+
+
+CANNOT_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.ENOTSUP}
+
+
+def sync(path):
+    """A file, or a folder's list of names, to the disk. Where that cannot be asked for, this says so, once, and goes on."""
+    try:
+        fd = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        if e.errno not in CANNOT_SYNC:
+            raise
+        if os.name != "nt":  # Windows keeps its folders itself
+            note(f"the disk cannot be asked to sync ({e.strerror}): a power failure may take what was written last")
 
 
 @contextlib.contextmanager
@@ -288,13 +297,13 @@ def alone_in(folder):
     On a disk that cannot lock files nobody waits; files still appear whole.
     """
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "a") as f:
+    with open(os.path.join(folder, ".lock"), "ab") as f:
         try:
             if not lock_descriptor(f.fileno(), blocking=False):
                 print(f"waiting for another process to finish in {folder}", flush=True)
                 lock_descriptor(f.fileno())
         except OSError as e:  # NFS without its lock service, Lustre mounted without locks, a Python without fcntl
-            print(f"{folder} is on a disk that cannot lock files ({e.strerror}): see to it that no other process writes there")
+            note(f"{folder} is on a disk that cannot lock files ({e.strerror}): see to it that no other process writes there")
         else:
             for name in os.listdir(folder):  # a killed process left it
                 if re.search(r"\.[0-9a-f]{8}\.tmp$", name):

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from configurator import read_json
 from data import hub_file
 
 
@@ -324,7 +325,7 @@ class Model(nn.Module):
         state = self.state_dict()
         tensors = {hf: (state[ours].T if t else state[ours]).contiguous() for ours, (hf, t) in self.tensor_names().items()}
         save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
-        with open(os.path.join(folder, "config.json"), "w") as f:
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
             json.dump(self.hf_config(), f, indent=2)
 
 
@@ -660,18 +661,6 @@ def fetch(name, filename):
     return hub_file(name, filename, repo_type="model")
 
 
-def fetch_object(name, filename):
-    """The same for a JSON file that holds one object -> a dict. Raises ValueError where it does not."""
-    with open(fetch(name, filename), "rb") as f:
-        try:
-            found = json.load(f)
-        except (ValueError, RecursionError):
-            found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{name}: {filename} is damaged: it should hold one JSON object")
-    return found
-
-
 def weight_files(name):
     """The safetensors of a local folder or a hub repository -> paths. Larger models keep theirs in shards, with an index."""
     index = "model.safetensors.index.json"
@@ -680,7 +669,7 @@ def weight_files(name):
     except FileNotFoundError as e:
         missing = str(e)
     try:
-        shards = fetch_object(name, index).get("weight_map")
+        shards = read_json(fetch(name, index)).get("weight_map")
     except FileNotFoundError:
         if not os.path.isdir(name):
             folder = name.split("/")[1]
@@ -707,7 +696,7 @@ def load_pretrained(name, device="cpu"):
     Raises FileNotFoundError where it cannot be got, ValueError naming the key of config.json that asks for something else,
     or the first tensor that is missing, unknown, there twice, quantised or of another shape than config.json implies.
     """
-    raw = fetch_object(name, "config.json")
+    raw = read_json(fetch(name, "config.json"))
     try:
         config = read_config(raw)
     except ValueError as e:

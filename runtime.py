@@ -11,8 +11,6 @@ A run writes one folder:
 
 import contextlib
 import datetime
-import errno
-import functools
 import json
 import math
 import os
@@ -31,7 +29,8 @@ from filelock import lock_descriptor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from data import Tokenizer
+from configurator import note, parse_json, read_json
+from data import Tokenizer, sync, whole
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "RTX 4090": 165e12}
@@ -315,10 +314,12 @@ class Metrics:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"step {record['step']}: {key} is {value}")
         if self.master:
-            with named(self.path):
+            try:
                 with open(self.path, "a", encoding="utf-8") as f:
                     f.write(json.dumps(record) + "\n")
                 sync(self.path)
+            except OSError as e:
+                raise OSError(f"{self.path} is not written: {e}") from None
         if self.report:
             self.report.log(record, step=record["step"])
 
@@ -337,26 +338,13 @@ def start_wandb(out_dir, settings, run_id):
 
 
 # -----------------------------------------------------------------------------
-# Files: whole or not at all, on the disk before anything relies on them, named where they are damaged
-
-
-@contextlib.contextmanager
-def named(path):
-    """A full disk names no file: this does."""
-    try:
-        yield
-    except OSError as e:
-        raise OSError(f"cannot write {path} ({e.strerror or e})") from None
+# Files: whole or not at all, and on the disk before anything relies on them
 
 
 def write_file(path, content):
     """Bytes -> a file that is there whole or not at all."""
-    with named(path):
-        with open(f"{path}.tmp", "wb") as f:
-            f.write(content)
-        sync(f"{path}.tmp")
-        os.replace(f"{path}.tmp", path)
-        sync(os.path.dirname(path) or ".")
+    with whole(path) as unfinished, open(unfinished, "wb") as f:
+        f.write(content)
 
 
 def write_json(path, value):
@@ -368,58 +356,20 @@ def write_lines(path, records):
     write_file(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
-def parse(text, where, like=()):
-    """The bytes of one JSON object -> dict. like: a dict of which it must have all keys, with values of the same types."""
-    try:
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError("no JSON object")
-        for key in like:
-            if type(found.get(key)) is not type(like[key]):
-                raise ValueError(f"{key} is {found[key]!r}" if key in found else f"no {key}")
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f"{where} is damaged ({e})") from None
-    return found
-
-
-def read_json(path, like=()):
-    """A file of one JSON object -> dict. Raises ValueError, naming it, if it is damaged or not `like` (see parse)."""
-    with open(path, "rb") as f:
-        return parse(f.read(), path, like)
-
-
 def read_lines(path, like=(), growing=False):
-    """A file of one such object a line -> list of dicts. Raises ValueError, naming file and line.
+    """A file of one JSON object a line -> list of dicts. Raises ValueError, naming file and line.
 
     growing: a line is written at a time, so a last one without its end was cut off, and is left out.
     """
     with open(path, "rb") as f:
         *lines, rest = f.read().split(b"\n")
     lines += [rest] if rest and not growing else []
-    return [parse(line, f"{path}:{n}", like) for n, line in enumerate(lines, start=1)]
+    return [parse_json(line, f"{path}:{n}", like) for n, line in enumerate(lines, start=1)]
 
 
 def read_metrics(run):
     """A run folder -> list of dicts"""
     return read_lines(os.path.join(run, "metrics.jsonl"), growing=True)
-
-
-CANNOT_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.ENOTSUP}
-
-
-def sync(path):
-    """A file, or a folder's list of names, to the disk. Where that cannot be asked for, this says so, once, and goes on."""
-    try:
-        fd = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as e:
-        if e.errno not in CANNOT_SYNC:
-            raise
-        if os.name != "nt":  # Windows keeps its folders itself
-            note(f"the disk cannot be asked to sync ({e.strerror}): a power failure may take what was written last")
 
 
 # -----------------------------------------------------------------------------
@@ -543,12 +493,6 @@ def clock(seconds):
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
-
-
-@functools.cache
-def note(text):
-    """Said once, however often it happens."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 class Stopwatch:

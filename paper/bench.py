@@ -159,7 +159,7 @@ def peak_bytes():
         return torch.cuda.max_memory_allocated()
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open("/proc/self/status") as f:  # getrusage would also count what the parent had
+    with open("/proc/self/status", encoding="utf-8") as f:  # getrusage would also count what the parent had
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
 
 
@@ -320,7 +320,7 @@ def rank_steps(rank, world, folder, rounds):
 
     (median,) = seconds(once, rounds=rounds)
     if rank == 0:
-        with open(os.path.join(folder, str(world)), "w") as f:
+        with open(os.path.join(folder, str(world)), "w", encoding="utf-8") as f:
             f.write(str(median))
     dist.destroy_process_group()
 
@@ -331,7 +331,7 @@ def ranks():
     with tempfile.TemporaryDirectory() as folder:
         for world in (1, 2):
             torch.multiprocessing.spawn(rank_steps, (world, folder, 5), nprocs=world)
-            with open(os.path.join(folder, str(world))) as f:
+            with open(os.path.join(folder, str(world)), encoding="utf-8") as f:
                 found.append(float(f.read()))
     return {"two ranks, a core each / one": in_seconds(found[1], found[0])}
 

@@ -22,10 +22,11 @@ from test_reasoning import small as reasoning_settings  # noqa: F401
 from test_train import SMALL, corpus  # noqa: F401
 
 import countdown
+import data
 import finetune_reasoning
 import runtime
 import train
-from configurator import one_line_errors
+from configurator import one_line_errors, read_json
 from data import train_tokenizer
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -43,7 +44,7 @@ def error_of(settings, out, *more, script=train, monkeypatch):
 def notes(monkeypatch):
     """What is said once, of this test alone"""
     said = []
-    monkeypatch.setattr(runtime, "note", lambda text: said.append(text) if text not in said else None)
+    monkeypatch.setattr(data, "note", lambda text: said.append(text) if text not in said else None)
     return said
 
 
@@ -69,10 +70,10 @@ def test_damaged_json_is_named_in_one_line(case, tmp_path):
     path = tmp_path / "state.json"
     path.write_bytes(DAMAGED[case])
     with pytest.raises(ValueError) as e:
-        runtime.read_json(path, like={"step": 0})
+        read_json(path, like={"step": 0})
     assert str(e.value).startswith(f"{path} is damaged (") and "\n" not in str(e.value)
     path.write_bytes(b'\xef\xbb\xbf{"step": 4, "more": [1.5]}\r\n')  # whole, as an editor may leave it
-    assert runtime.read_json(path, like={"step": 0}) == {"step": 4, "more": [1.5]}
+    assert read_json(path, like={"step": 0}) == {"step": 4, "more": [1.5]}
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_a_damaged_one_named(tmp_path):
@@ -119,9 +120,10 @@ def test_a_run_whose_files_are_damaged_says_which_and_goes_on_when_they_are_mend
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_after(tmp_path, monkeypatch):
-    calls, sync, replace = [], runtime.sync, os.replace
-    monkeypatch.setattr(runtime, "sync", lambda path: calls.append(("sync", Path(path).name)) or sync(path))
-    monkeypatch.setattr(os, "replace", lambda a, b: calls.append(("name", Path(b).name)) or replace(a, b))
+    calls, sync, replace = [], data.sync, os.replace
+    for module in (data, runtime):
+        monkeypatch.setattr(module, "sync", lambda path: calls.append(("sync", Path(path).name)) or sync(path))
+    monkeypatch.setattr(os, "replace", lambda a, b: calls.append((Path(a).name, Path(b).name)) or replace(a, b))
     for write, value, text in (
         (runtime.write_json, {"a": 1.5}, '{\n  "a": 1.5\n}\n'),
         (runtime.write_lines, [{"a": 1}, {"b": "é"}], '{"a": 1}\n{"b": "\\u00e9"}\n'),
@@ -129,7 +131,8 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_after(tmp_pat
         calls.clear()
         write(tmp_path / "x", value)
         assert (tmp_path / "x").read_bytes() == text.encode() and os.listdir(tmp_path) == ["x"]
-        assert calls == [("sync", "x.tmp"), ("name", "x"), ("sync", tmp_path.name)]
+        beside = calls[0][1]
+        assert calls == [("sync", beside), (beside, "x"), ("sync", tmp_path.name)] and beside.startswith("x.")
     calls.clear()
     runtime.Metrics(tmp_path, None, None, True).write({"step": 1, "loss": 2.0})
     assert calls == [("sync", "metrics.jsonl")]
@@ -149,9 +152,9 @@ def test_a_disk_that_fails_leaves_what_was_there_and_names_the_file(number, tmp_
 
         with monkeypatch.context() as m:
             m.setattr(os, "fsync", fail)
-            with pytest.raises(OSError, match=f"cannot write .*x .{re.escape(os.strerror(number))}"):
+            with pytest.raises(OSError, match=f"x is not written: .*{re.escape(os.strerror(number))}"):
                 write(tmp_path / "x", value | {"b": 2} if isinstance(value, dict) else value * 2)
-            with pytest.raises(OSError, match=f"cannot write .*metrics.jsonl .{re.escape(os.strerror(number))}"):
+            with pytest.raises(OSError, match=f"metrics.jsonl is not written: .*{re.escape(os.strerror(number))}"):
                 runtime.Metrics(tmp_path, None, None, True).write({"step": 1})
         assert (tmp_path / "x").read_bytes() == before
 
@@ -160,7 +163,7 @@ def test_what_json_cannot_say_is_not_written(tmp_path):
     runtime.write_json(tmp_path / "x", {"a": 1})
     with pytest.raises(ValueError):
         runtime.write_json(tmp_path / "x", {"a": float("nan")})
-    assert runtime.read_json(tmp_path / "x") == {"a": 1}
+    assert read_json(tmp_path / "x") == {"a": 1}
     metrics = runtime.Metrics(tmp_path, None, None, True)
     for bad in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"step 3: val_ppl is {bad}"):
@@ -253,7 +256,7 @@ def test_a_folder_whose_names_cannot_be_synced_is_told_once(tmp_path, monkeypatc
             runtime.write_json(tmp_path / "x", {"n": n})
             for step in (1, 2):
                 runtime.save_checkpoint(tmp_path, lambda f: None, torch.optim.AdamW([torch.zeros(1)]), ["x"], {"step": step})
-        assert runtime.read_json(tmp_path / "x") == {"n": n} and runtime.read_state(tmp_path / "checkpoint")["step"] == 2
+        assert read_json(tmp_path / "x") == {"n": n} and runtime.read_state(tmp_path / "checkpoint")["step"] == 2
         assert len(notes) == n and "cannot be asked to sync" in notes[-1]
 
 
@@ -386,7 +389,7 @@ def test_weights_and_biases_gets_every_line_and_a_resumed_run_goes_on_there(scri
     (first, logged), records = fake.runs[0], runtime.read_metrics(out)
     assert json.loads(json.dumps(logged)) == [[r["step"], r] for r in records] and fake.finished == 1
     assert first["project"] == "nanolatent" and first["name"] == "run" and first["resume"] == "allow"
-    assert first["config"] == runtime.read_json(out / "config.json") and re.fullmatch("[0-9a-f]{32}", first["id"])
+    assert first["config"] == read_json(out / "config.json") and re.fullmatch("[0-9a-f]{32}", first["id"])
 
     cut_and_resume(script, settings, tmp_path / "cut", 4, monkeypatch)
     (_, _), (began, before), (again, after) = fake.runs

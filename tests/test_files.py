@@ -202,7 +202,7 @@ def test_a_disk_without_locks_serves(number, tmp_path, monkeypatch, capsys):
     with data.alone_in(str(tmp_path)), data.whole(str(tmp_path / "x")) as unfinished:
         Path(unfinished).write_text("x")
     assert (tmp_path / "x").read_text() == "x" and another_s.exists()
-    assert capsys.readouterr().out.count("on a disk that cannot lock files") == 1
+    assert capsys.readouterr().err.count("on a disk that cannot lock files") == 1
 
 
 def test_eight_ranks_download_a_file_once(tmp_path):

@@ -246,8 +246,7 @@ def spoil(optimizer, what):
             p.fill_(3e38 if p.dim() == 1 else 1)  # a norm's weight
 
 
-@pytest.mark.parametrize("what", ["weight", "moment", "useless"])
-@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("what, last", [("weight", True), ("moment", False), ("useless", True)])
 def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path, monkeypatch, capsys):
     """Neither by the run's last checkpoint, nor by one that a signal asks for between two looks; the run before goes on."""
     script, settings, files = job

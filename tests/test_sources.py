@@ -69,6 +69,28 @@ def test_imports_point_one_way():
         assert not imports[name] & {"model", "coprocessor", "questions", "prosqa"}, name
 
 
+def without_encoding(source):
+    """Where text is read or written in whichever encoding the system prefers: on some it is not UTF-8."""
+    for node in ast.walk(ast.parse(source)):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called == "open" or called.endswith((".read_text", ".write_text")):
+            mode = [a for a in (*node.args[1:], *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+            binary = called == "open" and any(isinstance(a.value, str) and "b" in a.value for a in mode)
+            if not binary and "encoding" not in [k.arg for k in node.keywords]:
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", [p.relative_to(ROOT).as_posix() for p in (*SCRIPTS, *sorted(ROOT.glob("paper/*.py")))])
+def test_every_text_says_its_encoding(path):
+    assert [*without_encoding((ROOT / path).read_text(encoding="utf-8"))] == []
+
+
+def test_a_text_of_unknown_encoding_is_seen():
+    bad = ["open(x)", "open(x, 'w')", "open(x, mode='a')", "p.read_text()", "p.write_text('b')"]
+    good = ["open(x, 'rb')", "open(x, mode='wb')", "open(x, 'w', encoding='utf-8')", "p.read_text(encoding='utf-8')"]
+    assert [*without_encoding("\n".join(bad + good))] == bad
+
+
 def test_scripts_need_no_optional_package():
     """With only the packages of requirements.txt, and none of those that one command alone wants."""
     optional = "wandb transformers datasets lm_eval pyarrow matplotlib.animation pandas scipy.signal accelerate".split()

@@ -204,7 +204,7 @@ def test_a_damaged_file_is_named(raw, tmp_path):
     path.write_bytes((tmp_path / "good.json").read_bytes())
     data.Tokenizer(str(path))
     for name in ("tokenizer_config.json", "config.json"):
-        with pytest.raises(ValueError, match=f"{name}: damaged"):
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
             (tmp_path / name).write_bytes(raw if raw != b'{"version": "1.0"}' else b"5")
             fast_tokenizer(path, special=["</s>"])
         (tmp_path / name).unlink()
