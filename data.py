@@ -133,6 +133,7 @@ def parts_for_tiktoken(text):
     if len(text) < BLANKS_AT_ONCE:
         return [text]
     blank = r"[^\S\x1c-\x1f]"  # Unicode's, which does not count these four that Python does
+    # looking behind, a shorter run is not gone through again from each of its blanks
     runs = re.finditer(rf"(?<!{blank}){blank}{{{BLANKS_AT_ONCE},}}", text)
     cuts = [0, *(run.end() - 1 for run in runs if run.end() < len(text)), len(text)]
     return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]

@@ -4,13 +4,15 @@ import codecs
 import json
 import os
 import re
+import time
 
 import numpy as np
 import pytest
 import tiktoken
-import torch
+from helpers import run_here
 from hypothesis import given
 from hypothesis import strategies as st
+from test_train import SMALL
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -18,6 +20,7 @@ import coprocessor
 import data
 import evaluate
 import questions
+import train
 from model import random_model
 
 PATTERN = __import__("tiktoken_ext.openai_public").openai_public.r50k_pat_str  # GPT-2's
@@ -42,7 +45,6 @@ def fast_tokenizer(path, **changes):
     fast.add_special_tokens(changes.pop("special", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]))
     fast.add_tokens([AddedToken("<think>", normalized=False)])
     body = json.loads(fast.to_str())
-    body["model"] |= changes.pop("model", {})
     path.write_text(json.dumps(body | changes), encoding="utf-8")
     return data.Tokenizer(str(path))
 
@@ -56,22 +58,34 @@ def tokenizer(request, gpt2, tmp_path):
 # Texts
 
 
-BLANKS = " \t\n\r\x0b\x0c\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000"
+def parts(text, at_once):
+    before, data.BLANKS_AT_ONCE = data.BLANKS_AT_ONCE, at_once
+    try:
+        return data.parts_for_tiktoken(text)
+    finally:
+        data.BLANKS_AT_ONCE = before
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([*BLANKS, *"\x1c\x1f\u200b\u180ea7.é\0", "'s"]), st.integers(1, 5))),
-    st.sampled_from([2, 3, 4]),
+    st.lists(st.tuples(st.sampled_from([*" \n\t\u2003\x1c\u200ba.é\0", "'s"]), st.integers(1, 5))), st.sampled_from([2, 3, 4])
 )
 def test_a_text_in_parts_has_the_ids_of_the_whole(runs, at_once):
-    text, before = "".join(x * n for x, n in runs), data.BLANKS_AT_ONCE
-    data.BLANKS_AT_ONCE = at_once
-    try:
-        parts = data.parts_for_tiktoken(text)
-    finally:
-        data.BLANKS_AT_ONCE = before
-    assert "".join(parts) == text
-    assert sum(map(OPENAI.encode_ordinary, parts), []) == OPENAI.encode_ordinary(text)
+    text = "".join(x * n for x, n in runs)
+    assert "".join(parts(text, at_once)) == text
+    assert sum(map(OPENAI.encode_ordinary, parts(text, at_once)), []) == OPENAI.encode_ordinary(text)
+
+
+def test_a_blank_is_what_the_pattern_takes_for_one():
+    """Of all characters up to the last that is one, and where it stands: two spaces are one token only in one piece."""
+    for c in map(chr, range(0x3001)):
+        for text in ("a  " + c + " x", c + "  x", "  " + c + "x", "a\n\n" + c):
+            assert sum(map(OPENAI.encode_ordinary, parts(text, 2)), []) == OPENAI.encode_ordinary(text), (c, text)
+
+
+def test_shorter_runs_take_no_time():
+    began = time.process_time()
+    assert len(data.parts_for_tiktoken((" " * 65_000 + "x") * 5)) == 1
+    assert time.process_time() - began < 2, "each is gone through once, not once from each of its blanks"
 
 
 @given(st.text())
@@ -140,16 +154,19 @@ def test_a_token_that_is_no_special_one_is_a_word_like_others(tmp_path):
     [
         dict(truncation=dict(direction="Right", max_length=16, strategy="LongestFirst", stride=0)),
         dict(padding=dict(strategy={"Fixed": 64}, direction="Right", pad_id=0, pad_type_id=0, pad_token="!")),
-        dict(model=dict(dropout=0.5), special=["<|endoftext|>"]),
+        dict(model=dict(dropout=0.5)),
     ],
     ids=["truncation", "padding", "dropout"],
 )
 def test_what_a_tokenizer_was_saved_with_changes_no_text(saved, tmp_path):
-    text = "def a(): return 1\n" * 2
-    plain = fast_tokenizer(tmp_path / "plain.json", special=["<|endoftext|>"])
-    saved = fast_tokenizer(tmp_path / "saved.json", **{"special": ["<|endoftext|>"]} | saved)
-    assert saved.encode(text) == plain.encode(text) and len(saved.encode(text)) == len(text)
-    assert saved.encode("") == []
+    text, path = "def a(): return 1\n" * 20, tmp_path / "tokenizer.json"
+    data.train_tokenizer([text], 300, str(path))
+    plain, body = data.Tokenizer(str(path)), json.loads(path.read_text(encoding="utf-8"))
+    body["model"] |= saved.pop("model", {})
+    path.write_text(json.dumps(body | saved), encoding="utf-8")
+    again = data.Tokenizer(str(path))
+    assert again.encode(text) == plain.encode(text) and 16 < len(plain.encode(text)) < len(text)
+    assert again.encode("") == []
 
 
 def test_ids_that_the_tokenizer_does_not_have_say_nothing(tokenizer):
@@ -254,26 +271,29 @@ def test_so_is_a_hub_repository_s(gpt2, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen3"])
-def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, gpt2, tmp_path):
+def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, tmp_path, monkeypatch):
     """transformers finds it, and reads it as it is: it has a reader of its own for each family, with a pattern of its own."""
     transformers = pytest.importorskip("transformers")
-    apart = r"[0-9]|, | equals |\n"
-    text = "12, 34 equals  56\nit's <|endoftext|>!"
-    source = tmp_path / "source.json"
-    data.train_tokenizer(["12, 34 equals 56\n"] * 9, 290, str(source), apart)
-    tokenizer = data.Tokenizer(str(source))
-    tokenizer.save(str(tmp_path))
-    model = coprocessor.build("h2", random_model(f"tiny_{family}", 290), 2)
-    coprocessor.save(model, str(tmp_path / "checkpoint"))
-    base = str(tmp_path / "checkpoint" / "base")
-    assert data.tokenizer_of(base).name == tokenizer.name == evaluate.load(base)[1].name
+    folder, text = tmp_path / "corpus", "12, 34 equals  56\nit's <|endoftext|>!"
+    folder.mkdir()
+    data.train_tokenizer(["12, 34 equals 56\n"] * 9, 290, str(folder / "tokenizer.json"), r"[0-9]|, | equals |\n")
+    for split in ("train", "val"):
+        data.write_text(str(folder), split, ["12, 34 equals 56\n" * 9] * 40)
+    settings = SMALL | dict(data=folder, init_from=f"random:tiny_{family}", tokens=96)
+    run, tokenizer = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch), data.tokenizer_of(str(folder))
+    base = str(run / "checkpoint" / "base")
+    for name in (run, base):
+        assert data.tokenizer_of(str(name)).name == tokenizer.name == evaluate.load(str(name))[1].name
     theirs = transformers.AutoTokenizer.from_pretrained(base)
     assert theirs(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text, special=True)
     assert theirs.eos_token_id == tokenizer.eot
-    with torch.no_grad():
-        transformers.AutoModelForCausalLM.from_pretrained(base)(**theirs("12", return_tensors="pt"))
-    gpt2.save(str(tmp_path / "other"))  # OpenAI's has no file, and none is written
-    assert not (tmp_path / "other").exists()
+    transformers.AutoModelForCausalLM.from_pretrained(base)(**theirs("12", return_tensors="pt"))
+
+
+def test_a_run_with_openai_s_tokenizer_has_no_file_of_it(gpt2, tmp_path):
+    gpt2.save(str(tmp_path))
+    coprocessor.save(coprocessor.build("h2", random_model("tiny_gpt2", 270), 2), str(tmp_path / "checkpoint"))
+    assert not list(tmp_path.glob("**/tokenizer*"))
 
 
 def test_a_run_keeps_the_end_of_its_documents(tmp_path):
