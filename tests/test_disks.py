@@ -213,6 +213,12 @@ def test_a_disk_without_locks_is_told_once_and_the_run_goes_on(lack, tmp_path, c
         assert len(notes) == 1 and "cannot lock files" in notes[0] and str(tmp_path / "run") in notes[0], done.stderr
 
 
+def test_a_note_is_said_once(capsys):
+    for text in ("one thing", "one thing", "another", "one thing"):
+        runtime.note(text)
+    assert capsys.readouterr().err == "note: one thing\nnote: another\n"
+
+
 def test_a_folder_is_one_process_s_as_long_as_it_likes(tmp_path):
     """This process may claim it again; another may not, until it is let go."""
     theirs = [sys.executable, "-c", f"import runtime; runtime.claim({str(tmp_path)!r})"]
