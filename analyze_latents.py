@@ -17,12 +17,15 @@ Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is
 
 import argparse
 import contextlib
+import dataclasses
 import os
 from collections import Counter
 
 import matplotlib
 
 matplotlib.use("Agg")
+from configurator import Count, configure, one_line_errors
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -31,8 +34,18 @@ from sklearn.metrics import silhouette_samples
 import coprocessor
 import questions
 import runtime
-from configurator import Parser, at_least, one_line_errors
 from data import Rows, tokenizer_of
+
+
+@dataclasses.dataclass
+class Config:
+    run: str = ""  # a run folder, which may stand alone; latents.json and latents.png are written there
+    examples: Count = 2048  # occurrences of each latent
+    batch_size: Count = 32  # sequences or questions at a time
+    no_meddling: bool = False  # only look at the latents
+    seed: int = 0  # of subsamples
+    device: str = "auto"  # auto | cpu | cuda | mps
+
 
 TAU = 0.97
 SILHOUETTE_POINTS, SILHOUETTE_DRAWS = 6000, 3  # all pairs of that many occurrences are compared, for so many random draws
@@ -336,14 +349,9 @@ def draw(result, path):
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("run", help="a run folder, into which latents.json and latents.png are written")
-    parser.add_argument("--examples", type=at_least(1), default=2048, help="occurrences of each latent (default 2048)")
-    parser.add_argument("--batch_size", type=at_least(1), default=32, help="sequences or questions at a time (default 32)")
-    parser.add_argument("--no_meddling", action="store_true", help="only look at the latents")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of subsamples (default 0)")
-    parser.add_argument("--device", default="auto", help="default auto")
-    a = parser.parse_args()
+    a = configure(Config, __doc__)
+    if not a.run:
+        raise ValueError("which run? python analyze_latents.py out/...")
     machine = runtime.start(a.device)
     model, config = coprocessor.load_run(a.run)
     if not model.n_latents:

@@ -172,9 +172,20 @@ def read_argument(argument, defaults):
     return key, convert(value, defaults[key], key, argument)
 
 
-def help_text(config_class, doc):
-    """Every key with its default and its comment, as they stand in the script."""
-    source = inspect.getsource(config_class)
+def joined(argv, defaults):
+    """--key value is --key=value, but for flags"""
+    out = []
+    for argument in argv:
+        before = out[-1][2:] if out and out[-1].startswith("--") else ""
+        if before in defaults and not isinstance(defaults[before], bool) and not argument.startswith("--"):
+            out[-1] += f"={argument}"
+        else:
+            out.append(argument)
+    return out
+
+
+def help_text(doc, source):
+    """Every key with its default and its comment, as they stand in the source of a Config class."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
     lines = [doc.strip(), "", f"usage: python {os.path.basename(sys.argv[0])} [config file] [--key=value ...]", ""]
@@ -186,6 +197,21 @@ def help_text(config_class, doc):
             default = rest.partition("=")[2].partition("  #")[0].strip()
             lines.append(f"  --{key}={default}".ljust(40) + " " + comments.get(n, "").lstrip("# "))
     return "\n".join(lines)
+
+
+def help_at_once():
+    """--help of a script that has a Config, before it imports anything else: scripts import this module first."""
+    path = getattr(sys.modules["__main__"], "__file__", None) or ""
+    here = os.path.dirname(os.path.abspath(path)) == os.path.dirname(os.path.abspath(__file__))
+    if not here or not {"--help", "-h"} & {*sys.argv[1:]}:
+        return
+    with open(path, encoding="utf-8") as f:
+        source = f.read()
+    tree = ast.parse(source)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Config":
+            print(help_text(ast.get_docstring(tree), ast.get_source_segment(source, node)))
+            sys.exit(0)
 
 
 def scripts_of(path):
@@ -226,15 +252,17 @@ def configure(config_class, doc, argv=None, may_differ=()):
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
-        print(help_text(config_class, doc))
+        print(help_text(doc, inspect.getsource(config_class)))
         sys.exit(0)
     defaults = dataclasses.asdict(config_class())
+    argv = joined(argv, defaults)
     files = [a for a in argv if not a.startswith("--")]
     if len(files) > 1:
         raise ValueError(f"one config file at most, not {' '.join(files)}; options are --key=value")
     values = dict(defaults)
-    if files and "model" in defaults and not files[0].endswith(".py"):
-        values["model"] = files.pop()  # evaluate.py out/h2_gpt2
+    asked = {"model", "run"} & defaults.keys()
+    if files and asked and not files[0].endswith(".py"):
+        values[asked.pop()] = files.pop()  # evaluate.py out/h2_gpt2
     if files and os.path.isdir(files[0]):  # train.py out/h2_gpt2 --resume: a run knows its settings
         values |= settings_of(files[0], defaults)
     elif files:
@@ -312,3 +340,6 @@ def one_line_errors(main):
 def show(config):
     """The resolved config, one JSON object: printed and saved by every run."""
     return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+help_at_once()

@@ -19,6 +19,8 @@ import random
 import re
 from collections import Counter
 
+from configurator import Count, Decay, configure, one_line_errors, show
+
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -27,7 +29,6 @@ from tqdm import tqdm
 import coprocessor
 import questions
 import runtime
-from configurator import Count, Decay, configure, one_line_errors, show
 from data import Tokenizer, alone_in, in_workers, tokenizer_of, train_tokenizer, whole, write_text
 from questions import REASONS, Answers, answer, grade_equations, prompt, verify, wilson
 

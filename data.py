@@ -26,11 +26,11 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
+from configurator import Parser, at_least, note, one_line_errors, read_json
+
 import numpy as np
 from filelock import lock_descriptor
 from tqdm import tqdm
-
-from configurator import Parser, at_least, note, one_line_errors, read_json
 
 HEADER_BYTES = 512
 MAGIC = "nanolatent tokens 1"

@@ -17,13 +17,14 @@ import os
 import re
 from typing import NamedTuple
 
+from configurator import Count, configure, one_line_errors
+
 import numpy as np
 import torch
 from tqdm import tqdm
 
 import coprocessor
 import runtime
-from configurator import Count, configure, one_line_errors
 from data import Rows, hub_file, tokenizer_of
 from model import token_nll
 from questions import Answers, Item, grade_answers, numbered, pad, read, wilson

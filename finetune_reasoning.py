@@ -17,6 +17,8 @@ The loss is the mean over the tokens that are written in words behind the bar.
 import dataclasses
 import os
 
+from configurator import Count, Decay, configure, one_line_errors, show
+
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -24,7 +26,6 @@ from torch.nn.parallel import DistributedDataParallel
 import coprocessor
 import questions
 import runtime
-from configurator import Count, Decay, configure, one_line_errors, show
 from data import Tokenizer
 from questions import Answers, Item, grade_answers
 

@@ -29,13 +29,14 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 
+from configurator import read_json
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from configurator import read_json
 from data import hub_file
 
 

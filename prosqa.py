@@ -21,9 +21,10 @@ import random
 from collections import Counter
 from typing import NamedTuple
 
+from configurator import Parser, at_least, one_line_errors
+
 import numpy as np
 
-from configurator import Parser, at_least, one_line_errors
 from data import alone_in, train_tokenizer, whole, write_text
 
 NAMES = "Ada Ben Carl Dora Emil Fay Gus Hugo Ines Jack Kim Leo Mona Nils Olga Paul Rita".split()

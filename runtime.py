@@ -23,13 +23,14 @@ import uuid
 import weakref
 from dataclasses import dataclass
 
+from configurator import note, parse_json, read_json
+
 import torch
 import torch.distributed as dist
 from filelock import lock_descriptor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from configurator import note, parse_json, read_json
 from data import Tokenizer, sync, whole
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.

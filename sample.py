@@ -6,12 +6,26 @@ The prompt is read once; latents hang at its end and the Base goes on from them.
 augmentation, so after that many tokens the text so far becomes the prefix and new latents are hung (--every).
 """
 
+import dataclasses
+
+from configurator import Count, configure, one_line_errors
+
 import torch
 
-from configurator import Parser, at_least, one_line_errors
 from coprocessor import load_run
 from data import tokenizer_of
 from questions import asked_before
+
+
+@dataclasses.dataclass
+class Config:
+    run: str = ""  # a run folder; it may stand alone
+    prompt: str = "..."  # "...": "def ", or the first test question that the run was asked
+    n_tokens: Count = 96  # how many to write
+    every: int = 0  # tokens per augmentation; 0: the run's n_ahead, or all of an answer
+    temperature: float = 0.8  # 0 is greedy
+    top_k: int = 20  # sample among the k likeliest; 0: among all
+    seed: int = 0
 
 
 def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, temperature, top_k, seed):
@@ -33,22 +47,14 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, tempe
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("run", help="a run folder")
-    parser.add_argument("--prompt", help="default 'def ', or a run's own first test question")
-    parser.add_argument("--n_tokens", type=at_least(1), default=96, help="how many to write (default 96)")
-    parser.add_argument(
-        "--every", type=at_least(1), help="tokens per augmentation (default: the run's n_ahead; all for questions)"
-    )
-    parser.add_argument("--temperature", type=at_least(0, 1e6, float), default=0.8, help="0 is greedy (default 0.8)")
-    parser.add_argument("--top_k", type=at_least(0), default=20, help="sample among the k likeliest; 0: among all (default 20)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="default 0")
-    a = parser.parse_args()
+    a = configure(Config, __doc__)
+    if not a.run:
+        raise ValueError("which run? python sample.py out/...")
     model, config = load_run(a.run)
     tokenizer = tokenizer_of(a.run)
     asks = "n_ahead" not in config  # a run on questions: the prompt is one, with one augmentation at its end
     every = a.every or (a.n_tokens if asks else config["n_ahead"])
-    if a.prompt is None:
+    if a.prompt == "...":
         a.prompt = asked_before(a.run)[0][0] if asks else "def "
     elif asks:
         a.prompt = a.prompt.removesuffix("\n") + "\n"

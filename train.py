@@ -12,12 +12,13 @@ import dataclasses
 import math
 import os
 
+from configurator import Count, Decay, Share, configure, one_line_errors, show
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import runtime
-from configurator import Count, Decay, Share, configure, one_line_errors, show
 from data import Rows
 
 

@@ -22,8 +22,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-import runtime
 from configurator import one_line_errors
+
+import runtime
 from paper import figures
 
 OUT, RECORDS, BASES = "out/paper", "results/tiny.jsonl", "results/bases"

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from configurator import one_line_errors
+
 import numpy as np
 from matplotlib import pyplot as plt
 
-from configurator import one_line_errors
 from paper import figures
 from paper.cells import all_cells, read_records
 

@@ -31,12 +31,13 @@ from typing import NamedTuple
 import matplotlib
 
 matplotlib.use("Agg")
+from configurator import one_line_errors
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 from analyze_latents import heatmap
-from configurator import one_line_errors
 from model import branch_mask
 from questions import wilson
 from runtime import read_json, read_lines, read_metrics, weights_of

@@ -7,6 +7,8 @@ One augmentation hangs where a context ends, as in evaluate.py, whose scores on 
 
 import json
 
+from configurator import Parser, one_line_errors
+
 import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.model import TemplateLM
@@ -14,7 +16,6 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 import evaluate
 import runtime
-from configurator import Parser, one_line_errors
 from questions import pad
 
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from configurator import Count, Decay, Parser, Share, at_least, configure, one_line_errors
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,6 @@ import countdown
 import evaluate
 import finetune_reasoning
 import train
-from configurator import Count, Decay, Parser, Share, at_least, configure, one_line_errors
 
 
 @dataclass

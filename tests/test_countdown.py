@@ -11,6 +11,8 @@ import shutil
 import time
 from fractions import Fraction
 
+from configurator import one_line_errors
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,6 @@ import coprocessor
 import countdown as cd
 import data
 import runtime
-from configurator import one_line_errors
 
 
 def value_of(text, allowed=lambda value: True):
@@ -263,10 +264,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_answers_get_a_verdict_at_once(name):
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: others may keep the machine busy
     ok, reason = cd.verify(f"<answer> {HOSTILE[name]} </answer>", NUMBERS, TARGET)
     assert not ok and reason in ("bad syntax", "wrong numbers")
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_time_is_linear():

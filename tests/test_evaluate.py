@@ -3,6 +3,8 @@
 import json
 import math
 
+from configurator import one_line_errors
+
 import pytest
 import torch
 from helpers import CASES, VOCAB, run_here, slow_decode, slow_nll, slow_read, tiny, tiny_variant
@@ -15,7 +17,6 @@ import finetune_reasoning
 import questions
 import runtime
 import train
-from configurator import one_line_errors
 from data import train_tokenizer
 from model import random_model
 

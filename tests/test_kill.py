@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+from configurator import one_line_errors
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,6 @@ import countdown
 import finetune_reasoning
 import runtime
 import train
-from configurator import one_line_errors
 
 KILLS = int(os.environ.get("SOAK", 2))
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

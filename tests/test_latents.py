@@ -3,6 +3,8 @@
 import json
 import math
 
+from configurator import one_line_errors
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,6 @@ import countdown as cd
 import finetune_reasoning as fr
 import runtime
 import train
-from configurator import one_line_errors
 from data import train_tokenizer
 from model import token_nll
 from paper import figures

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 
+from configurator import one_line_errors
+
 import pytest
 from test_countdown import small as countdown_settings  # noqa: F401
 from test_data import make_shards
@@ -16,7 +18,6 @@ import evaluate
 import finetune_reasoning
 import sample
 import train
-from configurator import one_line_errors
 from data import train_tokenizer
 
 

@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 
+from configurator import configure
+
 import numpy as np
 import pytest
 from helpers import ROOT
 from test_data import make_shards
 
-from configurator import configure
 from data import train_tokenizer
 from model import load_pretrained
 from paper import cells, claims

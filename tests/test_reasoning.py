@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections import Counter
 
+from configurator import one_line_errors
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,6 @@ import finetune_reasoning as fr
 import prosqa
 import questions
 import runtime
-from configurator import one_line_errors
 
 VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
 LINES = [

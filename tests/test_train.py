@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from configurator import one_line_errors
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,6 @@ import coprocessor
 import data
 import runtime
 import train
-from configurator import one_line_errors
 from model import random_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,21 @@ def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeyp
         train.Config(**config), runtime.Machine(torch.device("cpu"), False),
     )  # fmt: skip
     assert again.mean().exp().item() == lines[-1]["val_ppl"]
+
+
+def test_a_run_s_folder_stands_for_its_settings(tmp_path, corpus, monkeypatch, capsys):
+    run(monkeypatch, tmp_path / "a", corpus, tokens=4 * 96)
+    for argv in (["--resume"], ["--resume", "--log_every", "3"], ["--resume", "--log_every=3"]):
+        monkeypatch.setattr(sys, "argv", ["train.py", str(tmp_path / "a"), *argv])
+        one_line_errors(train.main)
+        assert '"n_latents": 2' in capsys.readouterr().out
+    for argv, message in (([], "exists: --resume goes on"), (["--lr=1", "--resume"], "another config: lr was 0.001, now 1.0")):
+        monkeypatch.setattr(sys, "argv", ["train.py", str(tmp_path / "a"), *argv])
+        with pytest.raises(SystemExit, match=message):
+            one_line_errors(train.main)
+    monkeypatch.setattr(sys, "argv", ["train.py", str(tmp_path), "--resume"])
+    with pytest.raises(SystemExit, match="is not a run's folder"):
+        one_line_errors(train.main)
 
 
 def test_killed_between_the_two_renames_the_old_checkpoint_loads(tmp_path, corpus, monkeypatch):
