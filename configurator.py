@@ -210,8 +210,22 @@ def help_at_once():
     tree = ast.parse(source)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Config":
-            print(help_text(ast.get_docstring(tree), ast.get_source_segment(source, node)))
+            text = help_text(ast.get_docstring(tree), ast.get_source_segment(source, node))
+            print(text + ("".join(options_of_variants(text)) if "--variant=" in text else ""))
             sys.exit(0)
+
+
+def options_of_variants(text):
+    """What variants of coprocessor.py declare in `options` and the text does not list yet -> lines of help"""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "coprocessor.py"), encoding="utf-8") as f:
+        tree = ast.parse(f.read())
+    for variant in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for node in variant.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "options":
+                for found in (x for x in ast.walk(node.value) if isinstance(x, ast.Dict)):
+                    for name, (default, meaning) in ast.literal_eval(found).items():
+                        if f"--{name}=" not in text:
+                            yield f"\n  --{name}={default}".ljust(41) + f" {meaning} ({variant.name})"
 
 
 def scripts_of(path):
@@ -252,7 +266,7 @@ def configure(config_class, doc, argv=None, may_differ=()):
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
-        print(help_text(doc, inspect.getsource(config_class)))
+        print(help_text(doc, inspect.getsource(next(c for c in config_class.__mro__[::-1] if c is not object))))
         sys.exit(0)
     defaults = dataclasses.asdict(config_class())
     argv = joined(argv, defaults)

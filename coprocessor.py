@@ -24,6 +24,7 @@ The Coprocessor has the Base's architecture and starts as a copy of it. It runs 
 """
 
 import copy
+import dataclasses
 import os
 import shutil
 from typing import NamedTuple
@@ -55,14 +56,19 @@ class Variant(nn.Module):
     has_soft_tokens = True
     has_coprocessor = False
     ends_prompts_with = []  # ids that it wants behind a prompt: Coconut's marker
+    # settings of its own, {name: (default, what it means)}: every script takes them as --name=value, every run keeps them, and
+    # the variant finds them as self.name
+    options = {}
 
-    def __init__(self, base, n_latents, scale_latents=False):
-        """base: a Model, used as it is (not copied). n_latents: N_L. scale_latents: see `as_input`.
+    def __init__(self, base, n_latents, **options):
+        """base: a Model, used as it is (not copied). n_latents: N_L. options: values for some of self.options.
 
         The attribute n_latents may be lowered afterwards: a branch then begins with the first n_latents slots.
         orthogonality_weight may be raised: see `forward`.
         """
         super().__init__()
+        for name, (default, _) in self.options.items():
+            setattr(self, name, options.get(name, default))
         self.orthogonality_weight = 0.0
         self.base = base.requires_grad_(self.trains_base)
         self.n_latents = n_latents if self.has_latents else 0
@@ -76,8 +82,6 @@ class Variant(nn.Module):
             base.wte = base.head = None  # it never reads or writes a token, so it gets no embedding and no head
             self.coprocessor = copy.deepcopy(base).requires_grad_()
             base.wte, base.head = tables
-            if scale_latents:
-                self.latent_scale = nn.Parameter(base.wte.weight.detach().square().mean().sqrt())
 
     # The three passes
 
@@ -198,8 +202,8 @@ class Coconut(Variant):
 
     has_soft_tokens = False
 
-    def __init__(self, base, n_latents, scale_latents=False):
-        super().__init__(base, n_latents, scale_latents)
+    def __init__(self, base, n_latents, **options):
+        super().__init__(base, n_latents, **options)
         self.ends_prompts_with, self.end = [base.config.vocab_size - 3], base.config.vocab_size - 2
 
     def begin(self, tokens, sites):
@@ -226,8 +230,8 @@ class Soft(Variant):
 class Pause(Soft):
     """Goyal et al. 2023, a control: as Soft, but every slot holds the same learnable token."""
 
-    def __init__(self, base, n_latents, scale_latents=False):
-        super().__init__(base, n_latents, scale_latents)
+    def __init__(self, base, n_latents, **options):
+        super().__init__(base, n_latents, **options)
         self.soft = nn.Parameter(self.soft.detach()[:1].clone())  # (1, C)
 
 
@@ -235,6 +239,12 @@ class H2(Variant):
     """Hypothesis 2: the Base reads Z as input embeddings, and both models learn."""
 
     has_coprocessor = True
+    options = {"scale_latents": (False, "feed Z at a learnable scale instead of plain")}
+
+    def __init__(self, base, n_latents, **options):
+        super().__init__(base, n_latents, **options)
+        if self.scale_latents:
+            self.latent_scale = nn.Parameter(base.wte.weight.detach().square().mean().sqrt())
 
     def pass2_begin(self, tokens, sites, prefix_kv):
         z, _ = self.latents(sites, prefix_kv)
@@ -253,8 +263,8 @@ class H1(Variant):
     trains_base = False
     has_coprocessor = True
 
-    def __init__(self, base, n_latents, scale_latents=False):
-        super().__init__(base, n_latents, scale_latents)
+    def __init__(self, base, n_latents, **options):
+        super().__init__(base, n_latents, **options)
         for p in self.coprocessor.after_cache():
             p.requires_grad_(False)  # only its cache is read, so these would never get a gradient
 
@@ -264,7 +274,14 @@ class H1(Variant):
         return Beginning(self.site_embedding(tokens, sites), sites, kv_phi, z)
 
 
-VARIANTS = {"continued": Continued, "soft": Soft, "liu": Liu, "h1": H1, "h2": H2, "pause": Pause}
+VARIANTS = {
+    "continued": Continued,
+    "soft": Soft,
+    "liu": Liu,
+    "h1": H1,
+    "h2": H2,
+    "pause": Pause,
+}
 REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT, "no_thought": CoT}  # these know questions only
 VARIANTS |= REASONING
 
@@ -273,15 +290,37 @@ VARIANTS |= REASONING
 # Making, saving and loading them
 
 
-def build(variant, base, n_latents, scale_latents=False, orthogonality_weight=0.0):
+def all_options():
+    """{name: (default, what it means)} of every variant"""
+    return {name: option for variant in VARIANTS.values() for name, option in variant.options.items()}
+
+
+def options_of(config):
+    """The settings of a run, as a dict -> those of them that are some variant's own"""
+    return {name: config.get(name, default) for name, (default, _) in all_options().items()}
+
+
+def with_options(config_class):
+    """A script's Config gets a field for every option of a variant that it does not have yet."""
+    own = {field.name for field in dataclasses.fields(config_class)}
+    more = [(name, type(default), default) for name, (default, _) in all_options().items() if name not in own]
+    made = dataclasses.make_dataclass(config_class.__name__, more, bases=(config_class,)) if more else config_class
+    made.__module__ = config_class.__module__
+    return made
+
+
+def build(variant, base, n_latents, orthogonality_weight=0.0, **options):
     """Name -> Variant around that Base. Raises ValueError for an unknown name, and for options that it cannot have."""
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
-    if scale_latents and variant not in ("liu", "h2"):
-        raise ValueError(f"scale_latents is for liu and h2, not for {variant}")
+    own = VARIANTS[variant].options
+    for name, value in options.items():
+        if name not in own and value != all_options()[name][0]:
+            owners = [v for v, found in VARIANTS.items() if name in found.options]
+            raise ValueError(f"{name} is for {' and '.join(owners)}, not for {variant}")
     if orthogonality_weight < 0 or orthogonality_weight and not VARIANTS[variant].has_latents:
         raise ValueError(f"orthogonality_weight={orthogonality_weight}: 0 or more, and for variants with latents")
-    model = VARIANTS[variant](base, n_latents, scale_latents)
+    model = VARIANTS[variant](base, n_latents, **{name: value for name, value in options.items() if name in own})
     model.orthogonality_weight = orthogonality_weight
     return model
 
@@ -336,13 +375,13 @@ def load_run(run):
     path = os.path.join(run, "config.json")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
-    config = read_json(path, like={"variant": "", "n_latents": 0, "scale_latents": False, "data": ""})
+    config = read_json(path, like={"variant": "", "n_latents": 0, "data": ""})
     there = os.path.join(config.get("started_in", ""), config["data"])
     if not os.path.exists(config["data"]) and os.path.exists(there):
         config["data"] = there  # asked from another folder than it was trained in
     folder = weights_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
-    model = build(config["variant"], base, config["n_latents"], config["scale_latents"])
+    model = build(config["variant"], base, config["n_latents"], **options_of(config))
     load(model, folder, base)
     return model.eval(), config
 

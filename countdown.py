@@ -219,6 +219,7 @@ def statistics(problems):
 # Training and evaluation
 
 
+@coprocessor.with_options
 @dataclasses.dataclass
 class Config:
     # the system

@@ -30,6 +30,7 @@ from data import Tokenizer
 from questions import Answers, Item, grade_answers
 
 
+@coprocessor.with_options
 @dataclasses.dataclass
 class Config:
     # the system

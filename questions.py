@@ -66,6 +66,8 @@ def parse(row, where, asked_only=False):
     if not isinstance(row, dict):
         raise ValueError("not a row with question and answer")
     if asked_only:
+        if {"Body", "Question"} <= row.keys():  # SVAMP's own files tell and ask apart
+            row = row | {"question": f"{row['Body']} {row['Question']}"}
         row = {ALIASES.get(key, key): value for key, value in row.items()}
         if isinstance(row.get("answer"), (int, float)) and not isinstance(row["answer"], bool):
             row["answer"] = str(row["answer"])
@@ -498,8 +500,10 @@ def load_start(c, tokenizer, n_latents):
         if before["variant"] == c.variant and before["n_latents"]:
             model, _ = coprocessor.load_run(c.init_from)
             coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)
-            if before["n_latents"] < n_latents or before["scale_latents"] != c.scale_latents:
-                raise ValueError(f"{c.init_from} has {before['n_latents']} latents, scale_latents={before['scale_latents']}")
+            options = coprocessor.options_of(before)
+            if before["n_latents"] < n_latents or options != coprocessor.options_of(vars(c)):
+                told = "".join(f", {name}={value}" for name, value in options.items())
+                raise ValueError(f"{c.init_from} has {before['n_latents']} latents{told}")
             if model.has_soft_tokens:
                 model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
             model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
@@ -509,4 +513,5 @@ def load_start(c, tokenizer, n_latents):
         raise ValueError(f"{n_latents:,} latents do not fit into the {base.config.context} positions of {c.init_from}")
     if c.variant == "coconut":
         base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
-    return coprocessor.build(c.variant, base, n_latents, c.scale_latents, c.orthogonality_weight), f"the Base of {c.init_from}"
+    options = coprocessor.options_of(vars(c))
+    return coprocessor.build(c.variant, base, n_latents, c.orthogonality_weight, **options), f"the Base of {c.init_from}"

@@ -1,6 +1,6 @@
 """Let a trained run speak, with and without its latents.
 
-    python sample.py out/tiny_h2 --prompt="def main():"
+    python sample.py out/tiny_text --prompt="def main():"
 
 The prompt is read once; latents hang at its end and the Base goes on from them. Training looks n_ahead tokens past an
 augmentation, so after that many tokens the text so far becomes the prefix and new latents are hung (--every).

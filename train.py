@@ -22,6 +22,7 @@ import runtime
 from data import Rows
 
 
+@coprocessor.with_options
 @dataclasses.dataclass
 class Config:
     # the system
@@ -152,7 +153,8 @@ def main():
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
     base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
-    model = coprocessor.build(c.variant, base, c.n_latents, c.scale_latents, c.orthogonality_weight).to(machine.device).train()
+    model = coprocessor.build(c.variant, base, c.n_latents, c.orthogonality_weight, **coprocessor.options_of(vars(c)))
+    model = model.to(machine.device).train()
     limit = coprocessor.site_limit(c, base.config.context, model.span())
     train_batches = coprocessor.Batches(train_rows, c, limit, machine.device)
     val_batches = coprocessor.Batches(val_rows, c, limit, machine.device)

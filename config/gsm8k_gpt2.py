@@ -26,6 +26,9 @@
 #   torchrun --nproc_per_node=8 finetune_reasoning.py config/gsm8k_gpt2.py --stages=1 --latents_per_step=16 \
 #       --first_stage=2 --last_stage_epochs=25 --init_from=out/h2_gpt2
 #
+# Questions that no run has seen (python evaluate.py out/gsm8k_gpt2 --questions=FILE): SVAMP, MultiArith and GSM-Hard as the hub
+# has them under ChilleD/SVAMP, ChilleD/MultiArith and reasoning-machines/gsm-hard; any .json, .jsonl or .parquet of theirs.
+#
 # Figure 4B with Table 5, and Figure 9C, without the curriculum:
 #
 #   python analyze_latents.py out/gsm8k_gpt2

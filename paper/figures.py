@@ -38,6 +38,7 @@ import numpy as np
 import torch
 
 from analyze_latents import heatmap
+from coprocessor import all_options
 from model import branch_mask
 from questions import wilson
 from runtime import read_json, read_lines, read_metrics, weights_of
@@ -146,6 +147,8 @@ def kind_of(record):
     c = record["config"]
     weight, resumed = c.get("orthogonality_weight"), c.get("started_from", "").startswith("all of")
     system = c["variant"] + ", scaled Z" * bool(c.get("scale_latents")) + (f", orthogonality {weight:g}" if weight else "")
+    more = {name: default for name, (default, _) in all_options().items() if name != "scale_latents"}
+    system += "".join(f", {name} {c[name]}" for name in more if c.get(name, more[name]) != more[name])  # a fork's own
     if "stages" not in c:
         return Kind(record["family"], system, resumed, False, c["n_latents"], c.get("operands"))
     task = "prosqa" if "prosqa" in c["data"] else "gsm8k"

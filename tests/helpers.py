@@ -130,30 +130,60 @@ def slow_read(model, tokens):
     return slow_run(model, model.wte.weight[tokens], 0, empty_past(model))
 
 
-def slow_begin(case, model, tokens, past, site):
-    """How a branch begins (paper, section 3.2): -> the past it has, the position it is at, the inputs it is fed first.
+# How a branch begins (paper, section 3.2), a variant at a time: (model, tokens (n) and past of the whole prefix, site) -> the
+# past that the branch has, the position it is at, the inputs that it is fed first. A variant of your own adds one entry.
 
-    tokens (n) and `past` are of the whole prefix; only what is not later than the site may be used.
-    """
+
+def slow_continued(model, tokens, past, site):
+    return cut(past, site), site, model.base.wte.weight[tokens[site]][None]  # an ordinary language model at its token `site`
+
+
+def slow_soft(model, tokens, past, site):
+    return cut(past, site + 1), site + 1, model.soft.expand(model.n_latents, -1)
+
+
+def slow_coconut(model, tokens, past, site):
     base, before = model.base, cut(past, site + 1)
-    own = base.wte.weight[tokens[site]][None]
-    if case in ("continued", "cot"):
-        return cut(past, site), site, own  # an ordinary language model that has come to its token `site`
-    if case in ("soft", "pause"):
-        return before, site + 1, model.soft.expand(model.n_latents, -1)
-    if case == "coconut":
-        z, end = slow_read(base, tokens[: site + 1])[0][-1], base.wte.weight[model.end]
-        for i in range(model.n_latents - 1):
-            z, before = slow_step(base, z, site + 1 + i, before)
-        return before, site + model.n_latents, torch.stack([z, end])
-    z, with_phi = slow_run(model.coprocessor, model.soft, site + 1, before)
-    if case == "h1":
-        return with_phi, site + 1 + len(model.soft), own
-    if case == "h2 scaled":
-        z = z / z.square().mean(dim=-1, keepdim=True).sqrt() * model.latent_scale
-    elif case not in ("liu", "h2"):
-        raise NotImplementedError(f"no slow implementation of {case}")
-    return before, site + 1, z
+    z, end = slow_read(base, tokens[: site + 1])[0][-1], base.wte.weight[model.end]
+    for i in range(model.n_latents - 1):
+        z, before = slow_step(base, z, site + 1 + i, before)
+    return before, site + model.n_latents, torch.stack([z, end])
+
+
+def slow_latents(model, past, site):
+    """-> Z, the past with KV_phi behind it"""
+    return slow_run(model.coprocessor, model.soft, site + 1, cut(past, site + 1))
+
+
+def slow_h1(model, tokens, past, site):
+    _, with_phi = slow_latents(model, past, site)
+    return with_phi, site + 1 + len(model.soft), model.base.wte.weight[tokens[site]][None]
+
+
+def slow_h2(model, tokens, past, site):
+    return cut(past, site + 1), site + 1, slow_latents(model, past, site)[0]
+
+
+def slow_h2_scaled(model, tokens, past, site):
+    before, position, z = slow_h2(model, tokens, past, site)
+    return before, position, z / z.square().mean(dim=-1, keepdim=True).sqrt() * model.latent_scale
+
+
+SLOW = {"continued": slow_continued, "cot": slow_continued, "soft": slow_soft, "pause": slow_soft, "coconut": slow_coconut}
+SLOW |= {"h1": slow_h1, "liu": slow_h2, "h2": slow_h2, "h2 scaled": slow_h2_scaled}
+
+
+def slow_begin(case, model, tokens, past, site):
+    if case not in SLOW:
+        raise NotImplementedError(f"SLOW in tests/helpers.py says how a branch of each variant begins, but not one of {case}")
+    return SLOW[case](model, tokens, past, site)
+
+
+def slow_span(case, model):
+    """How many positions after its site a branch has taken when its first ahead token comes"""
+    tokens = torch.zeros(2, dtype=torch.int64)
+    _, position, first = slow_begin(case, model, tokens, slow_read(model.base, tokens)[1], 1)
+    return position + len(first) - 2
 
 
 def slow_decode(case, model, tokens, past, site, ahead):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CASES, VOCAB, close, random_tokens, slow_begin, slow_read, slow_run, tiny, tiny_variant
+from helpers import CASES, VOCAB, close, random_tokens, slow_begin, slow_read, slow_run, slow_span, tiny, tiny_variant
 
 from coprocessor import ahead_tokens
 from model import pick
@@ -220,9 +220,9 @@ def test_a_sequence_as_long_as_the_context_fits_and_one_longer_does_not(family):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
-    n_fed = {"continued": N_A - 1, "cot": N_A - 1, "h1": N_L + N_A, "coconut": N_L + N_A}.get(
-        case, N_L + N_A - 1
-    )  # positions after the site
+    model = tiny_variant(case, family, n_latents=N_L)
+    assert model.span() == slow_span(case, model)
+    n_fed = slow_span(case, model) + N_A - 1  # positions after the site
     sites, ahead = torch.tensor([[5, 0]]), random_tokens(1, 2, N_A)
     fits, short = (tiny_variant(case, family, n_latents=N_L, context=6 + n) for n in (n_fed, n_fed - 1))
     fits.ahead_nll(TOKENS[:1, :6], sites, ahead)
@@ -233,7 +233,7 @@ def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
 @pytest.mark.parametrize("case", CASES)
 def test_generation_past_the_context_is_an_error(case, family):
     longest = int(LENGTHS.max())
-    latents = {"continued": 0, "cot": 0, "h1": N_L + 1, "coconut": N_L + 1}.get(case, N_L)  # h1 reads the last token once more
+    latents = slow_span(case, tiny_variant(case, family, n_latents=N_L))
     model = tiny_variant(case, family, n_latents=N_L, context=longest + latents + N_NEW - 1)
     assert model.generate(PROMPTS, LENGTHS, N_NEW).shape == (len(PROMPTS), N_NEW)  # the last token is not fed
     with pytest.raises(ValueError):

@@ -310,7 +310,7 @@ def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, r
 
 
 FILES = {  # the same two questions as others keep them, the last row of each no question at all
-    "svamp.json": '[{"question_concat": "How many?", "Answer": 18.0}, {"question": "Two?", "answer": "2"}, {"question": "x"}]',
+    "svamp.json": '[{"Body": "How", "Question": "many?", "Answer": 18.0}, {"question": "Two?", "answer": "2"}, {"x": 1}]',
     "gsm_hard.jsonl": '{"input": "How many?", "target": 18}\n{"question": "Two?", "answer": "#### 2", "more": 1}\n3\n',
     "plain.txt": "\ufeffHow many?||<<9+9=18>> #### 18.00\r\nTwo?||#### 2\r\nno bars\r\n",
 }
