@@ -12,7 +12,7 @@ demo: setup $(RUNS:%=%/.finished)
 reasoning: setup out/tiny_prosqa/.finished
 	$(BIN)/python -m paper.figures stages out/tiny_prosqa
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 --dist=loadgroup tests
 soak: .venv/installed-dev
 	SOAK=5 $(BIN)/python -m pytest -q -s tests/test_kill.py
 lint: .venv/installed-dev

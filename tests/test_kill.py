@@ -32,6 +32,9 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 WEIGHTS = [f"checkpoint/{name}.safetensors" for name in ("base/model", "added", "optimizer")]
 
 
+pytestmark = pytest.mark.xdist_group("kill")  # the runs that the killed ones are compared with are made once
+
+
 @pytest.fixture(params=["train", "finetune_reasoning", "countdown"])
 def job(request):
     """-> a script, the settings of a run of some hundred steps with a checkpoint at each, the files that its end is known by"""
@@ -67,9 +70,23 @@ def resume_of(out):
     return ["--resume"] if (out / "checkpoint").exists() or (out / "checkpoint.old").exists() else ["--overwrite"]
 
 
-def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path, monkeypatch):
-    script, settings, files = job
-    whole, out = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch), tmp_path / "cut"
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    """{script: a run of it that nothing has disturbed}, each made once; how often it saves does not change how it ends"""
+    return tmp_path_factory.mktemp("wholes"), {}
+
+
+@pytest.fixture
+def whole(job, wholes, monkeypatch):
+    script, settings, _ = job
+    folder, made = wholes
+    if script not in made:
+        made[script] = run_here(script, settings, folder / script.__name__, monkeypatch=monkeypatch)
+    return made[script]
+
+
+def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_path, monkeypatch):
+    (script, settings, files), out = job, tmp_path / "cut"
     rng, kills = np.random.default_rng(), 0
     for n in range(KILLS):
         if n % 2:  # inside a checkpoint
@@ -85,19 +102,17 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, tmp_path, monk
         assert process.returncode in (0, -signal.SIGKILL), problem
         kills += process.returncode != 0
     assert kills >= 1, "the run was over before it could be killed"
-    _, problem = (process := launch(script, settings, out, *resume_of(out))).communicate()
-    assert process.returncode == 0, problem
+    run_here(script, settings, out, *resume_of(out), monkeypatch=monkeypatch)
     same_bytes(whole, out, *files)
     run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)  # there is nothing left to do
     same_bytes(whole, out, *files)
     print(f"{script.__name__}: {kills} kills, same bytes")
 
 
-def test_told_to_stop_a_run_saves_and_leaves(job, tmp_path, monkeypatch):
+def test_told_to_stop_a_run_saves_and_leaves(job, whole, tmp_path, monkeypatch):
     """SIGTERM and Ctrl-C, no checkpoint due for long; resumed, it ends as if nothing had been."""
-    script, settings, files = job
+    (script, settings, files), out = job, tmp_path / "cut"
     settings = settings | dict(checkpoint_every=10**6)
-    whole, out = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch), tmp_path / "cut"
     more = []
     for number in (signal.SIGTERM, signal.SIGINT):
         process = launch(script, settings, out, *more)
@@ -108,8 +123,7 @@ def test_told_to_stop_a_run_saves_and_leaves(job, tmp_path, monkeypatch):
         (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said)
         assert runtime.read_state(out / "checkpoint")["step"] == int(step)
         more = ["--resume"]
-    said, problem = (process := launch(script, settings, out, *more)).communicate()
-    assert process.returncode == 0, problem
+    run_here(script, settings, out, *more, monkeypatch=monkeypatch)
     same_bytes(whole, out, *files)
 
 

@@ -20,6 +20,8 @@ import sample
 import train
 from data import train_tokenizer
 
+pytestmark = pytest.mark.xdist_group("matrix")  # its runs are made once, not on every worker
+
 
 class Upper(coprocessor.H1):
     """A variant of one's own, as a fork would add it: Hypothesis 1 on the upper half of the layers."""
