@@ -121,7 +121,10 @@ def at_least(low, high=LIMITS[int][1], kind=int):
 def check_key(key, defaults, where):
     if key not in defaults:
         near = difflib.get_close_matches(key, defaults, n=1, cutoff=0)
-        raise UnknownKey(f"{where}: unknown key {key!r}; the nearest is {near[0]!r}")
+        hint = f"the nearest is {near[0]!r}"
+        if key == "n_latents" and "latents_per_step" in defaults:
+            hint = "N_L is stages x latents_per_step here"
+        raise UnknownKey(f"{where}: unknown key {key!r}; {hint}")
 
 
 def read_file(path, defaults, including=()):
@@ -196,7 +199,8 @@ def help_text(doc, source):
         elif colon and key.isidentifier() and "=" in rest:
             default = rest.partition("=")[2].partition("  #")[0].strip()
             lines.append(f"  --{key}={default}".ljust(40) + " " + comments.get(n, "").lstrip("# "))
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return text + "".join(options_of_variants(text)) * ("--variant=" in text)
 
 
 def help_at_once():
@@ -210,8 +214,7 @@ def help_at_once():
     tree = ast.parse(source)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Config":
-            text = help_text(ast.get_docstring(tree), ast.get_source_segment(source, node))
-            print(text + ("".join(options_of_variants(text)) if "--variant=" in text else ""))
+            print(help_text(ast.get_docstring(tree), ast.get_source_segment(source, node)))
             sys.exit(0)
 
 
