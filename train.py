@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import runtime
-from data import Rows
+from data import Rows, Tokenizer, tokenizer_of
 
 
 @coprocessor.with_options
@@ -151,7 +151,9 @@ def main():
     # the Base, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
+    base, own = coprocessor.load_base(c.init_from, train_rows.vocab_size), os.path.join(c.init_from, "tokenizer.json")
+    if os.path.isfile(own) and not Tokenizer(own).same(tokenizer_of(c.data)):
+        raise ValueError(f"{c.init_from} has read another tokenizer's ids than those in {c.data}")
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
     model = coprocessor.build(c.variant, base, c.n_latents, c.orthogonality_weight, **coprocessor.options_of(vars(c)))
     model = model.to(machine.device).train()

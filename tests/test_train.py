@@ -5,6 +5,7 @@ import math
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,19 @@ def test_a_run_s_folder_stands_for_its_settings(tmp_path, corpus, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["train.py", str(tmp_path), "--resume"])
     with pytest.raises(SystemExit, match="is not a run's folder"):
         one_line_errors(train.main)
+
+
+def test_a_base_that_has_read_another_tokenizer_s_ids_is_refused(tmp_path, monkeypatch):
+    """They would fit, and mean something else; a copy of the same tokenizer, under another name, is the same."""
+    for split, size in (("train", 3000), ("val", 600)):
+        make_shards(tmp_path / "corpus", [size], split=split)
+    random_model("tiny_gpt2", 300).save_pretrained(tmp_path / "base")
+    for name, words in (("corpus", "a few words"), ("base", "other words, of course")):
+        data.train_tokenizer([words], 300, str(tmp_path / name / "tokenizer.json"))
+    with pytest.raises(SystemExit, match="base has read another tokenizer's ids than those in .*corpus"):
+        run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base")
+    shutil.copy(tmp_path / "corpus" / "tokenizer.json", tmp_path / "base" / "tokenizer.json")
+    run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base", tokens=2 * 96)
 
 
 def test_killed_between_the_two_renames_the_old_checkpoint_loads(tmp_path, corpus, monkeypatch):
