@@ -458,7 +458,7 @@ class Rows:
             command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else "sample"
             raise FileNotFoundError(
                 f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more), "
-                "prosqa.py --statements and countdown.py --sums make others"
+                f"prosqa.py --statements and countdown.py --sums make others; it was looked for from {os.getcwd()}"
             )
         self.shards, headers = zip(*(open_shard(p) for p in paths), strict=True)
         for path, header in zip(paths, headers, strict=True):
