@@ -168,6 +168,13 @@ class Variant(nn.Module):
         return self.base.decode(hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv, n_tokens, **how)
 
 
+def overlap(z):
+    """How far the latents of a branch point the same way: z (..., N_L, C) -> the mean squared cosine of two of them, (...)."""
+    n, unit = z.size(-2), F.normalize(upcast(z), dim=-1)
+    squares = (unit @ unit.mT).square().sum(dim=(-2, -1))  # of which n are those of a latent with itself
+    return (squares - n) / max(1, n * (n - 1))
+
+
 # -----------------------------------------------------------------------------
 # The variants: each answers pass 2
 
@@ -388,13 +395,6 @@ def load_run(run):
 
 # -----------------------------------------------------------------------------
 # Sites in text: where branches may hang, what they predict, how well they do
-
-
-def overlap(z):
-    """How far the latents of a branch point the same way: z (..., N_L, C) -> the mean squared cosine of two of them, (...)."""
-    n, unit = z.size(-2), F.normalize(upcast(z), dim=-1)
-    squares = (unit @ unit.mT).square().sum(dim=(-2, -1))  # of which n are those of a latent with itself
-    return (squares - n) / max(1, n * (n - 1))
 
 
 def ahead_tokens(tokens, sites, n_ahead):

@@ -104,8 +104,9 @@ def download(url, path, count):
                 body = response.read()
         except (OSError, http.client.HTTPException) as e:
             raise OSError(f"cannot get {url} ({e}); copy it to {path}, or generate such questions with prosqa.py") from None
-        if len(from_json(body, url)) != count:
-            raise ValueError(f"{url} has {len(json.loads(body)):,} rows, not {count:,}: it has changed, or was cut short")
+        found = len(from_json(body, url))
+        if found != count:
+            raise ValueError(f"{url} has {found:,} rows, not {count:,}: it has changed, or was cut short")
         with whole(path) as unfinished, open(unfinished, "wb") as f:
             f.write(body)
 

@@ -53,6 +53,23 @@ def three_passes(model, tokens, sites, ahead):
 # Variants
 
 
+def test_a_cache_that_differs_by_layer_is_exact(family, path):
+    """KV_phi in the upper layer alone: positions count on from the longest layer, and every layer masks what it holds."""
+    model = tiny_variant("h1", family, path, n_latents=N_L)
+    prefix_kv, begin = model.begin(TOKENS, SITES)
+    nothing = tuple(t[:, :, :, :0] for t in begin.kv[0])
+    x = random_inputs(B, M, N_A, model.base.config.width)
+    hidden, longer = model.base.branch(x, prefix_kv, SITES, [nothing, begin.kv[1]])
+    assert [k.size(3) for k, _ in longer] == [N_A, N_L + N_A]
+    for b in range(B):
+        _, past = slow_read(model.base, TOKENS[b])
+        for m, site in enumerate(SITES[b].tolist()):
+            before = cut(past, site + 1)
+            _, with_phi = slow_run(model.coprocessor, model.soft, site + 1, before)
+            slow, _ = slow_run(model.base, x[b, m], site + 1 + N_L, [before[0], with_phi[1]])
+            close(hidden[b, m], slow, 1e-9)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_variant_equals_one_branch_and_one_token_per_call(case, family, path):
     model = tiny_variant(case, family, path, n_latents=N_L)

@@ -31,7 +31,10 @@ def offences(source):
     return found
 
 
-@pytest.mark.parametrize("path", [p.name for p in SCRIPTS])
+EVERYTHING = [path.relative_to(ROOT).as_posix() for path in (*SCRIPTS, *sorted(ROOT.glob("paper/*.py")))]
+
+
+@pytest.mark.parametrize("path", EVERYTHING)
 def test_nothing_that_is_read_can_run(path):
     assert offences((ROOT / path).read_text()) == []
 
@@ -80,7 +83,7 @@ def without_encoding(source):
                 yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", [p.relative_to(ROOT).as_posix() for p in (*SCRIPTS, *sorted(ROOT.glob("paper/*.py")))])
+@pytest.mark.parametrize("path", EVERYTHING)
 def test_every_text_says_its_encoding(path):
     assert [*without_encoding((ROOT / path).read_text(encoding="utf-8"))] == []
 
