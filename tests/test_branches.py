@@ -18,10 +18,11 @@ from helpers import (
     tiny,
     tiny_variant,
 )
+from torch.nn.attention import flex_attention as flex
 
 import model as model_file
 from coprocessor import ahead_tokens
-from model import branch_mask, token_nll
+from model import branch_mask, flex_attention, token_nll
 
 B, S, N_L, N_A = 2, 18, 3, 4
 # More branches than fit one group (8), in no order, some at the same site; the second group's prefix ends early.
@@ -158,13 +159,13 @@ def test_logits_in_chunks_under_bf16_autocast(monkeypatch):
 NO_PREFIX = SITES.clone()
 NO_PREFIX[:, [1, 6]] = -1  # beside others that have one
 NO_PREFIX[:, 8:] = -1  # and a whole group without
-CHUNKS = [(6,), (1,) * 6, (2, 3, 1)]
+CHUNKS = [(7,), (1,) * 7, (2, 3, 2)]
 
 
 @cache
 def slow_branches(family):
     model = tiny(family)
-    x = random_inputs(B, M, 6, model.config.width).requires_grad_()
+    x = random_inputs(B, M, 7, model.config.width).requires_grad_()
     hidden, kv = [], []
     for b in range(B):
         _, past = slow_read(model, TOKENS[b])
@@ -278,6 +279,18 @@ def test_flex_equals_one_token_per_call(chunks, family):
     with torch.no_grad():
         hidden, _ = in_chunks(model, inputs, model.prefix(TOKENS)[1], NO_PREFIX, chunks)
     close(hidden, slow_hidden, 1e-9)
+
+
+@pytest.mark.parametrize("P, T, at_most", [(0, 31, 1.5), (0, 32, 1.5), (0, 16, 1.5), (16, 16, 1.75)])
+def test_flex_computes_few_pairs_that_nobody_needs(P, T, at_most, monkeypatch):
+    """At the paper's S and M: positions of the latents and ahead tokens, of the latents alone, of h1 after its cache."""
+    masks, make = [], flex.create_block_mask
+    monkeypatch.setattr(flex, "create_block_mask", lambda *a, **how: masks.append(make(*a, **how)) or masks[0])
+    S, M, sites = 1024, 64, torch.randperm(992, generator=torch.Generator().manual_seed(0))[:64].sort().values
+    flex_attention(sites[None], S, P, T)
+    blocks = masks[0].kv_num_blocks.sum() + masks[0].full_kv_num_blocks.sum()
+    needed = ((sites + 1 + P) * T + T * (T + 1) // 2).sum()
+    assert 1 <= blocks * 128**2 / needed < at_most
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has a backward pass on CUDA only")
