@@ -1,5 +1,6 @@
 """Branches are exact: all in one pass, on every attention path, equal to one token per call. And nothing leaks."""
 
+import weakref
 from functools import cache
 
 import pytest
@@ -266,6 +267,24 @@ def test_grouped_cuts_the_prefix_at_the_last_site_of_each_group(path, cuts, fami
     assert seen == cuts  # built once, not once a layer
 
 
+def test_grouped_keeps_no_copies_of_keys_and_values_for_the_backward_pass(family, monkeypatch):
+    copies = []
+
+    def join(*pair):
+        joined = joined_as_ever(*pair)
+        copies.append(weakref.ref(joined))
+        return joined
+
+    joined_as_ever = model_file.join
+    monkeypatch.setattr(model_file, "join", join)
+    model = tiny(family)
+    hidden, _ = model.branch(random_inputs(B, M, 2, model.config.width), model.prefix(TOKENS)[1], SITES)
+    assert hidden.requires_grad and len(copies) == 2 * 2 * model.config.n_layer  # keys and values of two groups
+    assert not any(copy() is not None for copy in copies)
+    hidden.sum().backward()
+    assert len(copies) == 4 * 2 * model.config.n_layer
+
+
 # -----------------------------------------------------------------------------
 # FlexAttention
 
@@ -286,8 +305,8 @@ def test_flex_computes_few_pairs_that_nobody_needs(P, T, at_most, monkeypatch):
     """At the paper's S and M: positions of the latents and ahead tokens, of the latents alone, of h1 after its cache."""
     masks, make = [], flex.create_block_mask
     monkeypatch.setattr(flex, "create_block_mask", lambda *a, **how: masks.append(make(*a, **how)) or masks[0])
-    S, M, sites = 1024, 64, torch.randperm(992, generator=torch.Generator().manual_seed(0))[:64].sort().values
-    flex_attention(sites[None], S, P, T)
+    sites = torch.randperm(992, generator=torch.Generator().manual_seed(0))[:64].sort().values
+    flex_attention(sites[None], 1024, P, T)
     blocks = masks[0].kv_num_blocks.sum() + masks[0].full_kv_num_blocks.sum()
     needed = ((sites + 1 + P) * T + T * (T + 1) // 2).sum()
     assert 1 <= blocks * 128**2 / needed < at_most
