@@ -45,14 +45,14 @@ $(TEXT)%/.finished: config/tiny_text.py config/tiny_base.py out/tiny_base/.finis
 	$(BIN)/python train.py config/tiny_text.py --variant=$* $(GO_ON)
 	touch $@
 
-TINY_WORLD = --nodes=7 --hops 2 3 --words 4 8
-data/statements/val_000.bin: prosqa.py | .venv/installed
-	$(BIN)/python prosqa.py data/statements $(TINY_WORLD) --statements --overwrite --counts 40000 100 100
-data/prosqa_tiny/prosqa_train.json: prosqa.py | .venv/installed
-	$(BIN)/python prosqa.py data/prosqa_tiny $(TINY_WORLD) --depth_matched --overwrite --counts 10000 300 500
-out/tiny_statements/.finished: data/statements/val_000.bin config/tiny_statements.py
+TINY_WORLD = --nodes=9 --hops 2 3 --words 4 8
+data/statements_9/val_000.bin: prosqa.py | .venv/installed
+	$(BIN)/python prosqa.py data/statements_9 $(TINY_WORLD) --statements --overwrite --counts 40000 100 100
+data/prosqa_9/prosqa_train.json: prosqa.py | .venv/installed
+	$(BIN)/python prosqa.py data/prosqa_9 $(TINY_WORLD) --depth_matched --overwrite --counts 10000 300 500
+out/tiny_statements/.finished: data/statements_9/val_000.bin config/tiny_statements.py
 	$(BIN)/python finetune_reasoning.py config/tiny_statements.py $(GO_ON)
 	touch $@
-out/tiny_prosqa/.finished: data/prosqa_tiny/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa.py
+out/tiny_prosqa/.finished: data/prosqa_9/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa.py
 	$(BIN)/python finetune_reasoning.py config/tiny_prosqa.py $(GO_ON)
 	touch $@

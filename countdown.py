@@ -277,7 +277,7 @@ def train(c, machine):
     machine.total(torch.zeros(1))  # the others wait for the files
     torch.manual_seed(c.seed)
     tokenizer = Tokenizer(c.tokenizer)
-    model, origin = questions.load_start(c, tokenizer, c.n_latents)
+    model, origin, base_crc32 = questions.load_start(c, tokenizer, c.n_latents)
     model = model.to(machine.device).train()
 
     problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
@@ -296,8 +296,9 @@ def train(c, machine):
 
     optimizer, names, parameters = questions.adamw(model, c, machine.device)
     checksum = questions.crc32([ids for pair in pairs for ids in pair])
+    settings = dataclasses.asdict(c) | dict(started_from=origin, base_crc32=base_crc32)
     state, metrics, seconds = runtime.enter(
-        c, dataclasses.asdict(c) | {"started_from": origin}, MAY_DIFFER, machine, tokenizer.path,
+        c, settings, MAY_DIFFER, machine, tokenizer.path,
         lambda folder: coprocessor.load(model, folder), optimizer, names,
         dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=checksum, tokens=0),
     )  # fmt: skip

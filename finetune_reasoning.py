@@ -144,7 +144,7 @@ def main():
     # the system and its questions
     torch.manual_seed(c.seed)
     tokenizer = Tokenizer(c.tokenizer)
-    model, origin = questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
+    model, origin, base_crc32 = questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
     model = model.to(machine.device).train()
     items, left_out = {}, []
     for split in questions.SPLITS:
@@ -157,7 +157,7 @@ def main():
 
     optimizer, parameter_names, parameters = questions.adamw(model, c, machine.device)
     checksum = questions.crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
-    settings = dataclasses.asdict(c) | {"n_latents": model.n_latents, "started_from": origin}
+    settings = dataclasses.asdict(c) | dict(n_latents=model.n_latents, started_from=origin, base_crc32=base_crc32)
     state, metrics, seconds = runtime.enter(
         c, settings, MAY_DIFFER, machine, tokenizer.path, lambda folder: coprocessor.load(model, folder),
         optimizer, parameter_names,

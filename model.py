@@ -66,7 +66,10 @@ SIZES = {
     "gpt2": gpt2_config(),
     "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
     "tiny_gpt2": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=64),
+    # of as many parameters as a tiny_gpt2 and its Coprocessor: by depth, and by width; and the shallowest
     "tiny_gpt2_twice": gpt2_config(vocab_size=512, context=256, n_layer=4, n_head=2, width=64),
+    "tiny_gpt2_wide": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=90),
+    "tiny_gpt2_once": gpt2_config(vocab_size=512, context=256, n_layer=1, n_head=2, width=64),
     "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
     "mini_qwen3": Config("qwen3", 512, 1024, 3, 2, 2, 32, 64, 160, 1e-6, 1e2),
 }

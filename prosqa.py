@@ -1,8 +1,8 @@
 """ProsQA, generated: is Tom a lorpus or a zumpus? (Hao et al. 2024, section 4.1 and appendix A.2)
 
     python prosqa.py data/prosqa_generated                                            # as large and as hard as the original
-    python prosqa.py data/prosqa_tiny --nodes=7 --hops 2 3 --words 4 8 --depth_matched    # for a tiny model
-    python prosqa.py data/statements --nodes=7 --hops 2 3 --words 4 8 --statements         # what its Base reads before
+    python prosqa.py data/prosqa_9 --nodes=9 --hops 2 3 --words 4 8 --depth_matched   # for a tiny model
+    python prosqa.py data/statements_9 --nodes=9 --hops 2 3 --words 4 8 --statements  # what its Base reads before
     python prosqa.py --show=2                                                         # look at two, and at the statistics
 
 A graph of made-up concepts grows from two entities, each with a family of its own. The question names one of the
@@ -12,12 +12,17 @@ format of the original: prosqa_{train,valid,test}.json.
 In the original and here, the asked family is the one with the deeper leaf, so that "choose the deeper concept" is right
 nine times in ten without a look at the entity. With --depth_matched both leaves are equally deep, and either entity is
 asked as often: whatever does not read the entity is right half of the time.
+
+Validation and test ask about structures that training does not have: graphs that are not the same up to their words and
+the order of telling. Graphs of the original's size nearly all differ anyway. With --depth_matched and --hops 2 3 there are
+about 20 structures of 7 nodes, 500 of 8, and thousands of 9.
 """
 
 import json
 import math
 import os
 import random
+import zlib
 from collections import Counter
 from typing import NamedTuple
 
@@ -199,6 +204,33 @@ def key(question):
     return frozenset(told), frozenset(asked.rstrip("?").split())
 
 
+def structure(e):
+    """An example's graph and its two candidates, without words and order: the same for isomorphic graphs -> a tuple.
+
+    Not which of the candidates is right: the question after the one and the question after the other count as one structure,
+    so that nothing can be guessed from the graph alone.
+    Colours are refined until they stand still (Weisfeiler and Leman 1968): both candidates begin with one of their own, and a
+    node's next colour is its last one and those of its parents and children.
+    """
+    parents, children = {}, {}
+    for parent, child in e["edges"]:
+        parents.setdefault(child, []).append(parent)
+        children.setdefault(parent, []).append(child)
+    color = dict.fromkeys(range(len(e["idx_to_symbol"])), 0) | {e["target"]: 1, e["neg_target"]: 1}
+    before = 0
+    while len(set(color.values())) > before:
+        before = len(set(color.values()))
+        near = {v: (color[v], *(sorted(color[w] for w in by.get(v, [])) for by in (parents, children))) for v in color}
+        ranked = sorted(near.values())
+        color = {v: ranked.index(near[v]) for v in color}
+    return tuple(sorted(color.values())), tuple(sorted((color[parent], color[child]) for parent, child in e["edges"]))
+
+
+def split_of(e):
+    """Which split has the questions of that structure, in every folder? -> test (of a tenth of them), valid (a tenth), train"""
+    return {0: "test", 1: "valid"}.get(zlib.crc32(str(structure(e)).encode()) % 10, "train")
+
+
 def in_full(e):
     return "\n".join([e["question"], *e["steps"], "### " + e["answer"]])
 
@@ -291,22 +323,25 @@ def main():
 
 
 def write(a, kind):
-    """All files of a folder; no question is in two of them."""
+    """All files of a folder; no question is in two of them, and no structure that is asked about."""
     seen, statements = set(), {}
     for split, count in zip(("test", "valid", "train"), reversed(a.counts), strict=True):
         rng, examples, repeats = random.Random(f"{a.seed} {split}"), [], 0
         while len(examples) < count:
             e = draw_statements(rng, kind, worded=a.worded) if a.statements else draw_example(rng, kind)
-            if a.statements or key(e["question"]) not in seen:
+            if a.statements or (split_of(e) == split and key(e["question"]) not in seen):
                 seen.add(key(e["question"]))
                 examples.append(e)
                 repeats = 0
             elif (repeats := repeats + 1) == 10_000:
-                raise ValueError(f"there seem to be only {len(seen):,} such questions: ask for fewer (--counts)")
+                raise ValueError(
+                    f"there seem to be only {len(examples):,} such questions for {split}: ask for fewer (--counts)"
+                )
         path = os.path.join(a.out, f"prosqa_{split}.json")
         with whole(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
             json.dump(examples, f)
-        print(f"{path}: {count:,} examples")
+        asked = "" if a.statements else f" of {len({*map(structure, examples)}):,} structures"
+        print(f"{path}: {count:,} examples{asked}")
         statements[split] = examples
     if a.statements:
         write_tokenizer(random.Random(a.seed), kind, a.worded, os.path.join(a.out, "tokenizer.json"))

@@ -491,7 +491,9 @@ def counted_passes(model):
 
 
 def load_start(c, tokenizer, n_latents):
-    """init_from -> Variant: a run of the same variant is taken whole, of anything else the Base."""
+    """init_from -> (Variant, what it starts from in words, that Base's checksum): a run of the same variant is taken whole, of
+    anything else the Base.
+    """
     for run in (c.init_from, os.path.normpath(f"{c.init_from}/../..")):  # out/x/best/base is of a run, too
         own = run == c.init_from and os.path.isfile(os.path.join(run, "tokenizer.json"))
         if (own or runtime.is_run(run)) and not tokenizer_of(run).same(tokenizer):
@@ -508,11 +510,13 @@ def load_start(c, tokenizer, n_latents):
             if model.has_soft_tokens:
                 model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
             model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
-            return model, f"all of {c.init_from}"
+            return model, f"all of {c.init_from}", coprocessor.checksum(model.base)
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
     if n_latents >= base.config.context:
         raise ValueError(f"{n_latents:,} latents do not fit into the {base.config.context} positions of {c.init_from}")
+    base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if c.variant == "coconut":
         base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
     options = coprocessor.options_of(vars(c))
-    return coprocessor.build(c.variant, base, n_latents, c.orthogonality_weight, **options), f"the Base of {c.init_from}"
+    model = coprocessor.build(c.variant, base, n_latents, c.orthogonality_weight, **options)
+    return model, f"the Base of {c.init_from}", base_crc32

@@ -187,6 +187,8 @@ def enter(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
 
     state: what a new run begins with: step, seconds, rows and data_crc32 (of training data, which must not change), and what
     the script adds.
+    settings: those of c, base_crc32 (coprocessor.checksum of what the run starts from; a resumed run keeps the one it had),
+    and what the script adds.
     tokenizer: a file to copy beside the config, or None. load(folder) reads the weights. See open_run for the others.
     -> (state, Metrics, Stopwatch)
     """
@@ -197,7 +199,7 @@ def enter(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
             raise ValueError("wandb=True needs Weights & Biases: pip install wandb") from None
     claimed, settings = None, settings | {"started_in": os.getcwd()}  # from where a relative data= leads to the data
     if machine.master:
-        claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, (*may_differ, "started_in"))
+        claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, (*may_differ, "started_in", "base_crc32"))
         if tokenizer:
             Tokenizer(tokenizer).save(c.out_dir)
     machine.total(torch.zeros(1))  # the others wait until the folder is in order

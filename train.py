@@ -155,6 +155,7 @@ def main():
     if os.path.isfile(own) and not Tokenizer(own).same(tokenizer_of(c.data)):
         raise ValueError(f"{c.init_from} has read another tokenizer's ids than those in {c.data}")
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
+    base_crc32 = coprocessor.checksum(base)
     model = coprocessor.build(c.variant, base, c.n_latents, c.orthogonality_weight, **coprocessor.options_of(vars(c)))
     model = model.to(machine.device).train()
     limit = coprocessor.site_limit(c, base.config.context, model.span())
@@ -163,9 +164,9 @@ def main():
     train_batches([0])  # fails now if fewer sites fit than are asked for
     optimizer, names = make_optimizer(model, c, machine.device)
 
-    tokenizer = os.path.join(c.data, "tokenizer.json")
+    tokenizer, settings = os.path.join(c.data, "tokenizer.json"), dataclasses.asdict(c) | {"base_crc32": base_crc32}
     state, metrics, seconds = runtime.enter(
-        c, dataclasses.asdict(c), MAY_DIFFER, machine, tokenizer if os.path.isfile(tokenizer) else None,
+        c, settings, MAY_DIFFER, machine, tokenizer if os.path.isfile(tokenizer) else None,
         lambda folder: coprocessor.load(model, folder), optimizer, names,
         dict(step=0, seconds=0.0, rows=train_rows.count, data_crc32=train_rows.crc32),
     )  # fmt: skip

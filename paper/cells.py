@@ -11,6 +11,7 @@ runner resumes what it finds in out/paper/, so that it also takes in what you ra
 """
 
 import argparse
+import importlib
 import itertools
 import os
 import platform
@@ -22,100 +23,114 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from configurator import one_line_errors
+from configurator import configure, one_line_errors
 
 import runtime
+from coprocessor import checksum
+from model import load_pretrained
 from paper import figures
 
 OUT, RECORDS, BASES = "out/paper", "results/tiny.jsonl", "results/bases"
 SAME = 1e-2  # how far, relatively, a run's last loss may be from the kept run's: last bits differ by machine, and grow
 LOCK = threading.Lock()  # of RECORDS
 
-# A command, and below it what runs with it: a name, minutes on one core, more options. A name's {a,b} are a cell each; $1 is
-# what the first such place holds, $2 the second, $s the last. Every command also gets --out_dir=out/paper/<name>, and
-# --device=cpu --precision=fp32 wherever it runs, so that its numbers can stand beside the others'.
+# A command, and below it what runs with it: a name, minutes on one core, more options. A name's {a,b} are a cell each, as are
+# {1..10}; $1 is what the first such place holds, $2 the second, $s the last. Every command also gets
+# --out_dir=out/paper/<name>, and --device=cpu --precision=fp32 wherever it runs, so that its numbers can stand beside the
+# others'.
 CELLS = """
-# Figure 2: variants; h2 by N_L; a Base of twice the layers; the penalty on overlap; Z at a learnable scale; more tokens
+# The Bases of the runs on text, all on as many tokens: GPT-2 shaped, Qwen-3 shaped; with as many parameters as Base and
+# Coprocessor have together, by depth (twice) and by width (wide); of a single layer
 train.py config/tiny_base.py
-    base_gpt2                                                 2
-    base_qwen3                                                3    --init_from=random:tiny_qwen3
-    base_twice                                                4    --init_from=random:tiny_gpt2_twice
-train.py config/tiny_text.py --seed=$s
-    figure2_{gpt2,qwen3}_{continued,soft,liu,h1,h2}_s{1,2,3}  2.5  --variant=$2 --init_from=results/bases/base_$1
-    latents_{gpt2,qwen3}_h2_{1,4,8}_s{1,2,3}                  3    --n_latents=$2 --init_from=results/bases/base_$1
-    twice_gpt2_soft_s{1,2,3}                                  3    --variant=soft --init_from=results/bases/base_twice
-train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
-    orthogonal_gpt2_h2_8_s{1,2,3}                             3    --n_latents=8 --orthogonality_weight=0.1
-    scaled_gpt2_h2_s{1,2,3}                                   3    --scale_latents
-    long_gpt2_continued_s{1,2,3}                              4    --variant=continued --tokens=12288000 --eval_every=500
-    long_gpt2_{soft,h2}_s{1,2,3}                              12   --variant=$1 --tokens=12288000 --eval_every=500
+    base_gpt2                                                 35
+    base_qwen3                                                35   --init_from=random:tiny_qwen3
+    base_twice                                                60   --init_from=random:tiny_gpt2_twice
+    base_wide                                                 60   --init_from=random:tiny_gpt2_wide
+    base_once                                                 20   --init_from=random:tiny_gpt2_once
 
-# Table 2, Figures 3A and 7: ProsQA, depth-matched, at two learning rates; plain. All train for five epochs: liu and h1 have
-# no stage 0, cot no other, no_cot only the last
+# Figure 2: variants; h2 by N_L; Z at a learnable scale. A longer budget. Other Bases
+train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
+    figure2_{gpt2,qwen3}_continued_s{1..3}                    2    --variant=continued --init_from=results/bases/base_$1
+    figure2_{gpt2,qwen3}_{soft,pause,liu,h1,h2}_s{1..3}       6    --variant=$2 --init_from=results/bases/base_$1
+    latents_{gpt2,qwen3}_h2_{1,4,8}_s{1..3}                   8    --n_latents=$2 --init_from=results/bases/base_$1
+    scaled_gpt2_h2_s{1..3}                                    6    --scale_latents --init_from=results/bases/base_gpt2
+    {twice,wide,once}_gpt2_continued_s{1..3}                  3    --variant=continued --init_from=results/bases/base_$1
+    {twice,wide}_gpt2_soft_s{1..3}                            11   --variant=soft --init_from=results/bases/base_$1
+    once_gpt2_{soft,h2}_s{1..3}                               4    --variant=$1 --init_from=results/bases/base_once
+train.py config/tiny_text.py --tokens=12288000 --eval_every=500 --seed=$s --init_from=results/bases/base_gpt2
+    long_gpt2_continued_s{1..3}                               4    --variant=continued
+    long_gpt2_{soft,pause,liu,h1,h2}_s{1..3}                  15   --variant=$1
+
+# From random weights: no Base that latents could disturb. A frozen one would be noise, so liu and h1 are not here
+train.py config/tiny_base.py --tokens=12288000 --eval_every=500 --seed=$s
+    random_gpt2_continued_s{1..3}                             4
+    random_gpt2_{soft,pause,h2}_s{1..3}                       15   --variant=$1
+
+# Table 2, Figures 3A and 7: ProsQA, depth-matched; plain. All train for five epochs: liu and h1 have no stage 0, cot no
+# other, no_cot only the last
 finetune_reasoning.py config/tiny_statements.py
-    statements                                                8
+    statements                                                12
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
-    prosqa_{coconut,soft,h2}_s{1,2,3}                         1    --variant=$1
-    prosqa_{liu,h1}_s{1,2,3}                                  1    --variant=$1 --last_stage_epochs=3
-    prosqa_cot_s{1,2,3}                                       1    --variant=cot --epochs_per_stage=5
-    prosqa_no_cot_s{1,2,3}                                    1    --variant=no_cot --last_stage_epochs=5
-    prosqa_{h2,soft}_c{1,4}_s{1,2,3}                          1    --variant=$1 --latents_per_step=$2
-    slow_prosqa_{coconut,soft,h2}_s{1,2,3}                    1    --variant=$1 --lr=2.5e-4
-    slow_prosqa_{liu,h1}_s{1,2,3}                             1    --variant=$1 --lr=2.5e-4 --last_stage_epochs=3
-    slow_prosqa_soft_c{1,4}_s{1,2,3}                          1    --variant=soft --lr=2.5e-4 --latents_per_step=$1
-finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements --data=data/prosqa_tiny_plain
-    plain_prosqa_{coconut,soft,h2}_s{1,2,3}                   1    --variant=$1
-    plain_prosqa_{liu,h1}_s{1,2,3}                            1    --variant=$1 --last_stage_epochs=3
-    plain_prosqa_no_cot_s{1,2,3}                              1    --variant=no_cot --last_stage_epochs=5
+    prosqa_{coconut,soft,pause,h2,no_thought}_s{1..10}        1.5  --variant=$1
+    prosqa_{liu,h1}_s{1..5}                                   1.5  --variant=$1 --last_stage_epochs=3
+    prosqa_cot_s{1..3}                                        1.5  --variant=cot --epochs_per_stage=5
+    prosqa_no_cot_s{1..10}                                    1.5  --variant=no_cot --last_stage_epochs=5
+    prosqa_{h2,soft}_c{1,4}_s{1..5}                           1.5  --variant=$1 --latents_per_step=$2
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements --data=data/prosqa_9_plain
+    plain_prosqa_{coconut,soft,h2}_s{1..3}                    1.5  --variant=$1
+    plain_prosqa_{liu,h1}_s{1..3}                             1.5  --variant=$1 --last_stage_epochs=3
+    plain_prosqa_no_cot_s{1..3}                               1.5  --variant=no_cot --last_stage_epochs=5
 
-# Table 2 from a Base that has met all of the questions' words; and for three times the epochs
-finetune_reasoning.py config/tiny_statements.py --data=data/worded --tokenizer=data/worded/tokenizer.json
-    worded                                                    8
-finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/worded --tokenizer=data/worded/tokenizer.json
-    worded_prosqa_{coconut,soft,h2,no_thought}_s{1,2,3}       1    --variant=$1
-    worded_prosqa_{liu,h1}_s{1,2,3}                           1    --variant=$1 --last_stage_epochs=3
-    worded_prosqa_cot_s{1,2,3}                                1    --variant=cot --epochs_per_stage=5
-    worded_prosqa_no_cot_s{1,2,3}                             1    --variant=no_cot --last_stage_epochs=5
-    patient_prosqa_{coconut,soft,h2,no_thought}_s{1,2,3}      3    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=6
-    patient_prosqa_{liu,h1}_s{1,2,3}                          3    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=9
-    patient_prosqa_no_cot_s{1,2,3}                            3    --variant=no_cot --epochs_per_stage=3 --last_stage_epochs=15
+# Table 2 from a Base that has met all of the questions' words and needs steps, for three times the epochs
+finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json
+    worded                                                    12
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/worded --tokenizer=data/worded_9/tokenizer.json
+    patient_prosqa_coconut_s{1..10}                           9    --variant=coconut --epochs_per_stage=3 --last_stage_epochs=6
+    patient_prosqa_{soft,h2,no_thought}_s{1..10}              5    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=6
+    patient_prosqa_{liu,h1}_s{1..5}                           5    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=9
+    patient_prosqa_cot_s{1..3}                                5    --variant=cot --epochs_per_stage=15
+    patient_prosqa_no_cot_s{1..10}                            5    --variant=no_cot --epochs_per_stage=3 --last_stage_epochs=15
 
-# Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents
-train.py config/tiny_text.py --seed=$s --init_from=results/bases/statements --data=data/statements
-    statements_h2_s{1,2,3}                                    5    --n_latents=4
-    statements_continued_s{1,2,3}                             2    --variant=continued
+# Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
+# Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
+train.py config/tiny_text.py --seed=$s --init_from=results/bases/statements --data=data/statements_9
+    statements_h2_s{1..5}                                     5    --n_latents=4
+    statements_continued_s{1..5}                              2    --variant=continued
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s
-    resume_prosqa_curriculum_s{1,2,3}                         1    --init_from=out/paper/statements_h2_s$s
-    resume_prosqa_continued_s{1,2,3}                          1    --init_from=out/paper/statements_continued_s$s
-finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_step=4 --first_stage=2 --last_stage_epochs=5
-    resume_prosqa_straight_s{1,2,3}                           1    --init_from=out/paper/statements_h2_s$s
+    resume_prosqa_curriculum_s{1..5}                          1.5  --init_from=out/paper/statements_h2_s$s
+    resume_prosqa_continued_s{1..5}                           1.5  --init_from=out/paper/statements_continued_s$s
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_step=4 --init_from=out/paper/statements_h2_s$s
+    resume_prosqa_straight_s{1..5}                            1.5  --first_stage=2 --last_stage_epochs=5
+    resume_prosqa_literal_s{1..5}                             1.5  --first_stage=1 --epochs_per_stage=5 --last_stage_epochs=0
 
-# Figure 3B: Countdown from random weights
+# Figure 3B: Countdown from random weights; a penalty on overlap
 countdown.py config/tiny_countdown.py --seed=$s
-    countdown_h2_{3,4}_{1,4,16}_s{1,2,3}                      6    --operands=$1 --n_latents=$2
-    countdown_soft_{3,4}_4_s{1,2,3}                           5    --variant=soft --operands=$1
-    countdown_no_cot_{3,4}_0_s{1,2,3}                         5    --variant=no_cot --operands=$1 --n_latents=0
+    countdown_h2_{3,4}_{1,4}_s{1..3}                          6    --operands=$1 --n_latents=$2
+    countdown_h2_{3,4}_16_s{1..3}                             13   --operands=$1 --n_latents=16
+    countdown_{soft,pause}_{3,4}_4_s{1..3}                    6    --variant=$1 --operands=$2
+    countdown_no_cot_{3,4}_0_s{1..3}                          5    --variant=no_cot --operands=$1 --n_latents=0
+    orthogonal_countdown_{3,4}_{0.01,0.1}_s{1..3}             14   --n_latents=16 --operands=$1 --orthogonality_weight=$2
 # Figure 8: Countdown from a Base that has read sums, from its large-scale run, and from one that has read more of them
-    figure8_countdown_{h2,h1}_{3,4}_s{1,2,3}                  5    --variant=$1 --operands=$2 --init_from=results/bases/sums
-    figure8_countdown_resumed_{3,4}_s{1,2,3}                  5    --operands=$1 --init_from=out/paper/sums_h2_s$s
-    figure8_countdown_continued_{3,4}_s{1,2,3}                5    --operands=$1 --init_from=out/paper/sums_continued_s$s
+    figure8_countdown_{h2,h1}_{3,4}_s{1..3}                   5    --variant=$1 --operands=$2 --init_from=results/bases/sums
+    figure8_countdown_resumed_{3,4}_s{1..3}                   5    --operands=$1 --init_from=out/paper/sums_h2_s$s
+    figure8_countdown_continued_{3,4}_s{1..3}                 5    --operands=$1 --init_from=out/paper/sums_continued_s$s
 train.py config/tiny_sums.py
     sums                                                      3
 train.py config/tiny_text.py --seed=$s --init_from=results/bases/sums --data=data/countdown
-    sums_h2_s{1,2,3}                                          5    --n_latents=4
-    sums_continued_s{1,2,3}                                   2    --variant=continued
+    sums_h2_s{1..3}                                           5    --n_latents=4
+    sums_continued_s{1..3}                                    2    --variant=continued
 """
-ANALYZED = r"((figure2_gpt2|statements|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16)_s\d|orthogonal.*_s1"
+ANALYZED = r"((figure2_gpt2|statements|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16|orthogonal.*)_s\d+"
 
 # What is made before any cell: a file that is there afterwards, and the rest of its command.
 DATA = """
 data.py
     data/sample/val_000.bin                   sample
-prosqa.py --nodes=7 --hops 2 3 --words 4 8
-    data/statements/val_000.bin               data/statements --statements --counts 40000 100 100
-    data/worded/val_000.bin                   data/worded --statements --worded --counts 40000 100 100
-    data/prosqa_tiny/prosqa_train.json        data/prosqa_tiny --depth_matched --counts 10000 300 500
-    data/prosqa_tiny_plain/prosqa_train.json  data/prosqa_tiny_plain --counts 10000 300 500
+prosqa.py --nodes=9 --hops 2 3 --words 4 8
+    data/statements_9/val_000.bin             data/statements_9 --statements --counts 40000 100 100
+    data/worded_9/val_000.bin                 data/worded_9 --statements --worded --counts 40000 100 100
+    data/prosqa_9/prosqa_train.json           data/prosqa_9 --depth_matched --counts 10000 300 500
+    data/prosqa_9_plain/prosqa_train.json     data/prosqa_9_plain --counts 10000 300 500
 countdown.py
     data/countdown/train_000.bin              --operands=3 --sums
     data/countdown/4_seed0_train.jsonl        --operands=4 --show=1
@@ -131,18 +146,28 @@ class Cell:
     @property
     def start(self):
         """The cell whose weights it starts from, '' if none."""
-        found = re.search(f"--init_from=({BASES}|{OUT})/(\\w+)", self.command)
-        return found[2] if found else ""
+        return start_of(self.command)
 
     @property
     def is_base(self):
         """Others, of all seeds, start from it: its weights are kept."""
-        return not re.search(r"_s\d$", self.name)
+        return not re.search(r"_s\d+$", self.name)
 
     @property
     def analysis(self):
         """The command that looks at its latents, '' if none does."""
         return f"analyze_latents.py {OUT}/{self.name} --examples=1024" if re.fullmatch(ANALYZED, self.name) else ""
+
+
+def start_of(command):
+    found = re.search(f"--init_from=({BASES}|{OUT})/(\\w+)", command)
+    return found[2] if found else ""
+
+
+def held_by(place):
+    """What a place of a name holds: "a,b" -> ["a", "b"], "1..3" -> ["1", "2", "3"]"""
+    first, dots, last = place.partition("..")
+    return [str(n) for n in range(int(first), int(last) + 1)] if dots else place.split(",")
 
 
 def rows(text):
@@ -164,19 +189,41 @@ def all_cells():
     """-> {name: Cell}"""
     cells = {}
     for command, (names, minutes, *options) in rows(CELLS):
-        for held in itertools.product(*(place.split(",") for place in re.findall("{(.*?)}", names))):
+        for held in itertools.product(*map(held_by, re.findall("{(.*?)}", names))):
             name = re.sub("{.*?}", "{}", names).format(*held)
             words = " ".join([command, *options, f"--device=cpu --precision=fp32 --out_dir={OUT}/{name}"])
-            for mark, value in [*enumerate(held, start=1), ("s", name[-1])]:
+            for mark, value in [*enumerate(held, start=1), *(("s", seed) for seed in held[-1:])]:
                 words = words.replace(f"${mark}", value)
             cells[name] = Cell(name, float(minutes), words)
     return cells
 
 
 def read_records():
-    """-> {name: record} of what is finished"""
+    """-> {name: record} of all that has been run"""
     records = runtime.read_lines(RECORDS, like={"name": ""}) if os.path.exists(RECORDS) else []
     return {record["name"]: record for record in records}
+
+
+def finished(cells):
+    """-> {name: record} of those of the cells that need not be run: what they say now is what was run"""
+    return {name: record for name, record in read_records().items() if name in cells and stands(cells[name], record)}
+
+
+def stands(cell, record):
+    """Is this run what the cell's command would make now: by its settings, and by the Base that it started from?"""
+    script, *words = cell.command.split()
+    script = importlib.import_module(os.path.basename(script).removesuffix(".py"))
+    now, was = vars(configure(script.Config, "", words)), record["config"]
+    if cell.start and cell.start == start_of(f"--init_from={was['init_from']}"):
+        was = was | {"init_from": now["init_from"]}  # whether the kept weights or those of out/paper
+    shared = (now.keys() & was.keys()) - {*script.MAY_DIFFER}
+    return all(was[key] in (now[key], "auto") for key in shared) and from_kept_base(cell, record)
+
+
+def from_kept_base(cell, record):
+    """Did this run start from the weights that are in results/bases now? Of runs from before there were checksums: yes"""
+    base, folder = record["config"].get("base_crc32"), f"{BASES}/{cell.start}"
+    return base is None or not cell.start or not os.path.exists(folder) or base == checksum(load_pretrained(folder))
 
 
 def run(command, log):
@@ -195,11 +242,13 @@ def run_cell(cell, commit):
     One that is kept already was made again for its weights, perhaps on another machine. Raises RuntimeError if its last loss
     is not that of the kept one.
     """
-    out, log, before = f"{OUT}/{cell.name}", f"{OUT}/{cell.name}.log", read_records().get(cell.name)
+    out, log, before = f"{OUT}/{cell.name}", f"{OUT}/{cell.name}.log", finished({cell.name: cell}).get(cell.name)
     run(f"{cell.command} {'--resume' if runtime.has_checkpoint(out) else '--overwrite'}", log)
     if cell.analysis and not before:
         run(cell.analysis, log)
     record = figures.read(out)
+    if not from_kept_base(cell, record):
+        raise RuntimeError(f"{out} did not start from the weights that are in {BASES}/{cell.start} now")
     if before:
         again, then = ([m["loss"] for m in r["metrics"] if "loss" in m][-1] for r in (record, before))
         apart = abs(again / then - 1)
@@ -222,10 +271,11 @@ def run_cell(cell, commit):
 
 def unfinished(cells, wanted):
     """-> the cells to run, in order: those that others start from come first, also where only their weights are missing"""
-    todo, finished = [], read_records()
-    for name in (cell.name for cell in wanted if cell.name not in finished):
+    todo, done = [], finished(cells)
+    old = read_records().keys() - done.keys()
+    for name in (cell.name for cell in wanted if cell.name not in done):
         line = []
-        while name and name not in todo and not (line and os.path.exists(f"{BASES}/{name}/model.safetensors")):
+        while name and name not in todo and not (line and os.path.exists(f"{BASES}/{name}") and name not in old):
             line, name = [name, *line], cells[name].start
         todo += line
     starts = {cells[name].start for name in todo}
@@ -270,16 +320,17 @@ def main():
     parser.add_argument("--only", default="", help="only cells whose name begins with one of these, separated by commas")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="cells at a time (default: one per core)")
     a = parser.parse_args()
-    cells, finished = all_cells(), read_records()
+    cells = all_cells()
     begins = tuple(x.strip() for x in a.only.split(",") if x.strip()) or ("",)
     wanted = [cell for cell in cells.values() if cell.name.startswith(begins)]
     if not wanted or a.workers < 1:
         raise ValueError(f"no cell begins with {a.only!r}" if not wanted else "workers must be at least 1")
     if a.list:
+        done = finished(cells)
         for path, command in data_commands():
             print(f"{'there' if os.path.exists(path) else '-':>9}  python {command}")
         for cell in wanted:
-            print(f"{'finished' if cell.name in finished else f'{cell.minutes:g} min':>9}  python {cell.command}")
+            print(f"{'finished' if cell.name in done else f'{cell.minutes:g} min':>9}  python {cell.command}")
             if cell.analysis:
                 print(f"{'':>9}  python {cell.analysis}")
         return

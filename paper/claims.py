@@ -17,10 +17,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from paper import figures
-from paper.cells import all_cells, read_records
+from paper.cells import all_cells, finished
 
-SEEDS = (1, 2, 3)
-T95 = {2: 12.706, 3: 4.303}  # Student's t, two-sided 95 %, by the number of seeds
+SEEDS = range(1, 11)
+# Student's t, two-sided 95 %, by the number of seeds
+T95 = dict(enumerate((12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262), start=2))
 SYSTEMS = "coconut soft liu h1 h2"  # of Table 2
 FAMILIES = figures.FAMILY_NAMES.items()
 
@@ -39,6 +40,7 @@ class Row:
     line: str = ""  # how a difference is told, where not as that measure's usually are
     value: str = "{label}: {spread}"  # how what lies behind it is told
     note: str = ""
+    apart: bool = False  # are the runs compared from different Bases by design?
     special: Callable = lambda records: ([], "holds", [])  # for what is no comparison: records -> (lines, a word, values)
 
 
@@ -66,15 +68,9 @@ def answer_cost(records):
     return [line], "holds" if passes == [5, 3] else "does not hold", []
 
 
-def captures(records):
-    found = [records.get(f"{kind}_gpt2_h2_8_s1", {}).get("latents") for kind in ("orthogonal", "latents")]
-    text = "one seed, capture: {:.2f}, plain {:.2f}"
-    return [], "holds", [text.format(*(z["off_diagonal"] for z in found))] if all(found) else []
-
-
 ORDER = "liu about 1.5 above continued; h1 and h2 about 2 and 4 below liu; h1 above soft, h2 marginally below"
 TABLE2 = "soft 97.7, liu 52.6, h1 54.1, h2 99.0, Coconut 97.0 (GPT-2); 99.5, 81.0, 79.0, 99.5, - (Qwen-3); N_L = 12"
-UNREAD = "the frozen Base has never met 19 of the questions' tokens; for one that has, see 4d and 4e"
+UNREAD = "the frozen Base has never met 19 of the questions' tokens; for one that has, see 4d"
 LATENTS = "figure2_gpt2_h2 latents_gpt2_h2_8 statements_h2 prosqa_h2"
 SINCE = "{a} - {b}: {d} %, {since}"
 TABLE = [
@@ -110,16 +106,13 @@ TABLE = [
       for world, systems, note, claim in (
         ("", f"cot no_cot {SYSTEMS}", UNREAD, "4. ProsQA, depth-matched, N_L = 4: "
          "soft and Coconut within 5 points of h2, liu and h1 more than 10 below h2 and soft"),
-        ("slow_", SYSTEMS, UNREAD, "4b. Tried: 4 at half the learning rate"),
         ("plain_", f"no_cot {SYSTEMS}", UNREAD, "4c. Tried: 4 on plain ProsQA, as in the paper, with its shortcut"),
-        ("worded_", f"cot no_cot {SYSTEMS} no_thought", "",
-         "4d. Tried: 4 from a Base that has met all of the questions' tokens"),
-        ("patient_", f"no_cot no_thought {SYSTEMS}", "", "4e. Tried: 4d with three times the epochs"))),
+        ("patient_", f"cot no_cot no_thought {SYSTEMS}", "",
+         "4d. Tried: 4 from a Base that has met all of the questions' tokens, with three times the epochs"))),
     *(Row(claim, "GSM8K largely flat, can dip at larger N_L; ProsQA in a figure", name,
           {"2": f"{name}_c1", "4": name, "8": f"{name}_c4"}, "8 < 2 + 5") for name, claim in (
         ("prosqa_h2", "5. ProsQA, h2: 8 latents are less than 5 points above 2"),
-        ("prosqa_soft", "5b. ProsQA, soft: 8 latents are less than 5 points above 2"),
-        ("slow_prosqa_soft", "5c. Tried: 5b at half the learning rate"))),
+        ("prosqa_soft", "5b. ProsQA, soft: 8 latents are less than 5 points above 2"))),
 
     # Countdown: Figure 3B
     *(Row(f"6. Countdown, h2, N_L = {k}: 3 operands are more than 10 points above 4", "falls sharply",
@@ -135,16 +128,16 @@ TABLE = [
 
     # Tables 3 and 4, Figure 8
     *(Row(claim, f"{paper} (GPT-2; Qwen-3), N_L = 16", f"resume_prosqa_{kind},prosqa_h2",
-          {"h2": "prosqa_h2", kind: f"resume_prosqa_{kind}"}, f"{kind} < h2") for kind, paper, claim in (
+          {"h2": "prosqa_h2", kind: f"resume_prosqa_{kind}"}, f"{kind} < h2", apart=True) for kind, paper, claim in (
         ("curriculum", "99.0 to 97.1; 99.5 to 88.3", "7. Resuming from large-scale training hurts h2's curriculum on ProsQA"),
         ("straight", "99.0 to 97.3; 99.5 to 84.5", "7b. Going straight to all latents from there hurts, too"))),
     *(Row(f"7c. Countdown with {n} operands, N_L = 4: h2 resumed from large-scale training is above h2 and h1",
           "dominates, N_L = 16", "figure8_countdown", of(f"figure8_countdown_*_{n}", "resumed continued h2 h1"),
-          "resumed > h2; resumed > h1", note="h1's frozen Base has never met the answer's tags") for n in (3, 4)),
+          "resumed > h2; resumed > h1", apart=True, note="h1's frozen Base has never met the answer's tags") for n in (3, 4)),
     Row("7d. Beyond: 7 holds also against h2 on a Base that has read as much without latents", "not tested", "resume_prosqa",
-        of("resume_prosqa_*", "curriculum continued"), "curriculum < continued"),
+        of("resume_prosqa_*", "curriculum continued"), "curriculum < continued", apart=True),
     *(Row(f"7e. Beyond: 7c holds also against h2 on such a Base, {n} operands", "not tested", "figure8_countdown",
-          of(f"figure8_countdown_*_{n}", "resumed continued"), "resumed > continued", value="") for n in (3, 4)),
+          of(f"figure8_countdown_*_{n}", "resumed continued"), "resumed > continued", value="", apart=True) for n in (3, 4)),
 
     # Section 4.3, what an answer costs, and Table 1
     *(Row(claim, paper, ",".join(f"{name}_s" for name in names.split()), of("*", names),
@@ -166,23 +159,18 @@ TABLE = [
     # What the paper does not have
     Row("11. Beyond: h2 is better than soft on a Base of twice the layers (twice), pretrained on as many tokens",
         "not tested; expects a single model of that size to be better", "twice_gpt2,figure2_gpt2",
-        of("figure2_gpt2_*", "h2 soft") | {"twice": "twice_gpt2_soft"}, "h2 < twice", "perplexity", also="twice < soft"),
-    Row("11b. Beyond: a penalty on overlap lowers h2's perplexity", "suggested", "orthogonal_gpt2,latents_gpt2_h2_8",
-        {"penalised": "orthogonal_gpt2_h2_8", "plain": "latents_gpt2_h2_8"}, "penalised < plain", "perplexity", value="",
-        special=captures),
+        of("figure2_gpt2_*", "h2 soft") | {"twice": "twice_gpt2_soft"}, "h2 < twice", "perplexity", also="twice < soft",
+        apart=True),
     Row("11c. Beyond: without ProsQA's shortcut liu and h1 lose more than 10 points more than no_cot does", "not tested",
         "plain_prosqa,prosqa", of("plain_prosqa_* - prosqa_*", f"no_cot {SYSTEMS}"), "liu > no_cot + 10; h1 > no_cot + 10",
         line="lost by {a} - {b}: {d}", value="plain - depth-matched, {label}: {spread}"),
     *(Row(claim, "not tested", f"{world}prosqa", of(f"{world}prosqa_*", f"{systems} no_cot"),
           "; ".join(f"{v} > no_cot + 10" for v in systems.split())) for world, systems, claim in (
-        ("worded_", "coconut", "11d. Beyond: from a Base that needs steps (4d) Coconut is more than 10 points above no_cot"),
-        ("worded_", "soft h2", "11e. Beyond: from it soft and h2 are more than 10 points above no_cot"),
-        ("patient_", "coconut", "11f. Beyond: 11d with three times the epochs for both"),
-        ("patient_", "soft h2", "11g. Beyond: 11e with three times the epochs for all"))),
-    Row("11h. Beyond: in 11g latents help, not the curriculum alone: soft is more than 10 points above no_thought",
+        ("patient_", "coconut", "11d. Beyond: from a Base that needs steps (4d) Coconut is more than 10 points above no_cot"),
+        ("patient_", "soft h2", "11e. Beyond: from it soft and h2 are more than 10 points above no_cot"))),
+    Row("11h. Beyond: in 11e latents help, not the curriculum alone: soft is more than 10 points above no_thought",
         "not tested", "patient_prosqa_soft,patient_prosqa_no_thought", of("patient_prosqa_*", "soft no_thought"),
-        "soft > no_thought + 10",
-        note="no_thought: the same curriculum, whose steps give way to nothing, from a second training of the same Base"),
+        "soft > no_thought + 10", note="no_thought: the same curriculum, whose steps give way to nothing"),
     *(Row(f"11{letter}. Beyond: the latents matter: {what}", "not tested", f"{name}_s",
           dict.fromkeys(("untouched", "swapped"), name), must, measure) for letter, name, measure, must, what in (
         ("i", "figure2_gpt2_h2", "perplexity by latents", "swapped > untouched + 5",
@@ -197,6 +185,8 @@ TABLE = [
 # -----------------------------------------------------------------------------
 # What the cells say
 
+NOT_THE_SAME = "not the same Base"
+
 
 def read(records, name, measure="accuracy", label=""):
     """-> {seed: number} of the runs of that name, of those that are there"""
@@ -207,6 +197,18 @@ def read(records, name, measure="accuracy", label=""):
     runs, number = {s: records.get(f"{name}_s{s}") for s in SEEDS}, MEASURES[measure][0]
     found = {s: number(r["metrics"][-1], r.get("latents"), label) for s, r in runs.items() if r}
     return {s: x for s, x in found.items() if x is not None}
+
+
+def bases(records, name):
+    """-> {seed: checksums of the Bases that its runs started from; None for runs from before there were any}"""
+    names = name.split(" - ")
+    runs = {s: [records[f"{n}_s{s}"] for n in names if f"{n}_s{s}" in records] for s in SEEDS}
+    return {s: {r["config"].get("base_crc32") for r in found} for s, found in runs.items() if len(found) == len(names)}
+
+
+def mixed(a, b):
+    """Two {seed: checksums} -> do runs of one seed come from different Bases?"""
+    return any(len(a[s] | b[s]) > 1 for s in a.keys() & b.keys())
 
 
 def paired(a, b):
@@ -231,7 +233,7 @@ def told(difference, digits):
 
 def together(verdicts):
     """Of several comparisons that a claim needs -> one word"""
-    for word in ("does not hold", "not run", "cannot be told"):
+    for word in ("does not hold", NOT_THE_SAME, "not run", "cannot be told"):
         if word in verdicts:
             return word
     return "holds"
@@ -263,6 +265,10 @@ def weigh(row, records):
     def compare(texts):
         lines, words = [], []
         for a, sign, b, limit in re.findall(r"(.+?) ([<>=]) (.+?)(?: [+±] (\d+))?(?:; |$)", texts):
+            if b in values and not row.apart and mixed(*(bases(records, row.runs[x]) for x in (a, b))):
+                words.append(NOT_THE_SAME)
+                lines.append(f"{a} - {b}: {NOT_THE_SAME}")
+                continue
             d = paired(values[a], values[b] if b in values else dict.fromkeys(values[a], 0.0))
             words.append(verdict(d, sign, float(limit or 0) if b in values else float(b)))
             if d:
@@ -351,7 +357,7 @@ def overview(records, out):
 
     systems = f"cot no_cot {SYSTEMS}"
     dots(middle, of("prosqa_*", systems), -0.15, color="black", label="from a Base that answers without steps")
-    dots(middle, of("worded_prosqa_*", systems), 0.15, color="white", edgecolor="black", label="from a Base that needs steps")
+    dots(middle, of("patient_prosqa_*", systems), 0.15, color="white", edgecolor="black", label="from a Base that needs steps")
     middle.axhline(50, color="#bbbbbb", ls=":", label="a guess")
     middle.set(title="ProsQA: accuracy in %", ylim=(0, 100))
     for n, color in ((3, "#d62728"), (4, "#7f7f7f")):
@@ -368,10 +374,10 @@ def overview(records, out):
 
 
 PICTURES = {  # name: (how it is drawn, of the cells whose names begin so)
-    "overview": (overview, "figure2_gpt2_|prosqa_|worded_prosqa_|countdown_|figure8_"),
+    "overview": (overview, "figure2_gpt2_|prosqa_|patient_prosqa_|countdown_|figure8_"),
     "figure2_gpt2": (figures.figure2, "figure2_gpt2_"), "figure2_qwen3": (figures.figure2, "figure2_qwen3_"),
     "figure2_long": (figures.figure2, "long_gpt2_"), "stages": (figures.stages, "prosqa_"),
-    "stages_worded": (figures.stages, "worded_prosqa_"), "stages_patient": (figures.stages, "patient_prosqa_"),
+    "stages_patient": (figures.stages, "patient_prosqa_"),
     "figure3b": (figures.figure3b, "countdown_"), "figure8": (figures.figure8, "figure8_countdown_(h|r)"),
 }  # fmt: skip
 
@@ -388,7 +394,7 @@ def draw(records):
 
 
 def main():
-    records = read_records()
+    records = finished(all_cells())
     text = page(records, draw(records))
     with open("results/README.md", "w", encoding="utf-8") as f:
         f.write(text)

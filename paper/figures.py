@@ -187,20 +187,39 @@ def by_seed(records, usable, complaint, key=kind_of):
             raise ValueError(f"{record['name']} {complaint}")
         groups[key(record)].append(record)
         refuse_mixed(groups[key(record)])
+    refuse_other_bases(records, start_of)
     return groups
+
+
+def start_of(record):
+    """What its config calls the Base that it started from; random weights are drawn by the seed, for a vocabulary."""
+    c = record["config"]
+    # from a run of paper/cells.py, or from the weights that are kept of it
+    start = re.sub("(?:.*/)?(?:out/paper|results/bases)/([^/]+)(?:/checkpoint/base)?/?$", r"\1", c.get("init_from", ""))
+    return (start, c["seed"], c.get("tokenizer", c.get("data"))) if start.startswith("random:") else (start,)
+
+
+def refuse_other_bases(records, group):
+    """Raises ValueError if one of the runs of a group(record) started from other weights than the others."""
+    first = {}
+    for record in records:
+        other = first.setdefault(group(record), record)
+        if record["config"].get("base_crc32") != other["config"].get("base_crc32"):
+            raise ValueError(f"{record['name']} and {other['name']} are not from the same Base: see base_crc32 in config.json")
+
+
+NOT_SETTINGS = {"seed", "out_dir", "started_from", "started_in", "base_crc32", "resume", "overwrite"}
 
 
 def refuse_mixed(records):
     """Raises ValueError if the last of these runs is one of the others again, or differs from them in more than its seed."""
-    # they may start from a run each; and from a run of paper/cells.py, or the weights kept of it
-    kept = "(?:.*/)?(?:out/paper|results/bases)/([^/]+)(?:/checkpoint/base)?/?$"
-    starts = [re.sub(r"_s(eed)?_?\d+", "", re.sub(kept, r"\1", r["config"].get("init_from", ""))) for r in records]
+    starts = [re.sub(r"_s(eed)?_?\d+", "", start_of(r)[0]) for r in records]  # they may start from a run each
     *others, config = [r["config"] | dict(init_from=start) for r, start in zip(records, starts, strict=True)]
     label = label_of(kind_of(records[0]).system) + (f" on {config['operands']} operands" if "operands" in config else "")
     for other in others:
         if config["seed"] == other["seed"]:
             raise ValueError(f"two runs of {label} have seed {config['seed']}, one is {config['out_dir']}")
-        for name in sorted(config.keys() & other.keys() - {"seed", "out_dir", "started_from", "resume", "overwrite"}):
+        for name in sorted(config.keys() & other.keys() - NOT_SETTINGS):
             found = config[name], other[name]
             if found[0] != found[1] and "auto" not in found:  # auto does not say which it was
                 raise ValueError(f"runs of {label} differ in {name}: {found[0]} and {found[1]}")
@@ -302,6 +321,7 @@ def along(field, found):
 
 def figure2(records, out):
     groups = by_seed(records, lambda r: last(r, "val_ppl"), "has no validation perplexity: it is no run of train.py")
+    refuse_other_bases(records, lambda r: (r["family"], r["config"]["seed"]))  # a panel is about one Base
     runs = {kind: evaluations(seeds, "tokens", "val_ppl") for kind, seeds in groups.items()}
     ends = {kind: points[max(points)] for kind, points in runs.items()}
     panels, rows, verdicts = defaultdict(list), [], [""]

@@ -442,7 +442,8 @@ def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monke
     second = run_here(cd, settings, tmp_path / "second", monkeypatch=monkeypatch)
     a, b = (coprocessor.load_run(str(out))[0] for out in (first, second))
     assert torch.equal(b.soft, a.soft[:1]) and torch.equal(b.base.wte.weight, a.base.wte.weight)
-    assert json.loads((second / "config.json").read_text())["started_from"] == f"all of {first}"
+    config = json.loads((second / "config.json").read_text())
+    assert config["started_from"] == f"all of {first}" and config["base_crc32"] == coprocessor.checksum(a.base)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,30 @@ def test_figure2_refuses_what_does_not_make_a_line(tmp_path):
         figures.figure2(read([fake_run(tmp_path / "f", "h2", [])]), str(tmp_path / "2.png"))
 
 
+def test_runs_that_started_from_different_weights_are_not_put_side_by_side(tmp_path):
+    def fake(name, variant, base_crc32, **settings):
+        return fake_run(tmp_path / name, variant, [30.0, 14.0], base_crc32=base_crc32, **settings)
+
+    def draw(*runs):
+        figures.figure2(read(runs), str(tmp_path / "2.png"))
+
+    h2, soft = fake("h2", "h2", 7), fake("soft", "soft", 7)
+    draw(h2, soft, fake("h2_2", "h2", 7, seed=2))
+    with pytest.raises(ValueError, match="h2_3 and h2 are not from the same Base"):
+        draw(h2, fake("h2_3", "h2", 8, seed=3))
+    with pytest.raises(ValueError, match="soft_2 and h2 are not from the same Base"):
+        draw(h2, fake("soft_2", "soft", 8, init_from="out/other"))  # by whatever name
+    with pytest.raises(ValueError, match="liu and h2 are not from the same Base"):
+        draw(h2, fake_run(tmp_path / "liu", "liu", [30.0, 14.0]))  # from before there were checksums
+    # random weights are those of their seed, and a run of every seed has weights of its own
+    runs = [("a", 1, "random:x"), ("b", 2, "random:x"), ("c", 1, "out/sums_s1"), ("d", 2, "out/sums_s2")]
+    runs = [fake(name, "h2", n, seed=seed, init_from=start) for n, (name, seed, start) in enumerate(runs)]
+    draw(*runs[:2])
+    draw(*runs[2:])
+    with pytest.raises(ValueError, match="e and a are not from the same Base"):
+        draw(*runs[:2], fake("e", "soft", 9, init_from="random:x"))
+
+
 def test_figure5_is_drawn(tmp_path):
     figures.figure5(str(tmp_path / "5.png"))
     assert (tmp_path / "5.png").read_bytes().startswith(b"\x89PNG")

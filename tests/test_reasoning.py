@@ -1,5 +1,6 @@
 """Reasoning: the questions, the curriculum, Coconut as published, ragged batches, answers, whole runs."""
 
+import itertools
 import json
 import math
 import random
@@ -486,11 +487,38 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
         ]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     a, b = ([json.loads((tmp_path / out / f"prosqa_{s}.json").read_text()) for s in questions.SPLITS] for out in "ab")
+    train, valid, test = ({prosqa.structure(e) for e in split} for split in a)
+    assert len(test) > 3 and not (train & valid or train & test or valid & test)
     assert a == b and [len(x) for x in a] == [40, 20, 20]
     assert len({prosqa.key(e["question"]) for split in a for e in split}) == 80
     told = "Ada is a b. Every b is a c.", "Every b is a c. Ada is a b."
     assert prosqa.key(f"{told[0]} Is Ada a c or d?") == prosqa.key(f"{told[1]} Is Ada a d or c?")
     assert prosqa.key("Ada is a b. Is Ada a b or c?") != prosqa.key("Ada is a b. Is Bo a b or c?")
+
+
+def test_a_structure_is_a_graph_up_to_isomorphism_with_its_candidates():
+    """Against the smallest telling of all: nodes renumbered in every way, the candidates first."""
+    rng, pairs = random.Random(5), set()
+    for _ in range(200):
+        e = prosqa.draw_example(rng, prosqa.Kind(7, (2, 3), (4, 8)))
+        both = e["target"], e["neg_target"]
+        others, ways = set(range(len(e["idx_to_symbol"]))) - {*both}, []
+        for order in itertools.product(itertools.permutations(both), itertools.permutations(others)):
+            number = {v: n for n, v in enumerate(itertools.chain(*order))}
+            ways.append(sorted((number[p], number[c]) for p, c in e["edges"]))
+        pairs.add((prosqa.structure(e), str(min(ways))))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) > 50
+
+
+def test_questions_after_either_candidate_of_a_graph_stay_together():
+    rng = random.Random(6)
+    for _ in range(50):
+        e = prosqa.draw_example(rng)
+        order = rng.sample(range(len(e["idx_to_symbol"])), len(e["idx_to_symbol"]))
+        told = rng.sample([[order[p], order[c]] for p, c in e["edges"]], len(e["edges"]))
+        other = e | dict(edges=told, target=order[e["neg_target"]], neg_target=order[e["target"]])
+        assert prosqa.structure(other) == prosqa.structure(e) and prosqa.split_of(other) == prosqa.split_of(e)
+        assert prosqa.structure(e | dict(edges=e["edges"][1:])) != prosqa.structure(e)
 
 
 @pytest.mark.parametrize("worded", [False, True])
@@ -613,13 +641,14 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes))
         return questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
 
-    same, origin = start()
+    same, origin, base_crc32 = start()
+    assert base_crc32 == coprocessor.checksum(first.base)
     assert origin.startswith("all of") and torch.equal(same.soft, first.soft[:2]) and same.n_latents == 2
     assert torch.equal(same.coprocessor.norm.weight, first.coprocessor.norm.weight)
-    soft, origin = start(variant="soft")
-    assert origin.startswith("the Base of") and torch.equal(soft.base.wte.weight, first.base.wte.weight)
-    coconut, _ = start(variant="coconut")
-    assert coconut.base.config.vocab_size == first.base.config.vocab_size + 3
+    soft, origin, crc32 = start(variant="soft")
+    assert crc32 == base_crc32 and origin.startswith("the Base of") and torch.equal(soft.base.wte.weight, first.base.wte.weight)
+    coconut, _, crc32 = start(variant="coconut")  # whose Base gets three more tokens
+    assert crc32 == base_crc32 and coconut.base.config.vocab_size == first.base.config.vocab_size + 3
     with pytest.raises(ValueError, match="has 4 latents"):
         start(latents_per_step=3)
     train_tokenizer(["other words"], 300, str(tmp_path / "other.json"))

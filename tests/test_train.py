@@ -237,6 +237,26 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, monkeypatch):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
 
 
+def test_a_run_keeps_the_checksum_of_its_base_wherever_that_lay(tmp_path, corpus, monkeypatch):
+    def checksum_of(name, **settings):
+        run(monkeypatch, tmp_path / name, corpus, tokens=2 * 96, **settings)
+        return runtime.read_json(tmp_path / name / "config.json")["base_crc32"]
+
+    drawn = checksum_of("a")
+    assert checksum_of("again", variant="soft") == drawn != checksum_of("other", seed=2), "random weights are drawn by the seed"
+    base = coprocessor.load_run(str(tmp_path / "a"))[0].base
+    trained = coprocessor.checksum(base)
+    shutil.copytree(tmp_path / "a" / "checkpoint" / "base", tmp_path / "folder")
+    assert checksum_of("b", init_from=tmp_path / "a") == trained != drawn, "another run's is of what that has trained"
+    assert checksum_of("c", init_from=tmp_path / "folder", variant="continued") == trained
+    # a run that goes on has its weights in its checkpoint: what lies in the place of its Base by then does not count
+    random_model("tiny_gpt2", base.config.vocab_size).save_pretrained(tmp_path / "folder")
+    assert checksum_of("c", init_from=tmp_path / "folder", variant="continued", resume=True) == trained
+    with torch.no_grad():
+        base.norm.weight[3] += 1e-6
+    assert coprocessor.checksum(base) != trained
+
+
 def test_a_damaged_checkpoint_is_one_line(tmp_path, corpus, monkeypatch):
     run(monkeypatch, tmp_path / "a", corpus, tokens=2 * 96)
     for file in ("base/model.safetensors", "added.safetensors", "optimizer.safetensors"):
