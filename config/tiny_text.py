@@ -14,8 +14,9 @@
 
 include = "tiny_base.py"
 variant = "h2"
-init_from = "out/tiny_base"
+init_from = "results/bases/base_gpt2"  # made by tiny_base.py
 tokens = 1200 * tokens_per_step  # 2.5M
 lr = 1e-3  # 3e-3 disturbs a trained Base, under every variant
 eval_every = 150
+log_every = 100
 checkpoint_every = 300
