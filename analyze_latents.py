@@ -6,13 +6,22 @@
 For any run with latents, over its validation sequences or its held-out questions:
 
 capture     H_ij, the share of latent j's variance that lies in the subspace of latent i (the fewest principal components with
-            97 % of its variance). Beside it what a random subspace of the same rank would capture: rank / width.
+            97 % of its variance). Vectors that merely share a spectrum capture much of each other, so beside it stands
+            chance, twice: what the Base's states at the N_L ordinary tokens up to the site capture of each other, and what
+            latents do that are shuffled across their slots. The second differ in nothing, and capture 0.97 or so.
 silhouette  is an occurrence nearer to others of its own latent than to those of the nearest other latent? -1 to 1.
-meddling    perplexity, or accuracy, when the latents are zeroed, replaced by their mean over examples, swapped between
-            examples, reversed, or dropped one at a time. What does not get worse did not matter.
+meddling    perplexity, or accuracy, when there are no latents, when they are zeroed, replaced by their mean over examples,
+            swapped between examples, reversed, or dropped one at a time. What does not get worse did not matter.
+effect      what a message is good for, in two parts. Presence: another example's message against none. Content: an example's
+            own against another's. In percent of perplexity, or points of accuracy.
 words       the tokens that each latent is nearest to, read by the Base's head.
 
 Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is fed.
+
+No latents, or none, means that the Base goes on as an ordinary language model: a branch begins as under continued, with the
+site's own token in its own place. So soft tokens (soft, pause), Z (liu, h2) or KV_phi (h1) are not there at all, and neither
+are the positions that they took. h1 is fed the site's token in any case: with a message once more, behind KV_phi; with none
+where it stands. coconut makes each latent from the one before, so there is no message to swap or to leave out.
 """
 
 import argparse
@@ -20,6 +29,7 @@ import contextlib
 import dataclasses
 import os
 from collections import Counter
+from functools import partial
 
 import matplotlib
 
@@ -29,6 +39,7 @@ from configurator import Count, configure, one_line_errors
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from scipy import stats
 from sklearn.metrics import silhouette_samples
 
 import coprocessor
@@ -66,20 +77,24 @@ def check(z):
     return z
 
 
+def centred(z):
+    """Z (n, N_L, d) -> X (N_L, n, d), each latent less its own mean; exactly 0 where it is constant"""
+    z = check(z)
+    x = (z - z.mean(axis=0)).transpose(1, 0, 2)
+    for latent, largest in zip(x, np.abs(z).max(axis=(0, 2)), strict=True):
+        if np.abs(latent).max() <= 1e-6 * largest:  # what is left of a constant is rounding
+            latent[:] = 0
+    return x
+
+
 def subspaces(z, tau=TAU):
     """Z (n, N_L, d) -> centred X (N_L, n, d), per latent an orthonormal basis (d, rank); rank 0 where it is constant."""
-    z = check(z)
-    x = (z - z.mean(axis=0)).transpose(1, 0, 2)  # each latent by its own mean
-    scale = np.abs(z).max(axis=(0, 2))  # below a few bits of that, what is left of a constant is rounding
-    bases = []
-    for latent, largest in zip(x, scale, strict=True):
-        if np.abs(latent).max() <= 1e-6 * largest:
-            latent[:] = 0
-            bases.append(np.zeros((z.shape[2], 0)))
-            continue
-        _, s, v = np.linalg.svd(latent, full_matrices=False)
-        share = np.cumsum(s**2) / np.sum(s**2)
-        bases.append(v[: np.searchsorted(share, tau - 1e-12) + 1].T)
+    x, bases = centred(z), []
+    for latent in x:
+        variance, v = np.linalg.eigh(latent.T @ latent)  # ascending
+        share = np.cumsum(variance[::-1]) / max(variance.sum(), np.finfo(float).tiny)
+        rank = np.searchsorted(share, tau - 1e-12) + 1 if latent.any() else 0
+        bases.append(v[:, ::-1][:, :rank])
     return x, bases
 
 
@@ -91,7 +106,8 @@ def cross_capture(z, tau=TAU):
     """
     x, bases = subspaces(z, tau)
     total = np.square(x).sum(axis=(1, 2))  # (N_L)
-    captured = np.array([[np.square(xj @ basis).sum() for xj in x] for basis in bases])
+    projections = np.array([(basis @ basis.T).ravel() for basis in bases])  # (N_L, d d)
+    captured = projections @ np.array([(latent.T @ latent).ravel() for latent in x]).T  # |X_j P_i|^2 = tr(P_i X_j^T X_j)
     return np.divide(captured, total, out=np.zeros_like(captured), where=total > 0)
 
 
@@ -99,6 +115,39 @@ def off_diagonal(h):
     """The mean of H beside its diagonal; None for one latent, which has no others."""
     n = len(h)
     return float((h.sum() - np.trace(h)) / (n * (n - 1))) if n > 1 else None
+
+
+def shuffled(z, seed=0):
+    """Z (n, N_L, d) -> the same centred latents, those of each example in an order of its own: all slots are alike"""
+    x, (n, n_latents, _) = centred(z).transpose(1, 0, 2), z.shape
+    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n_latents), (n, 1)), axis=1)  # (n, N_L)
+    return np.take_along_axis(x, orders[:, :, None], axis=1)
+
+
+def interval(values):
+    """(n) -> their mean, and half of its 95 % interval (Student's t; None for a single value)"""
+    n = len(values)
+    return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else None
+
+
+RESAMPLES = 20
+
+
+def above(z, null, seed=0):
+    """How much more the latents of Z capture of each other than those of null do -> (difference, half of its 95 % interval)
+
+    The interval is over examples: Student's t from so many bootstrap samples; None for a single example. (Leaving examples out
+    in turn would not do: ranks are whole numbers, and jump.)
+    """
+
+    def difference(*both):
+        return float(np.subtract(*(off_diagonal(cross_capture(x)) for x in both)))
+
+    n, rng = max(len(z), len(null)), np.random.default_rng(seed)
+    draws = [rng.random(n) for _ in range(RESAMPLES)]  # in [0, 1): of both the same examples, where both have all of them
+    found = [difference(*(x[(draw[: len(x)] * len(x)).astype(int)] for x in (z, null))) for draw in draws]
+    half = float(stats.t.ppf(0.975, RESAMPLES - 1) * np.std(found, ddof=1))
+    return difference(z, null), half if min(len(z), len(null)) > 1 else None
 
 
 def silhouette(z):
@@ -133,7 +182,11 @@ def subsampled_silhouette(z, seed=0):
 
 
 class Asked:
-    """A run's own validation: batches() -> (tokens (B,S), sites (B,M)); score() -> perplexity, or accuracy in percent"""
+    """A run's own validation, in examples: sequences, or questions.
+
+    batches() -> (tokens (B,S), sites (B,M)); scores() -> a number an example, the higher the better; overall(scores) ->
+    perplexity, or accuracy in percent
+    """
 
     def __init__(self, run, config, model, examples, batch_size, machine):
         self.machine, self.model = machine, model
@@ -162,46 +215,93 @@ class Asked:
                 tokens, lengths = questions.pad(prompts[i : i + self.c.micro_batch], self.machine.device)
                 yield tokens, (lengths - 1)[:, None]
 
-    def score(self):
-        if self.what == "perplexity":
-            nll = coprocessor.validate(self.model, self.read, self.c, self.machine)
-            self.model.eval()
-            return nll.mean().exp().item()
-        texts = self.answers.texts(self.model)
-        return 100 * float(np.mean([right(text) for (_, right), text in zip(self.asked, texts, strict=True)]))
+    @torch.no_grad()
+    def scores(self):
+        """The mean log-likelihood of a sequence's ahead tokens; 1 for a right answer, 0 for a wrong one"""
+        if self.what == "accuracy":
+            texts = self.answers.texts(self.model)
+            return np.array([float(right(text)) for (_, right), text in zip(self.asked, texts, strict=True)])
+        found = []
+        for tokens, sites in self.batches():
+            ahead = coprocessor.ahead_tokens(tokens, sites, self.c.n_ahead)
+            with self.machine.autocast():
+                nll = self.model.ahead_nll(tokens, sites, ahead)  # (B, M, N_A)
+            found.append(-nll.cpu().double().mean(dim=(1, 2)))
+        return torch.cat(found).numpy()
+
+    def overall(self, scores):
+        return float(np.exp(-scores.mean()) if self.what == "perplexity" else 100 * scores.mean())
+
+
+STEPS_STAY, NO_STEPS = "straight (steps stay)", "straight (no steps)"
+
+
+def protocol(config):
+    """Of a run on GSM8K or ProsQA: "curriculum", or one of two readings of the paper's "straight to 16"
+
+    Straight means that all latents are there from the first epoch on. They stand for the first k steps and the later ones
+    stay in words to the end; or no step is ever written out.
+    """
+    if config["first_stage"] > config["stages"]:
+        return NO_STEPS
+    return STEPS_STAY if config["first_stage"] == config["stages"] and not config["last_stage_epochs"] else "curriculum"
 
 
 def setting(config):
     """What a run was trained on, as the paper's section 4.3 has it"""
     if "seq_len" in config:
         return "large-scale"
+    resumed = ", resumed" * config["started_from"].startswith("all of")
     if "operands" in config:
-        return f"Countdown, {config['operands']} operands"
-    straight = config["first_stage"] > config["stages"]
-    resumed = config["started_from"].startswith("all of")
-    task = "ProsQA" if "prosqa" in config["data"] else "GSM8K"
-    return task + (", straight to 16" if straight and resumed else ", no curriculum" if straight else "")
+        return f"Countdown, {config['operands']} operands{resumed}"
+    task, how = "ProsQA" if "prosqa" in config["data"] else "GSM8K", protocol(config)
+    if how == NO_STEPS and not resumed:
+        return f"{task}, no curriculum"
+    return task + f", {how}" * (how != "curriculum") + resumed
 
 
 MAX_VALUES = 2**26  # of Z; 512 MB in fp64
 
 
+def latents_of(model, tokens, sites):
+    """-> Z (B M, N_L, C)"""
+    z = model.begin(tokens, sites)[1].z
+    if z is None:
+        raise ValueError(f"{type(model).__name__} does not say what its latents are: give Beginning a z")
+    return z.flatten(0, 1)
+
+
+def states_of(model, tokens, sites, slots):
+    """-> the Base's last hidden states at the tokens that end at each site (n, slots, C); a site with fewer is left out"""
+    hidden, _ = model.base.prefix(tokens)  # (B, S, C)
+    index = sites[..., None] + torch.arange(1 - slots, 1, device=sites.device)  # (B, M, slots)
+    rows = torch.arange(len(tokens), device=sites.device)[:, None, None]
+    return hidden[rows, index.clamp(min=0)][index[..., 0] >= 0]
+
+
 @torch.no_grad()
-def collect(model, batches, examples):
-    """-> Z (n, N_L, d) float32 of the first so many branches, no more than MAX_VALUES"""
+def collect(model, batches, examples, states=latents_of):
+    """-> Z (n, N_L, d), or other states, float32, of the first so many branches, no more than MAX_VALUES"""
     width = model.base.config.width
-    n = min(examples, max(1, MAX_VALUES // (model.n_latents * width)))
-    z, filled = np.empty((n, model.n_latents, width), dtype=np.float32), 0
+    n, found, filled = min(examples, max(1, MAX_VALUES // (model.n_latents * width))), [], 0
     for tokens, sites in batches:
-        begin = model.begin(tokens, sites)[1]
-        if begin.z is None:
-            raise ValueError(f"{type(model).__name__} does not say what its latents are: give Beginning a z")
-        found = begin.z.flatten(0, 1)[: n - filled]  # (B M, N_L, C)
-        z[filled : filled + len(found)] = found.float().cpu().numpy()
-        filled += len(found)
+        found.append(states(model, tokens, sites)[: n - filled].float().cpu().numpy())
+        filled += len(found[-1])
         if filled == n:
             break
-    return z[:filled]
+    return np.concatenate(found)
+
+
+def collect_tokens(model, asked, examples):
+    """What the Base makes of ordinary tokens at the same places, those up to each site: as Z, (n, slots, d)
+
+    There are N_L slots, as of latents. A question may be shorter: then as many as half of the examples have. Slots that are
+    the same in all examples, as a template's first words, are left out.
+    """
+    sites = torch.cat([sites.flatten() for _, sites in asked.batches()])
+    slots = min(model.n_latents, int(sites.median()) + 1)
+    z = collect(model, asked.batches(), examples, partial(states_of, slots=slots))
+    return z[:, centred(z).any(axis=(1, 2))]
 
 
 # -----------------------------------------------------------------------------
@@ -220,9 +320,11 @@ def message(model, tokens, sites):
 
 @contextlib.contextmanager
 def meddling(model, change):
-    """While it lasts, the Base gets change(tensor, number) of every tensor of the message."""
+    """While it lasts, the Base gets change(tensor, number) of every tensor of the message; no message where change is None."""
 
     def begin(tokens, sites):
+        if change is None:  # x_site in its own place, as under continued
+            return model.pass1_read(tokens), coprocessor.Beginning(model.site_embedding(tokens, sites), sites - 1)
         prefix_kv, found, told = message(model, tokens, sites)
         changed = [change(t, i) if t.size(-2) else t for i, t in enumerate(told)]  # a layer may hold nothing
         kv = found.kv and changed[-2 * len(found.kv) :]
@@ -266,10 +368,11 @@ def swap():
 
 
 def meddle(model, asked):
-    """-> {what was done: perplexity or accuracy}
+    """-> {what was done: perplexity or accuracy}, {a part of the message's effect: (its size, half of its 95 % interval)}
 
     Latents are dropped, not masked: what comes after them moves up. Under h1 the message is keys and values, which hold their
-    own positions: swapped ones are those of another site, and their order means nothing.
+    own positions: swapped ones are those of another site, and their order means nothing. The intervals are over examples, each
+    compared with itself: a sequence with all of its sites, or a question.
     """
     n, means = model.n_latents, mean_message(model, asked.batches())
     changes = {
@@ -277,6 +380,7 @@ def meddle(model, asked):
         "zero": lambda t, i: torch.zeros_like(t),
         "mean": lambda t, i: means[i].to(t).expand_as(t),
         "swapped": swap(),
+        "none": None,
     }
     if n > 1:
         if means[-1].dim() == 4:
@@ -284,12 +388,15 @@ def meddle(model, asked):
         for j in range(n):
             rest = torch.tensor([k for k in range(n) if k != j])
             changes[f"without {j + 1}"] = lambda t, i, rest=rest: t[..., rest.to(t.device), :]
-    scores = {}
+    scores, overall = {}, {}
     for name, change in changes.items():
         with meddling(model, change):
-            scores[name] = asked.score()
-        print(f"    {name}: {asked.what} {scores[name]:.2f}", flush=True)
-    return scores
+            scores[name] = asked.scores()
+        overall[name] = asked.overall(scores[name])
+        print(f"    {name}: {asked.what} {overall[name]:.2f}", flush=True)
+    # log-likelihoods times 100 are percent of perplexity, right answers times 100 points
+    parts = {"presence": ("swapped", "none"), "content": ("untouched", "swapped")}
+    return overall, {part: interval(100 * (scores[a] - scores[b])) for part, (a, b) in parts.items()}
 
 
 # -----------------------------------------------------------------------------
@@ -313,13 +420,25 @@ def words(model, z, tokenizer, top=5):
 # -----------------------------------------------------------------------------
 
 
+def told(found, digits):
+    mean, half = found
+    return f"{mean:+.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
+
+
+def told_chance(chance):
+    return ", ".join(f"{name} {captured:.3f}" for name, captured in chance.items())
+
+
 def heatmap(ax, latents, title):
     """latents: the contents of a latents.json"""
     n = latents["n_latents"]
     image = ax.imshow(latents["capture"], vmin=0, vmax=1, cmap="viridis", extent=(0.5, n + 0.5, n + 0.5, 0.5))
     if n > 1:
         title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
-    ax.set(title=title, xlabel="variance of latent j", ylabel="in subspace of i")
+    if latents.get("chance"):
+        title += f"\nchance: {told_chance(latents['chance'])}"
+    ax.set_title(title, fontsize="medium")
+    ax.set(xlabel="variance of latent j", ylabel="in subspace of i")
     for axis in (ax.xaxis, ax.yaxis):
         axis.get_major_locator().set_params(integer=True)
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
@@ -366,14 +485,7 @@ def main():
     h = cross_capture(z)
     overall, each, spread = subsampled_silhouette(z, a.seed) if n_latents > 1 else (None, [], None)
     result = dict(run=os.path.basename(os.path.normpath(a.run)), variant=config["variant"], n_latents=n_latents, examples=n)
-    result |= dict(
-        setting=asked.setting,
-        width=width,
-        capture=h.tolist(),
-        off_diagonal=off_diagonal(h),
-        ranks=ranks,
-        null=np.mean(ranks) / width,
-    )
+    result |= dict(setting=asked.setting, width=width, capture=h.tolist(), off_diagonal=off_diagonal(h), ranks=ranks)
     result |= dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
     print(f"{a.run}: {config['variant']}, {n_latents} latents, {n:,} occurrences of each, {width} wide")
     constant = [i + 1 for i, rank in enumerate(ranks) if not rank]
@@ -383,9 +495,12 @@ def main():
         print(f"    fewer occurrences than dimensions, so ranks end at {n - 1}: ask for more --examples")
     print(f"    ranks {min(ranks)} to {max(ranks)} of {width}")
     if n_latents > 1:
-        print(
-            f"    capture off the diagonal {result['off_diagonal']:.4f}; random subspaces of these ranks {result['null']:.4f}"
-        )
+        nulls = {"tokens": collect_tokens(model, asked, n), "shuffled": shuffled(z, a.seed)}
+        chance = {name: off_diagonal(cross_capture(null)) for name, null in nulls.items() if null.shape[1] > 1}
+        larger = max(chance, key=chance.get)
+        result |= dict(chance=chance, above_chance=above(z, nulls[larger], a.seed))
+        print(f"    capture off the diagonal {result['off_diagonal']:.4f}; chance: " + told_chance(chance))
+        print(f"    above the larger chance {told(result['above_chance'], 4)}")
         print(f"    silhouette {overall:.4f}" + (f" ± {spread:.4f} over random samples" if spread else ""))
     else:
         print("    one latent has no others to be compared with")
@@ -393,11 +508,14 @@ def main():
     result["words"] = words(model, z, tokenizer_of(a.run))
     for i, found in enumerate(result["words"]):
         print(f"    latent {i + 1} reads as " + ", ".join(f"{token!r} {share:.0%}" for token, share in found))
-    result["what"], result["meddling"] = asked.what, {}
+    result["what"], result["meddling"], result["effect"] = asked.what, {}, {}
     if config["variant"] == "coconut":
         print("    coconut makes each latent from the one before, so there is no message to meddle with")
     elif not a.no_meddling:
-        result["meddling"] = meddle(model, asked)
+        result["meddling"], result["effect"] = meddle(model, asked)
+        unit = "% of perplexity" if asked.what == "perplexity" else "points"
+        for part, found in result["effect"].items():
+            print(f"    {part} {told(found, 1)} {unit}")
     runtime.write_json(os.path.join(a.run, "latents.json"), result)
     draw(result, os.path.join(a.run, "latents.png"))
     print(f"wrote {a.run}/latents.png and latents.json")

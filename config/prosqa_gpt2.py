@@ -17,7 +17,7 @@
 #   done; done
 #
 # Table 4, N_L = 16. Scratch is c = 4 of Figure 7; the others start from the large-scale run: through the curriculum; straight
-# to 16 for the first step, the later ones in words (what k = 1, c = 16 says); straight to 16 for all steps.
+# to 16 for the first step, the later ones in words, as k = 1, c = 16 says (in tables: steps stay); or for all steps (no steps).
 #
 #   torchrun --nproc_per_node=8 finetune_reasoning.py config/prosqa_gpt2.py --latents_per_step=4 --init_from=out/h2_gpt2
 #   torchrun --nproc_per_node=8 finetune_reasoning.py config/prosqa_gpt2.py --stages=1 --latents_per_step=16 \

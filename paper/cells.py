@@ -7,7 +7,8 @@
 
 A cell is one run, in out/paper/<cell>/. When it has ended it becomes a line of results/tiny.jsonl, and the weights of a Base
 go to results/bases/, so that whatever is run later starts from the same. Both are committed; all else may be deleted. The
-runner resumes what it finds in out/paper/, so that it also takes in what you ran by hand.
+runner resumes what it finds in out/paper/, so that it also takes in what you ran by hand. A cell whose settings, or whose
+Base in results/bases/, are no longer those of its line is not finished: it runs anew, and its line is replaced.
 """
 
 import argparse

@@ -15,13 +15,13 @@ from configurator import one_line_errors
 
 import numpy as np
 from matplotlib import pyplot as plt
+from scipy import stats
 
+from analyze_latents import interval
 from paper import figures
 from paper.cells import all_cells, finished
 
 SEEDS = range(1, 11)
-# Student's t, two-sided 95 %, by the number of seeds
-T95 = dict(enumerate((12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262), start=2))
 SYSTEMS = "coconut soft liu h1 h2"  # of Table 2
 FAMILIES = figures.FAMILY_NAMES.items()
 
@@ -47,11 +47,16 @@ class Row:
 MEASURES = {  # (a number of a run's last metrics and its latents, compared by its logarithm?, digits, how a difference is told)
     "perplexity": (lambda m, z, label: m["val_ppl"], True, 2, "{a} - {b}: {d} %"),
     "accuracy": (lambda m, z, label: 100 * m["test_accuracy"], False, 1, "{a} - {b}: {d}"),
-    "capture": (lambda m, z, label: z and z["off_diagonal"] - z["null"], False, 2, "{a}: {d}"),
+    "capture": (lambda m, z, label: z and z["off_diagonal"] - chance(z), False, 2, "{a}: {d}"),
     "silhouette": (lambda m, z, label: z and z["silhouette"], False, 2, "{a}: {d}"),
     "perplexity by latents": (lambda m, z, label: z and z["meddling"][label], True, 1, "worse by {d} %"),
     "accuracy by latents": (lambda m, z, label: z and z["meddling"][label], False, 1, "worse by {d} points"),
 }
+
+
+def chance(latents):
+    """What latents capture of each other by chance: the larger of two, or rank / width, all that records of before have"""
+    return max(latents["chance"].values()) if "chance" in latents else latents["null"]
 
 
 def of(pattern, labels):
@@ -213,8 +218,34 @@ def mixed(a, b):
 
 def paired(a, b):
     """Two {seed: value} -> (mean of a - b, half its 95 % interval) over shared seeds; None for fewer than two"""
-    d = np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
-    return (d.mean(), T95[len(d)] * d.std(ddof=1) / len(d) ** 0.5) if len(d) > 1 else None
+    d = [a[s] - b[s] for s in sorted(a.keys() & b.keys())]
+    return interval(d) if len(d) > 1 else None
+
+
+def welch(a, b, asked=None):
+    """Two lists of values, of seeds that are no pairs -> (mean of a - mean of b, half its 95 % interval): Welch's t
+
+    Seeds that were asked the same questions say nothing of how hard these happened to be. asked: of accuracies in percent,
+    how many questions those were; their noise then counts as well, as if the two systems were asked different ones. (The same
+    ones are easy or hard for both, so the interval is on the wide side.) Raises ValueError for a single seed.
+    """
+    if min(len(a), len(b)) < 2:
+        raise ValueError("a single seed has no interval")
+    seeds = np.array([np.var(x, ddof=1) / len(x) for x in (a, b)])  # variances of the two means
+    items = sum(np.mean(x) * (100 - np.mean(x)) / asked for x in (a, b)) if asked else 0.0
+    variance, spread = seeds.sum() + items, np.sum(seeds**2 / (len(a) - 1, len(b) - 1))
+    freedom = variance**2 / spread if spread else np.inf  # Satterthwaite's; the questions' part is known
+    return np.mean(a) - np.mean(b), stats.t.ppf(0.975, freedom) * variance**0.5
+
+
+def share(right, count):
+    """So many of so many -> (low, high), the 95 % interval of Clopper and Pearson, which is exact: never too narrow"""
+    return tuple(map(float, stats.binomtest(right, count).proportion_ci(0.95, method="exact")))
+
+
+def fisher(right_a, count_a, right_b, count_b):
+    """Do two systems get there equally often? -> p of Fisher's exact test, two-sided"""
+    return float(stats.fisher_exact([[right_a, count_a - right_a], [right_b, count_b - right_b]]).pvalue)
 
 
 def verdict(difference, sign="<", limit=0.0):

@@ -8,14 +8,18 @@
 figure2  validation perplexity while training: A and B the variants (GPT-2, Qwen-3), C and D h2 by N_L. Runs that differ
          only in their seed become one line with a band from the lowest to the highest. Also prints the final numbers.
 figure5  who sees whom in the three passes, for a toy sequence, from the code's own dense mask.
-table1   the five benchmarks, from evaluate.py's folders: ours, the paper's, the differences from continued pretraining.
+table1   the five benchmarks and their mean, from evaluate.py's folders: ours, the paper's, the differences from continued
+         pretraining.
 table2   accuracy on GSM8K and ProsQA after the curriculum, ours beside the paper's; figure3a and figure7 draw it against N_L.
-table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and from one without curriculum; table4 on ProsQA.
+table3   Hypothesis 2 from the base checkpoints, from a large-scale run, and straight to 16 latents from one, where the steps
+         behind the first stay in words or no step does; table4 on ProsQA.
 figure3b accuracy on Countdown against operands, a line for each N_L, and the table with 95 % intervals; figure8 at the
          largest N_L, with h2 also from a large-scale run.
 figure4  cross-capture heatmaps of runs that analyze_latents.py has looked at, beside the paper's numbers; figure9 is more of
          them. table5 their silhouettes, latent by latent.
 stages   validation accuracy of reasoning runs, epoch by epoch, through the stages of the curriculum.
+
+The paper's numbers stand beside runs of the N_L that they are of, or under a head that says which it is.
 """
 
 import argparse
@@ -37,7 +41,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from analyze_latents import heatmap
+from analyze_latents import NO_STEPS, STEPS_STAY, heatmap, protocol
 from coprocessor import all_options
 from model import branch_mask
 from questions import wilson
@@ -55,7 +59,7 @@ LABELS = {
 FAMILY_NAMES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
 MARKERS = {"gpt2": "o", "qwen3": "s"}
 
-# The paper's tables. Table 1: {(family, system): accuracy on the five benchmarks}
+# The paper's tables. Table 1, N_L = 16: {(family, system): accuracy on the five benchmarks}
 BENCHMARKS = {
     "hellaswag": "HellaSwag", "arc_easy": "ARC-Easy", "social_iqa": "SocialIQA", "piqa": "PIQA", "winogrande": "Winogrande",
 }  # fmt: skip
@@ -67,7 +71,8 @@ TABLE1 = {
     ("qwen3", "liu"): (31.8, 36.5, 35.4, 58.1, 52.0), ("qwen3", "h1"): (35.2, 45.0, 39.0, 61.0, 55.7),
     ("qwen3", "h2"): (37.3, 53.1, 41.9, 63.4, 51.1),
 }  # fmt: skip
-# Tables 2 to 4: {system: accuracy by COLUMNS}, {(family, task): accuracy by PROTOCOLS}. The reference rows are Coconut's.
+# Table 2, N_L = 12: {system: accuracy by COLUMNS}; its reference rows are Coconut's. Tables 3 and 4, N_L = 16: {(family, task):
+# accuracy of PROTOCOLS}, whose last two are readings of one
 TASKS = {"gsm8k": "GSM8K", "prosqa": "ProsQA"}
 COLUMNS = [(family, task) for family in FAMILY_NAMES for task in TASKS]
 TABLE2 = {
@@ -75,22 +80,25 @@ TABLE2 = {
     "soft": (26.5, 97.7, 38.5, 99.5), "liu": (16.5, 52.6, 22.4, 81.0), "h1": (12.0, 54.1, 24.0, 79.0),
     "h2": (31.5, 99.0, 38.6, 99.5),
 }  # fmt: skip
-PROTOCOLS = {"scratch": (False, False), "resume + curriculum": (True, False), "straight to 16": (True, True)}
+PROTOCOLS = {
+    "scratch": (False, "curriculum"), "resume + curriculum": (True, "curriculum"),
+    STEPS_STAY: (True, STEPS_STAY), NO_STEPS: (True, NO_STEPS),
+}  # fmt: skip
 TABLES3AND4 = {
     ("gpt2", "gsm8k"): (31.5, 26.0, 28.2), ("qwen3", "gsm8k"): (38.6, 35.7, 37.3),
     ("gpt2", "prosqa"): (99.0, 97.1, 97.3), ("qwen3", "prosqa"): (99.5, 88.3, 84.5),
 }  # fmt: skip
-# Section 4.3: {setting: (mean off-diagonal capture, silhouette, silhouettes of the latents)}
+# Section 4.3: {setting: (N_L, mean off-diagonal capture, silhouette, silhouettes of the latents)}
 LATENTS = {
-    "large-scale": (0.9873, -0.1694, (
+    "large-scale": (16, 0.9873, -0.1694, (
         -0.158, -0.089, -0.176, -0.173, -0.259, -0.113, -0.067, -0.143, -0.117, -0.170, -0.202, -0.252, -0.193, -0.133, -0.191,
         -0.211,
     )),
-    "GSM8K": (0.914, -0.031, (
+    "GSM8K": (12, 0.914, -0.031, (
         -0.014, -0.036, -0.036, -0.032, -0.044, -0.047, -0.047, -0.045, -0.032, -0.040, -0.022, 0.019,
     )),
-    "GSM8K, no curriculum": (0.962, None, ()),
-    "Countdown, 4 operands": (0.9382, 0.4531, (
+    "GSM8K, no curriculum": (12, 0.962, -0.031, ()),
+    "Countdown, 4 operands": (16, 0.9382, 0.4531, (
         0.912, 0.506, 0.324, 0.209, 0.243, 0.550, 0.635, 0.629, 0.723, 0.742, 0.568, 0.357, 0.336, 0.461, 0.026, 0.030,
     )),
 }  # fmt: skip
@@ -134,7 +142,7 @@ class Kind(NamedTuple):
     family: str
     system: str  # the variant, and behind commas the options that the paper does not have: "h2, scaled Z"
     resumed: bool  # all of a large-scale run, not only a Base
-    straight: bool  # to the last stage of the curriculum
+    protocol: str  # "curriculum", or one of the ways straight to all latents; "" for what has no steps
     n_latents: int
     task: object  # "gsm8k", "prosqa", Countdown's operands; None for text
 
@@ -150,9 +158,9 @@ def kind_of(record):
     more = {name: default for name, (default, _) in all_options().items() if name != "scale_latents"}
     system += "".join(f", {name} {c[name]}" for name in more if c.get(name, more[name]) != more[name])  # a fork's own
     if "stages" not in c:
-        return Kind(record["family"], system, resumed, False, c["n_latents"], c.get("operands"))
+        return Kind(record["family"], system, resumed, "", c["n_latents"], c.get("operands"))
     task = "prosqa" if "prosqa" in c["data"] else "gsm8k"
-    return Kind(record["family"], system, resumed, c["first_stage"] > c["stages"], c["n_latents"], task)
+    return Kind(record["family"], system, resumed, protocol(c), c["n_latents"], task)
 
 
 def label_of(system):
@@ -402,21 +410,33 @@ def table1(folders, out=None):
         key = r["family"], r["variant"], r["n_latents"], r["model"]
         if key in found:
             raise ValueError(f"{folder} is a second evaluation of {r['model']}")
-        found[key] = r["tasks"]
+        found[key] = with_mean(r["tasks"])
     for key in sorted(found, key=lambda key: ([*FAMILY_NAMES].index(key[0]), order_of(key[1], LABELS), key)):
         family, variant, n_latents, model = key
         plain = [tasks for k, tasks in found.items() if k[:2] == (family, "continued")]
-        paper, base = TABLE1.get((family, variant)), TABLE1[family, "continued"]
+        theirs = ["-"] * 6
+        if (family, variant) in TABLE1 and (variant == "continued" or n_latents == 16):
+            paper, base = ([*row, np.mean(row)] for row in (TABLE1[family, variant], TABLE1[family, "continued"]))
+            theirs = [f"{x:.1f} ({round(x - y, 1) + 0.0:+.1f})" for x, y in zip(paper, base, strict=True)]  # never "-0.0"
         row = [f"{FAMILY_NAMES[family]}, {LABELS.get(variant, os.path.basename(model))}", n_latents or "-"]
-        for n, task in enumerate(BENCHMARKS):
+        for task, its in zip([*BENCHMARKS, "mean"], theirs, strict=True):
             ours = found[key].get(task)
             cell = f"{100 * ours['acc']:.1f} ± {100 * ours['acc_stderr']:.1f}" if ours else "-"
             if ours and len(plain) == 1 and variant != "continued" and task in plain[0]:
                 cell += f" ({100 * (ours['acc'] - plain[0][task]['acc']):+.1f})"
-            row.append(cell + " \\| " + (f"{paper[n]} ({paper[n] - base[n]:+.1f})" if paper else "-"))
+            row.append(f"{cell} \\| {its}")
         rows.append(row)
-    title = "Accuracy in % ± its standard error (difference from continued pretraining), ours \\| the paper's."
-    table(title, ["model", "N_L", *BENCHMARKS.values()], rows, out)
+    title = "Accuracy in % ± its standard error (difference from continued pretraining), ours \\| the paper's (N_L = 16)."
+    table(title, ["model", "N_L", *BENCHMARKS.values(), "mean of the five"], rows, out)
+
+
+def with_mean(tasks):
+    """What evaluate.py found, {task: accuracy and its error}; where all five are there, so is their mean."""
+    found = [tasks[task] for task in BENCHMARKS if task in tasks]
+    if len(found) < len(BENCHMARKS):
+        return tasks
+    error = np.sqrt(np.sum(np.square([r["acc_stderr"] for r in found]))) / len(found)
+    return tasks | {"mean": dict(acc=np.mean([r["acc"] for r in found]), acc_stderr=error)}
 
 
 def reasoning(records, key=kind_of):
@@ -432,11 +452,13 @@ def tested(records):
 
 def table2(records, out=None):
     runs, rows = reasoning(records), []
-    systems = {(k.system, k.n_latents) for k in runs if not (k.resumed or k.straight)}
+    plain = {k for k in runs if (k.resumed, k.protocol) == PROTOCOLS["scratch"]}
+    theirs = {(system, 0 if system in ("cot", "no_cot") else 12): row for system, row in TABLE2.items()}
+    systems = {(k.system, k.n_latents) for k in plain} | theirs.keys()
     for system, n in sorted(systems, key=lambda row: (order_of(row[0], TABLE2), row[1])):
         row = [label_of(system), n or "-"]
-        for (family, task), paper in zip(COLUMNS, TABLE2.get(system, ["-"] * 4), strict=True):
-            row.append(f"{spread(tested(runs[Kind(family, system, False, False, n, task)]))} \\| {paper}")
+        for (family, task), paper in zip(COLUMNS, theirs.get((system, n), ["-"] * 4), strict=True):
+            row.append(f"{spread(tested(runs[Kind(family, system, *PROTOCOLS['scratch'], n, task)]))} \\| {paper}")
         rows.append(row)
     head = ["system", "N_L", *(f"{FAMILY_NAMES[family]}, {TASKS[task]}" for family, task in COLUMNS)]
     table("Accuracy in %, ours | the paper's.", head, rows, out)
@@ -448,18 +470,20 @@ def tables_3_and_4(task, records, out=None):
     for system, family in [*(("h2", family) for family in FAMILY_NAMES), *sorted(own)]:
         paper, row = TABLES3AND4[family, task], [FAMILY_NAMES[family] + (f", {label_of(system)}" if system != "h2" else "")]
         found = [tested(runs[Kind(family, system, *protocol, 16, task)]) for protocol in PROTOCOLS.values()]
-        for n, ours in enumerate(found):
+        for n, (ours, its) in enumerate(zip(found, [*paper, paper[-1]], strict=True)):
             change = f" ({np.mean(ours) - np.mean(found[0]):+.1f})" if n and ours and found[0] else ""
-            theirs = f"{paper[n]} ({paper[n] - paper[0]:+.1f})" if system == "h2" else "-"
+            theirs = f"{its} ({its - paper[0]:+.1f})" if system == "h2" else "-"
             row.append(f"{spread(ours)}{change} \\| {theirs}")
         rows.append(row)
     title = f"Accuracy in % on {TASKS[task]} with N_L = 16, ours | the paper's, and the change against scratch."
+    title += " Its way straight to 16 can be read in two ways."
     table(title, ["model", *PROTOCOLS], rows, out)
 
 
 def accuracy_against_latents(task, records, out):
     runs = {k: seeds for k, seeds in reasoning(records).items() if k.task == task and k.n_latents}
-    lines = along("n_latents", {k: band(tested(seeds)) for k, seeds in runs.items() if not (k.resumed or k.straight)})
+    scratch = PROTOCOLS["scratch"]
+    lines = along("n_latents", {k: band(tested(seeds)) for k, seeds in runs.items() if (k.resumed, k.protocol) == scratch})
     if not lines:
         raise ValueError(f"none of these runs has latents on {TASKS[task]}")
     drawn = []
@@ -472,7 +496,12 @@ def accuracy_against_latents(task, records, out):
 
 def stages(records, out):
     """Validation accuracy after every epoch, and where the stages begin."""
-    runs = reasoning(records, lambda r: kind_of(r).system)
+
+    def through(record):
+        kind = kind_of(record)
+        return kind.system + f", {kind.protocol}" * (kind.protocol != "curriculum") + ", resumed" * kind.resumed
+
+    runs = reasoning(records, through)
     curves = {system: evaluations(seeds, "epoch", "valid_accuracy") for system, seeds in runs.items()}
     last_epoch, lines, began = max(max(curve) for curve in curves.values()), [], {}
     for system, curve in sorted(curves.items()):
@@ -514,7 +543,7 @@ def figure3b(records, out):
         drawn = []  # in every panel all that are in any, so that one legend is that of all
         for n, family in sorted({(k.n_latents, k.family) for k in lines if not k.resumed}):
             style = dict(color=colors[n], marker=MARKERS[family], label=f"$N_L$ = {n}, {FAMILY_NAMES[family]}")
-            drawn.append((lines.get(Kind(family, system, False, False, n, None), {}), style))
+            drawn.append((lines.get(Kind(family, system, False, "", n, None), {}), style))
         panels.append((drawn, axes | dict(title=label_of(system))))
     plot(panels, out, 4.2 + 1.5 / len(panels), shared=True)
 
@@ -540,35 +569,38 @@ def figure8(records, out):
 
 
 def analysed(records):
-    """-> [(what analyze_latents.py found, the paper's (capture, silhouette, silhouettes) for that setting)]"""
+    """-> [(what analyze_latents.py found, the paper's of LATENTS for that setting, None if there is none)]"""
     for record in records:
         if "latents" not in record:
             raise FileNotFoundError(f"{record['name']} has no latents.json: analyze_latents.py makes it")
     found = [record["latents"] for record in records]  # the paper looks at h2 alone
-    return [(r, LATENTS.get(r["setting"] if r["variant"] == "h2" else None, (None, None, ()))) for r in found]
+    return [(r, LATENTS.get(r["setting"]) if r["variant"] == "h2" else None) for r in found]
 
 
 def figure4(records, out):
-    figure, axes = plt.subplots(1, len(records), figsize=(4.8 * len(records), 4.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(records), figsize=(4.8 * len(records), 4.8), squeeze=False)
     rows = []
     for ax, (r, paper) in zip(axes[0], analysed(records), strict=True):
         heatmap(ax, r, f"{r['setting']}: {label_of(r['variant'])}")
-        ours = [f"{r[x]:.3f}" if r[x] is not None else "-" for x in ("off_diagonal", "null", "silhouette")]
-        theirs = ", ".join(str(x) if x is not None else "-" for x in paper[:2])
+        chance = r.get("chance", {})  # not in records of before 2026-11-26
+        numbers = r["off_diagonal"], chance.get("tokens"), chance.get("shuffled"), r["silhouette"]
+        ours = [f"{x:.3f}" if x is not None else "-" for x in numbers]
+        theirs = "{1}, {2} (N_L = {0})".format(*paper) if paper else "-"
         rows.append([r["run"], r["setting"], r["variant"], r["n_latents"], *ours, theirs])
-    head = ["run", "setting", "variant", "N_L", "capture off the diagonal", "random subspaces", "silhouette", "the paper's two"]
-    table("", head, rows)
+    head = ["run", "setting", "variant", "N_L", "capture off the diagonal", "of ordinary tokens", "of shuffled latents"]
+    table("", [*head, "silhouette", "the paper's capture and silhouette"], rows)
     save(figure, out)
 
 
 def table5(records, out=None):
     found, rows = analysed(records), []
-    columns = [column for r, paper in found for column in (r["silhouettes"] or [None], paper[2])]
+    columns = [column for r, paper in found for column in (r["silhouettes"] or [None], paper[3] if paper else ())]
     for n, values in enumerate(zip_longest(*columns), start=1):
         cells = [f"{x:.3f}" if x is not None else "-" for x in values]
         rows.append([n, *(f"{ours} \\| {paper}" for ours, paper in zip(cells[::2], cells[1::2], strict=True))])
-    head = ["latent", *(f"{r['setting']} ({r['run']})" for r, _ in found)]
-    table("Silhouette of each latent, ours \\| the paper's.", head, rows, out)
+    theirs = [f" \\| the paper's, N_L = {paper[0]}" if paper else "" for _, paper in found]
+    head = [f"{r['setting']} ({r['run']}), N_L = {r['n_latents']}{its}" for (r, _), its in zip(found, theirs, strict=True)]
+    table("Silhouette of each latent, ours \\| the paper's.", ["latent", *head], rows, out)
 
 
 WHAT = dict(table1=table1, table2=table2, table3=partial(tables_3_and_4, "gsm8k"), table4=partial(tables_3_and_4, "prosqa"))

@@ -177,10 +177,12 @@ def test_figures_3b_and_8_count_the_predictions(tmp_path, capsys):
         figures.figure3b(read(runs), str(tmp_path / "x.png"))
 
 
-def test_reasoning_takes_a_variant_of_ones_own_and_refuses_what_are_not_seeds(tmp_path, capsys):
+def test_reasoning_takes_a_variant_of_ones_own_and_refuses_what_are_not_seeds(tmp_path, monkeypatch, capsys):
     def fake(name, variant, right, **settings):
         folder = tmp_path / name
-        settings = dict(data="data/prosqa", started_from="the Base of x", first_stage=0, stages=1) | settings
+        settings = (
+            dict(data="data/prosqa", started_from="the Base of x", first_stage=0, stages=1, last_stage_epochs=1) | settings
+        )
         fake_run(folder, variant, [], **settings)
         lines = [{"epoch": e, "stage": e, "valid_accuracy": right / 2} for e in range(3)] + [{"test_accuracy": right}]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
@@ -189,15 +191,40 @@ def test_reasoning_takes_a_variant_of_ones_own_and_refuses_what_are_not_seeds(tm
     runs = [fake("a", "both", 0.5), fake("b", "both", 0.7, seed=2), fake("c", "h2", 0.9)]
     figures.table2(read(runs))
     rows = capsys.readouterr().out.splitlines()
-    assert rows[-2].startswith("| Hypothesis 2") and rows[-1].startswith("| both | 4 | - \\| - | 60.0 ± 14.1 (2) \\| - |")
-    many = [fake("m", "both", 0.5, n_latents=16), fake("n", "both", 0.4, n_latents=16, started_from="all of x")]
+    assert rows[-1].startswith("| both | 4 | - \\| - | 60.0 ± 14.1 (2) \\| - |")
+    assert rows[-3] == "| Hypothesis 2 (co-finetuned) | 4 | - \\| - | 90.0 \\| - | - \\| - | - \\| - |", (
+        "the paper's is of N_L = 12"
+    )
+    assert rows[-2] == "| Hypothesis 2 (co-finetuned) | 12 | - \\| 31.5 | - \\| 99.0 | - \\| 38.6 | - \\| 99.5 |"
+    figures.table2(read([fake("p", "h2", 0.8, n_latents=12), fake("q", "no_cot", 0.7, n_latents=0)]))
+    table = capsys.readouterr().out
+    assert "| Hypothesis 2 (co-finetuned) | 12 | - \\| 31.5 | 80.0 \\| 99.0 |" in table
+    assert "| no chain of thought | - | - \\| 16.5 | 70.0 \\| 76.7 |" in table and "| 4 |" not in table
+    resumed = dict(n_latents=16, started_from="all of x")
+    many = [fake("m", "both", 0.5, n_latents=16), fake("n", "both", 0.4, **resumed)]
+    many += [
+        fake("o", "both", 0.3, first_stage=1, last_stage_epochs=0, **resumed),
+        fake("r", "both", 0.2, first_stage=2, **resumed),
+    ]
     figures.WHAT["table4"](read(many), str(tmp_path / "4.md"))
     table = capsys.readouterr().out
-    assert "| Qwen-3 | - \\| 99.5 (+0.0) | - \\| 88.3 (-11.2) | - \\| 84.5 (-15.0) |" in table, (
-        "h2 in any case, as in the paper"
-    )
-    assert "| GPT-2, both | 50.0 \\| - | 40.0 (-10.0) \\| - | - \\| - |" in table
+    assert "| model | scratch | resume + curriculum | straight (steps stay) | straight (no steps) |" in table
+    theirs = "| Qwen-3 | - \\| 99.5 (+0.0) | - \\| 88.3 (-11.2) | - \\| 84.5 (-15.0) | - \\| 84.5 (-15.0) |"
+    assert theirs in table, "h2 in any case, as in the paper, whose last protocol has two readings"
+    ours = "| GPT-2, both | 50.0 \\| - | 40.0 (-10.0) \\| - | 30.0 (-20.0) \\| - | 20.0 (-30.0) \\| - |"
+    assert ours in table, "neither reading is taken for the other or for the curriculum"
     assert table == (tmp_path / "4.md").read_text() + f"wrote {tmp_path}/4.md\n"
+    drawn = []
+    with monkeypatch.context() as m:
+        m.setattr(figures, "plot", lambda panels, *more, **settings: drawn.append(panels))
+        figures.WHAT["figure7"](read([*runs, *many]), str(tmp_path / "7.png"))
+        figures.stages(read(many), str(tmp_path / "s.png"))
+    (both, h2), of_stages = drawn[0][0][0], drawn[1][0][0]
+    assert both[0].keys() == {4, 16} and both[0][16] == (50, 50, 50) and h2[0].keys() == {4}, "from scratch, by the curriculum"
+    assert [style["label"] for _, style in of_stages] == [
+        "both: 50.0", "both, resumed: 40.0",
+        "both, straight (no steps), resumed: 20.0", "both, straight (steps stay), resumed: 30.0",
+    ]  # fmt: skip
     figures.WHAT["figure7"](read([*runs, *many]), str(tmp_path / "7.png"))
     assert (tmp_path / "7.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="none of these runs has latents on GSM8K"):
@@ -226,8 +253,32 @@ def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
     assert "| 16 | 35.0 ± 1.1 (+5.0) \\| 31.2 (+0.5) | - \\| 55.8 (+1.6) |" in lines[1]
     assert "| - | 30.0 ± 1.1 \\| 30.7 (+0.0) |" in lines[0] and "| 28.0 ± 1.1 (-2.0) \\| - |" in lines[2]
     assert "| 40.0 ± 1.1 \\| 25.9 (-0.7) |" in lines[3]
+    assert all(
+        line.endswith(f"| - \\| {mean} |") for line, mean in zip(lines, ("47.5 (+0.0)", "48.5 (+1.0)", "-"), strict=False)
+    )
     with pytest.raises(ValueError, match="second evaluation"):
         figures.table1([*runs, runs[0]])
+
+
+def test_table1_has_the_means_that_the_paper_argues_with(tmp_path, capsys):
+    """Section 4.1.2: GPT-2's h1 46.3, soft 48.1, h2 48.5; Qwen-3's 47.2, 40.7, 49.4; at N_L = 16 and nowhere else"""
+    runs, order = [], [("gpt2", v, 16) for v in ("soft", "h1", "h2")]
+    order += [("qwen3", "continued", 0), ("qwen3", "soft", 16), ("qwen3", "h1", 16), ("qwen3", "h2", 4), ("qwen3", "h2", 16)]
+    for name, (family, variant, n) in zip("abcdefgh", order, strict=True):
+        acc = 0.1 * (n == 4)
+        found = {task: dict(acc=0.3 + acc + i / 10, acc_stderr=0.01, items=9) for i, task in enumerate(figures.BENCHMARKS)}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(
+            json.dumps(dict(model=f"out/{name}", variant=variant, family=family, n_latents=n, tasks=found))
+        )
+        runs.append(str(tmp_path / name))
+    figures.table1(runs)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("| Winogrande | mean of the five |")
+    ends = [line.rpartition(" | ")[2] for line in lines[4:]]
+    theirs = ["48.1 (+0.6)", "46.3 (-1.2)", "48.5 (+1.0)", "40.7 (+0.0)", "40.7 (+0.0)", "47.2 (+6.5)", "-", "49.4 (+8.7)"]
+    ours = ["50.0 ± 0.4"] * 4 + [f"{x:.1f} ± 0.4 ({x - 50:+.1f})" for x in (50, 50, 60, 50)]
+    assert ends == [f"{a} \\| {b} |" for a, b in zip(ours, theirs, strict=True)]
 
 
 def test_the_command_reads_runs_and_writes_what_it_is_told(tmp_path, monkeypatch, capsys):
@@ -241,10 +292,10 @@ def test_the_command_reads_runs_and_writes_what_it_is_told(tmp_path, monkeypatch
     command("figure5")
     assert [path.exists() for path in (tmp_path / "x" / "2.png", tmp_path / "out" / "figure2.png")] == [True, True]
     assert (tmp_path / "out" / "figure5.png").exists()
-    results = dict(model="out/d", variant="h2", family="gpt2", n_latents=4, tasks={})
+    results = dict(model="out/d", variant="h2", family="gpt2", n_latents=16, tasks={})
     (tmp_path / "a" / "results.json").write_text(json.dumps(results))
     command("table1", "a", "--out=x/1.md")
-    assert (tmp_path / "x" / "1.md").read_text().endswith("- \\| 52.1 (+1.6) |\n")
+    assert (tmp_path / "x" / "1.md").read_text().endswith("- \\| 52.1 (+1.6) | - \\| 48.5 (+1.0) |\n")
     for wrong in (["figure5", "a"], ["table2"], ["table6", "a"]):
         with pytest.raises(SystemExit):
             command(*wrong)

@@ -95,12 +95,47 @@ def test_constructed_cases():
     assert abs(al.silhouette(same)[0]) < 0.02
 
 
-def test_a_random_subspace_captures_its_share_of_the_dimensions():
-    """The null line, rank / width, whatever the spectrum of what is captured."""
-    spectrum, rank, width = np.exp(-np.arange(12.0)), 3, 12
-    x = RNG.normal(size=(30, width)) * spectrum
-    captured = [np.square(x @ np.linalg.qr(RNG.normal(size=(width, rank)))[0]).sum() for _ in range(4000)]
-    assert np.mean(captured) / np.square(x).sum() == pytest.approx(rank / width, abs=0.02)
+def independent(n=1024, n_latents=8, width=64, seed=0):
+    """Latents that know nothing of each other and share a spectrum alone: 1, 1/2, 1/3, ..."""
+    return np.random.default_rng(seed).normal(size=(n, n_latents, width)) / np.arange(1, width + 1)
+
+
+def test_a_shared_spectrum_makes_for_capture_and_chance_has_it_too():
+    z = independent()
+    assert al.off_diagonal(al.cross_capture(z)) == pytest.approx(0.97, abs=0.003), "nothing but the spectrum is shared"
+    rank = np.mean([basis.shape[1] for basis in al.subspaces(z)[1]])
+    assert rank / 64 == pytest.approx(0.24, abs=0.01), "which a random subspace of that rank does not see"
+    for null in (independent(seed=1), al.shuffled(z)):
+        difference, half = al.above(z, null)
+        assert abs(difference) < 0.001 and abs(difference) <= 2 * half < 0.01
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 64, 64)))[0]
+    apart = (z.swapaxes(0, 1) @ turn).swapaxes(0, 1)  # each latent along directions of its own: there rank / width is right
+    assert al.off_diagonal(al.cross_capture(apart)) == pytest.approx(rank / 64, abs=0.02)
+    assert al.above(apart, z)[0] < -0.7 and al.above(apart, al.shuffled(apart))[0] < -0.7
+    difference, half = al.above(z, apart)
+    assert difference - half > 0.7, "what is shared is seen where chance does not have it"
+
+
+def test_shuffled_latents_are_the_same_centred_ones():
+    z = spread_unevenly(40, 4, 5)
+    z[:, 2] = 0.1
+    x, found = z - z.mean(axis=0), al.shuffled(z)
+    x[:, 2] = 0
+    for before, after in zip(x, found, strict=True):
+        np.testing.assert_allclose(sorted(map(tuple, after)), sorted(map(tuple, before)), rtol=0, atol=1e-12)
+    moved = [(after != before).any(axis=1).mean() for before, after in zip(x.swapaxes(0, 1), found.swapaxes(0, 1), strict=True)]
+    assert min(moved) > 0.5, "one order for all examples would only rename the latents"
+    assert (al.shuffled(z, seed=1) != found).any() and (al.shuffled(z) == found).all()
+
+
+def test_the_interval_covers_what_it_should():
+    """95 of 100 where the truth is no difference, and no wider than that takes."""
+    found = [al.above(independent(400, 3, 16, seed), independent(400, 3, 16, seed + 1)) for seed in range(0, 100, 2)]
+    covered, spread = np.mean([abs(d) <= half for d, half in found]), np.std([d for d, _ in found])
+    assert covered >= 0.9 and 1.6 < np.mean([half for _, half in found]) / spread < 3.2
+    assert al.above(independent(1), independent(5)) == (pytest.approx(-0.97, abs=0.4), None), "one example has no interval"
+    assert al.interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.30265273 / math.sqrt(3)))
+    assert al.interval([7.0]) == (7.0, None)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 + 0.1])
@@ -184,6 +219,32 @@ def test_z_is_what_the_branch_says(case):
     np.testing.assert_array_equal(al.collect(model, batches(), 5), found[:5])
 
 
+class Asks:
+    """Two batches of the same sequences, and these sites"""
+
+    def __init__(self, sites):
+        self.sites = torch.tensor(sites)
+
+    def batches(self):
+        return [(random_tokens(2, 14), self.sites)] * 2
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_ordinary_tokens_are_those_up_to_the_site(family):
+    model = tiny_variant("h1", family).eval()
+    sites, rows = [[3, 1, 2], [0, 13, 5]], []
+    for row, row_sites in zip(random_tokens(2, 14), sites, strict=True):
+        hidden, _ = slow_read(model.base, row)
+        rows += [hidden[site - 2 : site + 1].detach().numpy() for site in row_sites if site >= 2]  # N_L = 3 of them
+    assert len(rows) == 4, "at two sites there are too few"
+    np.testing.assert_allclose(al.collect_tokens(model, Asks(sites), 100), np.stack(rows * 2), atol=2e-5)
+    few = al.collect_tokens(model, Asks([[1, 1, 1], [1, 0, 2]]), 5)
+    assert few.shape == (5, 2, 48 if family == "qwen3" else 64), "as many as half of the examples have, and no more examples"
+    template = Asks([[1, 1, 1], [1, 1, 1]])
+    template.batches = lambda: [(torch.tensor([[7, i, 3], [7, i + 1, 3]]), template.sites) for i in (1, 4)]
+    assert al.collect_tokens(model, template, 100).shape[:2] == (12, 1), "the first token is the same in all examples"
+
+
 def test_memory_has_a_cap(monkeypatch):
     monkeypatch.setattr(al, "MAX_VALUES", 4 * 3 * 64)
     assert al.collect(tiny_variant("h2", "gpt2"), batches(), 1000).shape == (4, 3, 64)
@@ -211,6 +272,44 @@ def test_meddling_changes_the_message_and_nothing_else(case):
         ahead = coprocessor.ahead_tokens(tokens, sites, 3)
         hidden = model.pass3_decode(zero, ahead, model.pass1_read(tokens))
         close(changed, token_nll(model.base, hidden, ahead), 1e-12)
+
+
+@pytest.mark.parametrize("case", ["soft", "pause", "liu", "h1", "h2"])
+def test_with_no_message_the_base_goes_on_as_a_language_model(case):
+    model = tiny_variant(case, "qwen3").eval()
+    plain = coprocessor.build("continued", model.base, 0).eval()
+    lengths = torch.tensor([9, 14])
+    before = model.generate(batches()[0][0], lengths, 6)
+    with al.meddling(model, None):
+        assert torch.equal(nll(model), nll(plain)), "also under h1: x_site in its own place, and once"
+        none = model.generate(batches()[0][0], lengths, 6)
+    assert torch.equal(none, model.generate(batches()[0][0], lengths, 6, with_latents=False)) and not torch.equal(none, before)
+
+
+def test_an_effect_has_two_parts_each_with_an_interval_over_examples():
+    class Fake:
+        """What is asked last is answered next: scores of four examples for each kind of meddling, in turn"""
+
+        what = "accuracy"
+        told = dict(untouched=[1, 1, 1, 0], zero=[0] * 4, mean=[0] * 4, swapped=[1, 0, 1, 0], none=[0, 0, 1, 1])
+
+        def __init__(self):
+            self.left = iter(self.told.values())
+
+        def batches(self):
+            return batches()
+
+        def scores(self):
+            return np.array(next(self.left, [1.0] * 4), dtype=float)
+
+        def overall(self, scores):
+            return 100 * scores.mean()
+
+    found, effect = al.meddle(tiny_variant("h2", "gpt2").eval(), Fake())
+    assert {name: found[name] for name in Fake.told} == dict(untouched=75, zero=0, mean=0, swapped=50, none=50)
+    assert effect.keys() == {"presence", "content"}
+    assert effect["presence"] == (0, pytest.approx(3.18244631 * 100 * math.sqrt(2 / 3) / 2)), "swapped - none: 1, 0, 0, -1"
+    assert effect["content"] == (25, pytest.approx(3.18244631 * 50 / 2)), "untouched - swapped: 0, 1, 0, 0"
 
 
 @pytest.mark.parametrize("case", ["soft", "h1", "h2"])
@@ -374,25 +473,39 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
     assert result["setting"] == "large-scale" and result["examples"] == 10 and len(result["words"]) == n_latents
     assert "fewer occurrences than dimensions" in capsys.readouterr().out
     names = [*result["meddling"]]
-    assert names[:4] == ["untouched", "zero", "mean", "swapped"] and len(names) == (
-        4 if n_latents == 1 else 4 + (variant != "h1") + n_latents
+    assert names[:5] == ["untouched", "zero", "mean", "swapped", "none"] and len(names) == (
+        5 if n_latents == 1 else 5 + (variant != "h1") + n_latents
     )
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
     whole = analyze(run, "--examples=16", "--batch_size=3", monkeypatch=monkeypatch)
     last = runtime.read_metrics(run)[-1]["val_ppl"]
     assert whole["meddling"]["untouched"] == pytest.approx(last, rel=1e-5), "the run's own validation"
+    ppl, effect = whole["meddling"], whole["effect"]
+    assert effect["presence"][0] == pytest.approx(100 * math.log(ppl["none"] / ppl["swapped"]), abs=1e-6)
+    assert effect["content"][0] == pytest.approx(100 * math.log(ppl["swapped"] / ppl["untouched"]), abs=1e-6)
+    assert (effect["content"][1] > 0) == (variant != "soft") and effect["presence"][1] > 0, (
+        "one's own soft tokens are another's"
+    )
     if variant == "soft":
         same = [whole["meddling"][name] for name in ("untouched", "mean", "swapped")]
         assert max(same) - min(same) < 1e-4 and not np.any(whole["capture"])
         assert "no variance" in capsys.readouterr().out
     if n_latents == 1:
         assert whole["off_diagonal"] is None and whole["silhouette"] is None and whole["silhouettes"] == []
+        assert "chance" not in whole
+    else:
+        assert whole["chance"].keys() == {"tokens", "shuffled"} and len(whole["above_chance"]) == 2
+        expected = whole["off_diagonal"] - max(whole["chance"].values())
+        assert whole["above_chance"][0] == pytest.approx(expected) and whole["above_chance"][1] > 0
     figures.figure4([figures.read(run)], str(tmp_path / "4.png"))
     figures.table5([figures.read(run)])
     assert (tmp_path / "4.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
     theirs = variant == "h2"  # the paper looks at no other
-    assert any("large-scale" in line and ("0.9873, -0.1694" if theirs else "-, -") in line for line in lines)
+    assert any(
+        "large-scale" in line and line.endswith("| 0.9873, -0.1694 (N_L = 16) |" if theirs else "| - |") for line in lines
+    )
+    assert any(line.endswith(f"N_L = {n_latents}" + " \\| the paper's, N_L = 16" * theirs + " |") for line in lines)
     assert ("| 16 | - \\| -0.211 |" in lines) == theirs
 
 
@@ -410,6 +523,40 @@ def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
         assert result["what"] == "accuracy"
         assert result["meddling"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_countdown_at_the_paper_s_own_size(countdown_settings, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """4 operands and 16 latents, as in Figure 4C, with less of everything else"""
+    problems = [p for chunk in range(2) for p in cd.draw((4, 0, "train", chunk))]
+    for split, rows in (("train", problems[:32]), ("test", problems[32:52])):
+        (tmp_path / f"4_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
+    settings = countdown_settings | dict(operands=4, n_latents=16, data=tmp_path, epochs=1)
+    run = run_here(cd, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    result = analyze(run, "--examples=1000", monkeypatch=monkeypatch)
+    assert result["setting"] == "Countdown, 4 operands" and result["examples"] == 20
+    assert result["chance"].keys() == {"tokens", "shuffled"} and result["effect"].keys() == {"presence", "content"}
+    capsys.readouterr()
+    figures.figure4([figures.read(run)], str(tmp_path / "4.png"))
+    said, chance = capsys.readouterr().out, [f"{x:.3f}" for x in result["chance"].values()]
+    assert f"| {chance[0]} | {chance[1]} |" in said and "| 0.9382, 0.4531 (N_L = 16) |" in said
+
+
+def test_what_a_run_was_trained_on_has_a_name_of_its_own():
+    """Both readings of the paper's straight to 16 among them, and none is another's"""
+    base, all_of = "the Base of x", "all of out/h2_gpt2"
+
+    def name(data="prosqa", started_from=all_of, stages=1, first_stage=0, last_stage_epochs=5):
+        return al.setting(locals())
+
+    assert al.setting(dict(seq_len=8)) == "large-scale"
+    assert al.setting(dict(operands=4, started_from=base)) == "Countdown, 4 operands"
+    assert al.setting(dict(operands=4, started_from=all_of)) == "Countdown, 4 operands, resumed"
+    assert name("gsm8k_aug", base, stages=4) == "GSM8K" and name(stages=4) == "ProsQA, resumed"
+    assert name("gsm8k_aug", base, 4, first_stage=5) == "GSM8K, no curriculum"
+    assert name(first_stage=1, last_stage_epochs=0) == "ProsQA, straight (steps stay), resumed"
+    assert name(first_stage=2) == "ProsQA, straight (no steps), resumed"
+    assert name(first_stage=1) == "ProsQA, resumed", "what goes on without steps is a curriculum, if a short one"
+    assert al.protocol(dict(stages=4, first_stage=1, last_stage_epochs=0)) == "curriculum"
 
 
 def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from configurator import configure
 import numpy as np
 import pytest
 from helpers import ROOT
+from scipy import stats
 from test_data import make_shards
 
 from coprocessor import build, checksum
@@ -286,7 +287,7 @@ def test_intervals_and_words():
     a, b = {1: 1.0, 2: 2.0, 3: 4.0, 9: 0.0}, {1: 2.0, 2: 2.5, 3: 6.0}
     mean, half = claims.paired(a, b)
     d = np.array([-1, -0.5, -2])
-    assert mean == pytest.approx(d.mean()) and half == pytest.approx(4.303 * d.std(ddof=1) / math.sqrt(3))
+    assert mean == pytest.approx(d.mean()) and half == pytest.approx(4.30265273 * d.std(ddof=1) / math.sqrt(3))
     assert claims.paired({1: 1.0}, {1: 2.0}) is None
     apart = ["holds", "cannot be told", "does not hold", "not run"]
     assert [claims.verdict(d) for d in ((-2, 1), (-1, 2), (2, 1), None)] == apart
@@ -299,6 +300,39 @@ def test_intervals_and_words():
     assert claims.together(["holds", "does not hold", "cannot be told"]) == "does not hold"
     assert claims.together(["not run", "does not hold"]) == "does not hold"
     assert claims.together(["not run", "holds"]) == "not run"
+
+
+def test_statistics_have_the_values_of_the_textbooks():
+    assert claims.share(0, 10) == (0.0, pytest.approx(0.3084971)), "1 - 0.025 ** (1 / 10)"
+    assert claims.share(8, 10) == pytest.approx((0.4439045, 0.9747893))
+    low, high = claims.share(7, 9)  # at its ends 7 or more, and 7 or fewer, of 9 come up in 2.5 %
+    assert stats.binom.sf(6, 9, low) == pytest.approx(0.025) and stats.binom.cdf(7, 9, high) == pytest.approx(0.025)
+    assert claims.fisher(3, 4, 1, 4) == pytest.approx(34 / 70), "the lady who tastes tea, from both sides"
+    assert claims.fisher(10, 10, 5, 10) == pytest.approx(2 * 252 / 15504), "C(10, 5) of C(20, 5) ways, twice"
+    assert claims.fisher(3, 10, 3, 10) == pytest.approx(1)
+    a, b = [1.0, 2.0, 3.0], [2.0, 4.0, 6.0, 8.0]
+    mean, half = claims.welch(a, b)
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert (mean, half) == pytest.approx((-3, stats.t.ppf(0.975, 4 / (1 / 18 + 25 / 27)) * math.sqrt(1 / 3 + 5 / 3)))
+    with pytest.raises(ValueError, match="a single seed"):
+        claims.welch([1.0], b)
+
+
+def test_the_noise_of_the_questions_widens_an_interval():
+    """Seeds that agree leave the two shares' own errors; few questions drown the seeds, many add nothing."""
+    same = claims.welch([50.0, 50.0], [60.0, 60.0], asked=400)
+    assert same == pytest.approx((-10, 1.95996398 * 100 * math.sqrt(0.25 / 400 + 0.24 / 400)))
+    a, b = [50.0, 52.0, 51.0], [60.0, 61.0, 64.0]
+    few, many, plain = (claims.welch(a, b, asked)[1] for asked in (100, 10**9, None))
+    assert few > 10 > plain and many == pytest.approx(plain, rel=1e-5)
+    assert claims.welch([50.0, 50.0], [60.0, 60.0]) == (-10, 0)
+
+
+def test_chance_is_the_larger_one_and_earlier_records_have_their_own():
+    old, new = dict(off_diagonal=0.9, null=0.3), dict(off_diagonal=0.9, chance=dict(tokens=0.7, shuffled=0.96))
+    capture = claims.MEASURES["capture"][0]
+    assert capture({}, old, "") == pytest.approx(0.6) and capture({}, new, "") == pytest.approx(-0.06)
 
 
 def test_the_budget_from_which_two_curves_change_places():
