@@ -22,9 +22,11 @@ bench: setup
 paper-tiny: setup
 	$(BIN)/python -m paper.cells
 	$(BIN)/python -m paper.claims
+gpu: # with the machine's own python and torch
+	$(PYTHON) -m paper.gpu
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo reasoning test soak lint bench paper-tiny full-size
+.PHONY: setup demo reasoning test soak lint bench paper-tiny gpu full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 
 from data import draw_sites
 from model import load_pretrained, random_model, token_nll, upcast
-from runtime import is_run, load_tensors, read_json, weights_of
+from runtime import is_run, load_tensors, read_json, send, weights_of
 
 
 class Beginning(NamedTuple):
@@ -439,7 +439,7 @@ class Batches:
 
     def __call__(self, numbers):
         pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
-        return [torch.from_numpy(a).to(self.device) for a in pair]
+        return [send(torch.from_numpy(a), self.device) for a in pair]
 
 
 @torch.no_grad()

@@ -23,7 +23,6 @@ from configurator import Count, Decay, configure, one_line_errors, show
 
 import numpy as np
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 import coprocessor
@@ -272,12 +271,11 @@ NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or s
 
 def train(c, machine):
     """One run: train, then ask all held-out problems."""
-    if machine.master:
-        make_problems(c.data, c.operands, c.data_seed)
-    machine.total(torch.zeros(1))  # the others wait for the files
     torch.manual_seed(c.seed)
-    tokenizer = Tokenizer(c.tokenizer)
-    model, origin, base_crc32 = questions.load_start(c, tokenizer, c.n_latents)
+    with machine.rank_0_first():
+        make_problems(c.data, c.operands, c.data_seed)
+        tokenizer = Tokenizer(c.tokenizer)
+        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.n_latents)
     model = model.to(machine.device).train()
 
     problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
@@ -302,9 +300,7 @@ def train(c, machine):
         lambda folder: coprocessor.load(model, folder), optimizer, names,
         dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=checksum, tokens=0),
     )  # fmt: skip
-    run = model
-    if machine.world > 1:
-        run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
+    run = runtime.wrap(model, machine)
 
     total = c.epochs * steps_per_epoch
     if machine.master:
@@ -337,8 +333,8 @@ def train(c, machine):
             now = state | {"seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
 
-    started, start_step, interrupt = seconds(), state["step"], runtime.Interrupt(machine)
-    for epoch in range(state["step"] // steps_per_epoch, c.epochs):
+    first, pace, interrupt = state["step"], runtime.Pace(seconds), runtime.Interrupt(machine)
+    for epoch in range(first // steps_per_epoch, c.epochs):
         rows = questions.order(c.seed, epoch, len(pairs))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
             # the global batch, the same on every rank: pass 1 reads the problems, pass 2 begins a branch at the end of each,
@@ -353,8 +349,9 @@ def train(c, machine):
                 mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
                 record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=mean, lr=c.lr, grad_norm=norm.item())
                 record["seconds"] = seconds()
-                speed = (done - start_step) / (record["seconds"] - started)
-                line = f"step {done}/{total}: loss {mean:.4f}, {runtime.clock((total - done) / speed)} left"
+                line = f"step {done}/{total}: loss {mean:.4f}"
+                if speed := pace(done, record["seconds"]):  # steps per second
+                    line += f", {runtime.clock((total - done) / speed)} left"
                 if epoch_ends and done < total:  # only looked at: nothing is chosen by it
                     check()
                     record |= ask()[1]
@@ -362,8 +359,11 @@ def train(c, machine):
                 metrics.write(record)
                 if machine.master:
                     print(line, flush=True)
-            if done % c.checkpoint_every == 0 or epoch_ends:
+            save_now = done % c.checkpoint_every == 0 or epoch_ends
+            if save_now:
                 save()
+            if save_now or done == first + 1:
+                pace.begin(done)  # what is asked and saved is no part of the speed
             interrupt.leave(done, save)
 
     # once, at the end, all held-out problems

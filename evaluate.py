@@ -340,15 +340,16 @@ def main():
     what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
     machine = runtime.start(c.device, c.precision)
-    model, tokenizer, trained = load(c.model)
-    if names and model.ends_prompts_with:
-        raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
+    with machine.rank_0_first():
+        model, tokenizer, trained = load(c.model)
+        if names and model.ends_prompts_with:
+            raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
+        docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
     model = model.to(machine.device).eval()
     context = model.base.config.context
     if not 0 <= c.max_length <= context:
         raise ValueError(f"max_length={c.max_length}: {c.model} has {context} positions")
     room = room_for_text(model) - (context - c.max_length if c.max_length else 0)
-    docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
     items, left_out = read_items(c, model, tokenizer) if c.questions else ([], [])
     if machine.master:

@@ -21,7 +21,6 @@ from configurator import Count, Decay, configure, one_line_errors, show
 
 import numpy as np
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import questions
@@ -143,13 +142,14 @@ def main():
 
     # the system and its questions
     torch.manual_seed(c.seed)
-    tokenizer = Tokenizer(c.tokenizer)
-    model, origin, base_crc32 = questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
-    model = model.to(machine.device).train()
     items, left_out = {}, []
-    for split in questions.SPLITS:
-        items[split], bad = read_items(c, split, tokenizer, model)
-        left_out += bad
+    with machine.rank_0_first():
+        tokenizer = Tokenizer(c.tokenizer)
+        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
+        for split in questions.SPLITS:
+            items[split], bad = read_items(c, split, tokenizer, model)
+            left_out += bad
+    model = model.to(machine.device).train()
     steps_per_epoch = len(items["train"]) // c.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
@@ -191,8 +191,8 @@ def main():
             now = state | {"seconds": seconds()}
             runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, now, c.keep_checkpoints)
 
-    started, start_step, interrupt = seconds(), state["step"], runtime.Interrupt(machine)
-    for epoch in range(state["step"] // steps_per_epoch, len(stages)):
+    first, pace, interrupt = state["step"], runtime.Pace(seconds), runtime.Interrupt(machine)
+    for epoch in range(first // steps_per_epoch, len(stages)):
         # a stage begins: what was best before it answered from other latents, so it no longer counts; neither do, in
         # Coconut's recipe, the optimizer's moments of an epoch ago. (A run resumed within an epoch keeps both.)
         stage, epoch_begins = stages[epoch], state["step"] == epoch * steps_per_epoch
@@ -201,9 +201,8 @@ def main():
         if epoch_begins and c.reset_optimizer:
             optimizer, *_ = questions.adamw(model, c, machine.device)
         # what learns may have changed with the stage, so DDP is made anew
-        run = asked = system_at(c, stage, model, n_latents)
-        if machine.world > 1:
-            run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
+        asked = system_at(c, stage, model, n_latents)
+        run = runtime.wrap(asked, machine)
 
         rows = questions.order(c.seed, epoch, len(items["train"]))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
@@ -220,8 +219,9 @@ def main():
                 mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
                 record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=mean, lr=c.lr)
                 record |= dict(grad_norm=norm.item(), seconds=seconds())
-                speed = (done - start_step) / (record["seconds"] - started)
-                line = f"step {done}/{total}: stage {stage}, loss {mean:.4f}, {runtime.clock((total - done) / speed)} left"
+                line = f"step {done}/{total}: stage {stage}, loss {mean:.4f}"
+                if speed := pace(done, record["seconds"]):  # steps per second
+                    line += f", {runtime.clock((total - done) / speed)} left"
                 if epoch_ends:
                     check()
                     # the validation questions choose which weights of the stage are kept in best/; the test set never does
@@ -237,13 +237,16 @@ def main():
                 metrics.write(record)
                 if machine.master:
                     print(line, flush=True)
-            if done % c.checkpoint_every == 0 or epoch_ends:
+            save_now = done % c.checkpoint_every == 0 or epoch_ends
+            if save_now:
                 save()
+            if save_now or done == first + 1:
+                pace.begin(done)  # what is asked and saved is no part of the speed
             interrupt.leave(done, save)
 
     interrupt.over()
     # once, at the end, the test set: asked of the last stage's best weights
-    machine.total(torch.zeros(1))  # until the best is on the disk
+    machine.wait()  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
     asked = system_at(c, stages[-1], model, n_latents).eval()
     predictions = grade_answers(items["test"], test.texts(asked))

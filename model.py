@@ -112,8 +112,7 @@ def branch_attention(path, sites, S, P, T):
       flex     FlexAttention, which skips the blocks that the mask leaves empty: CUDA
     """
     if path == "auto":
-        # FlexAttention compiles for every shape anew: few branches, of questions and choices, come in too many
-        path = "flex" if sites.is_cuda and sites.size(1) > 8 and sites.size(1) * T >= 128 else "grouped"
+        path = "flex" if sites.is_cuda and flex_pays(sites, T) else "grouped"
     if path == "flex":
         return flex_attention(sites, S, P, T)
     if path not in ("dense", "grouped"):
@@ -160,6 +159,18 @@ def joined_again(copies, parts):
     )
 
 
+def flex_pays(sites, T):
+    """On CUDA: are there enough branches for FlexAttention, and enough shared memory for its kernel?"""
+    if sites.size(1) <= 8 or sites.size(1) * T < 128:
+        return False  # it compiles for every shape anew, and the few branches of questions and choices come in too many
+    # a tile of fp32 takes 148 KB of shared memory: an A100 has 163, an L40S or an RTX 4090 has 99
+    half = torch.is_autocast_enabled("cuda")
+    return half or torch.cuda.get_device_properties(sites.device).shared_memory_per_block_optin >= 148 * 2**10
+
+
+FLEX_SHAPES = 64  # compiled outside of a compiled forward pass: evaluation has some four. torch's own limit is 8
+
+
 def flex_attention(sites, S, P, T):
     """branch_mask once more, as a predicate from which FlexAttention builds its block mask (Dong et al. 2024)."""
     from torch.nn.attention import flex_attention as flex  # slow to import, and needed on CUDA alone
@@ -179,7 +190,9 @@ def flex_attention(sites, S, P, T):
 
     make, run = flex.create_block_mask, flex.flex_attention
     if compiled:
-        make, run = torch.compile(make, dynamic=False), torch.compile(run, dynamic=False)
+        torch._dynamo.config.recompile_limit = FLEX_SHAPES
+        # fullgraph: beyond the limit torch raises an error, instead of going on uncompiled, which is dense
+        make, run = (torch.compile(f, dynamic=False, fullgraph=True) for f in (make, run))
     mask = make(visible, B, None, M * T, S + M * (P + T), device=sites.device)
 
     def attend(q, pk, pv, bk, bv):

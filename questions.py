@@ -339,7 +339,7 @@ def pad(rows, device):
     padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = torch.tensor(row)
-    return padded.to(device), lengths.to(device)
+    return runtime.send(padded, device), runtime.send(lengths, device)
 
 
 def text_nll(model, pairs, device):

@@ -11,6 +11,7 @@ A run writes one folder:
 
 import contextlib
 import datetime
+import glob
 import json
 import math
 import os
@@ -20,6 +21,7 @@ import signal
 import sys
 import time
 import uuid
+import warnings
 import weakref
 from dataclasses import dataclass
 
@@ -30,6 +32,7 @@ import torch.distributed as dist
 from filelock import lock_descriptor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
 
 from data import Tokenizer, sync, whole
 
@@ -66,6 +69,25 @@ class Machine:
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
+    def wait(self):
+        """Until all ranks are here. (An all-reduce would hold up a CUDA device alone, not the program.)"""
+        if self.world > 1:
+            dist.barrier()
+
+    @contextlib.contextmanager
+    def rank_0_first(self):
+        """Rank 0 goes through the block, then the others, who find what it has downloaded. No collective inside.
+
+        If rank 0 fails, the others are let in all the same: nobody waits for ever.
+        """
+        if not self.master:
+            self.wait()
+        try:
+            yield
+        finally:
+            if self.master:
+                self.wait()
+
     def peak_flops(self):
         """Of this device's bf16 matrix units, or None where it is not known."""
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
@@ -75,15 +97,49 @@ class Machine:
         return f"{self.device.type} x {self.world}, {'bf16 autocast' if self.bf16 else 'fp32'}"
 
 
+def nvidia(root="/"):
+    """What the system tells of NVIDIA, without torch -> (does it show a device?, the driver's version, or None)"""
+    elsewhere = sys.platform == "win32" or os.path.exists(f"{root}dev/dxg")  # Windows, and Linux inside it, have no nodes
+    shown = bool(glob.glob(f"{root}dev/nvidia[0-9]*") or elsewhere and shutil.which("nvidia-smi"))
+    with contextlib.suppress(OSError), open(f"{root}proc/driver/nvidia/version", encoding="utf-8") as f:
+        return shown, next(iter(re.findall(r"[0-9]+\.[0-9.]+", f.readline())), None)
+    return shown, None
+
+
+def cuda_available():
+    """Can torch use a CUDA device? Raises ValueError, which says why not, if there is an NVIDIA device that it cannot use.
+
+    A CUDA_VISIBLE_DEVICES that names no device is the user's wish to do without.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return True
+    shown, driver = nvidia()
+    if not re.match(r"[0-9]|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip()):
+        return False
+    if not shown:
+        if driver:
+            note(f"there is an NVIDIA driver ({driver}), but no device: a container has to be started with its GPUs")
+        return False
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
+    why = f" ({str(said[0].message).splitlines()[0].partition('. Please')[0]})" if said else ""
+    raise ValueError(
+        f"this machine has an NVIDIA device (driver {driver or 'unknown'}) that torch {torch.__version__}, {built}, cannot "
+        f"use{why}. Install a newer driver (torch's usual wheel wants 580.65), or the torch that fits this one; --device=cpu "
+        "goes on without it"
+    )
+
+
 def start(device="auto", precision="auto"):
     """Join the other ranks if torchrun started this process, and choose device and precision.
 
     device: auto | cpu | cuda | mps. precision: auto (bf16 where the hardware multiplies it) | bf16 | fp32.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    available = {"cpu": True, "cuda": device != "cpu" and cuda_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        device = next(d for d in ("cuda", "mps", "cpu") if available[d])
     if not available.get(device):
         raise ValueError(f"device must be auto or one of {[d for d in available if available[d]]}, not {device!r}")
     if device == "cuda":
@@ -96,8 +152,36 @@ def start(device="auto", precision="auto"):
     fast = {"cuda": lambda: torch.cuda.is_bf16_supported(False), "cpu": torch.cpu._is_amx_tile_supported}
     bf16 = precision == "bf16" or (precision == "auto" and fast.get(device.type, lambda: False)())
     if world > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(minutes=10))
+        # others wait for a rank that compiles (minutes) or saves (a checkpoint of 12 GB to a slow disk: many); a rank that
+        # dies is no reason for less, torchrun sees that at once
+        patience = datetime.timedelta(minutes=60)
+        if device.type == "cuda":
+            dist.init_process_group("nccl", timeout=patience, device_id=device)
+        else:
+            dist.init_process_group("gloo", timeout=patience)
     return Machine(device, bf16, rank, world)
+
+
+def wrap(model, machine, compiled=False):
+    """torch.compile and DDP around the one module whose forward pass runs all three passes: so DDP sees every gradient.
+
+    A forward pass is one graph or an error, also when a batch has more shapes than are compiled: torch's answer to both would
+    be to go on uncompiled, with dense attention.
+    """
+    if compiled:
+        # DDP would cut the graph where its buckets end (h2 on GPT-2: into 38), to send gradients a little sooner: 1 % of a
+        # step at most, for nearly twice the time to compile
+        torch._dynamo.config.optimize_ddp = False
+        model = torch.compile(model, fullgraph=True, dynamic=False)
+    if dist.is_initialized():
+        devices = [machine.device.index] if machine.device.type == "cuda" else None
+        model = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    return model
+
+
+def send(tensor, device):
+    """A CPU tensor -> the same on the device. CUDA copies it from pinned memory, while this program goes on."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 at_the_end = contextlib.ExitStack()  # what has to be told that the run is over
@@ -202,7 +286,7 @@ def enter(c, settings, may_differ, machine, tokenizer, load, optimizer, names, s
         claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, (*may_differ, "started_in", "base_crc32"))
         if tokenizer:
             Tokenizer(tokenizer).save(c.out_dir)
-    machine.total(torch.zeros(1))  # the others wait until the folder is in order
+    machine.wait()  # until the folder is in order
     if c.resume:
         folder = checkpoint_of(c.out_dir)
         load(folder)
@@ -273,6 +357,7 @@ class Interrupt:
 
     def __init__(self, machine):
         self.machine, self.number = machine, 0
+        self.next_look, self.looked = 0, (0, -math.inf)  # at which step; the last one's step and time
         self.before = {s: signal.signal(s, self.note) for s in (signal.SIGTERM, signal.SIGINT)}
 
     def note(self, number, frame):
@@ -284,11 +369,27 @@ class Interrupt:
         for s, handler in self.before.items():
             signal.signal(s, handler)
 
+    def anybody(self, step):
+        """-> the signal that some rank has got, or 0. Ranks look about every two seconds: looking waits for all of them.
+
+        They must look after the same step, so at each look they agree on the next: rank 0's clock decides.
+        """
+        if self.machine.world == 1:
+            return self.number
+        if step < self.next_look:
+            return 0
+        numbers = torch.zeros(self.machine.world + 1)
+        numbers[self.machine.rank] = self.number
+        if self.machine.master:
+            (last, then), now = self.looked, time.perf_counter()
+            self.looked, numbers[-1] = (step, now), 2 * (step - last) // max(now - then, 1e-9)
+        *numbers, steps = self.machine.total(numbers).tolist()
+        self.next_look = step + max(1, int(steps))
+        return int(max(numbers))
+
     def leave(self, step, save):
         """To be called on every rank after every step. If any of them was asked: save(), and exit with 128 + signal."""
-        numbers = torch.zeros(self.machine.world)
-        numbers[self.machine.rank] = self.number
-        number = int(self.machine.total(numbers).max())
+        number = self.anybody(step)
         if not number:
             return
         save()
@@ -508,3 +609,17 @@ class Stopwatch:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - self.began
+
+
+class Pace:
+    """Steps per second, of the steps alone: what is done besides (compiling, evaluating, saving) begins a new count."""
+
+    def __init__(self, seconds):
+        self.seconds, self.began = seconds, None
+
+    def begin(self, step):
+        self.began = step, self.seconds()
+
+    def __call__(self, step, now):
+        """Since the last begin, or None if there was none: the first step compiles."""
+        return (step - self.began[0]) / (now - self.began[1]) if self.began else None

@@ -15,7 +15,6 @@ import os
 from configurator import Count, Decay, Share, configure, one_line_errors, show
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 import coprocessor
 import runtime
@@ -151,7 +150,9 @@ def main():
     # the Base, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    base, own = coprocessor.load_base(c.init_from, train_rows.vocab_size), os.path.join(c.init_from, "tokenizer.json")
+    with machine.rank_0_first():
+        base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
+    own = os.path.join(c.init_from, "tokenizer.json")
     if os.path.isfile(own) and not Tokenizer(own).same(tokenizer_of(c.data)):
         raise ValueError(f"{c.init_from} has read another tokenizer's ids than those in {c.data}")
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
@@ -171,42 +172,43 @@ def main():
         dict(step=0, seconds=0.0, rows=train_rows.count, data_crc32=train_rows.crc32),
     )  # fmt: skip
 
-    # DDP and torch.compile wrap the one module whose forward runs all three passes: so DDP sees every gradient
-    raw, run = model, model
-    if c.compile:
-        run = torch.compile(run)
-    if machine.world > 1:
-        run = DistributedDataParallel(run, device_ids=[machine.device.index] if machine.device.type == "cuda" else None)
-
-    positions, flops = row_cost(raw, c)
-    trained = sum(p.numel() for p in raw.parameters() if p.requires_grad)
+    run = runtime.wrap(model, machine, c.compile)  # trains; the same module unwrapped is judged and saved
+    positions, flops = row_cost(model, c)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if machine.master:
         print(show(c))
         print(
-            f"{machine}; the Base of {c.init_from}; {trained:,} trained of {sum(p.numel() for p in raw.parameters()):,} "
+            f"{machine}; the Base of {c.init_from}; {trained:,} trained of {sum(p.numel() for p in model.parameters()):,} "
             f"parameters; {steps:,} steps of {c.tokens_per_step:,} tokens in {micro_batches} micro-batches; {positions:,} "
             "positions per sequence"
         )
 
+    def draw(n):
+        """Micro-batch n of this rank, counted from the run's first step on: ranks only decide who computes which rows."""
+        start = (n * machine.world + machine.rank) * c.batch_size
+        tokens, sites = train_batches(range(start, start + c.batch_size))  # (B, S), (B, M)
+        return tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead)  # and (B, M, N_A)
+
     def check(step):
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
         runtime.finite_loss(machine, step, loss, norm, c.out_dir)
-        runtime.finite_weights(machine, step, lambda: raw(tokens, sites, ahead), raw, optimizer, names, c.out_dir)
+        runtime.finite_weights(machine, step, lambda: model(tokens, sites, ahead), model, optimizer, names, c.out_dir)
 
     def save(step):
         check(step)
         if machine.master:
             now = state | {"step": step, "seconds": seconds()}
-            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(raw, f), optimizer, names, now, c.keep_checkpoints)
+            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
 
     first = state["step"]
     if first == 0:
-        val_ppl = coprocessor.validate(raw, val_batches, c, machine).mean().exp().item()
+        val_ppl = coprocessor.validate(model, val_batches, c, machine).mean().exp().item()
         metrics.write({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
         if machine.master:
             print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
 
-    started, start_step, interrupt = seconds(), first, runtime.Interrupt(machine)
+    pace, interrupt = runtime.Pace(seconds), runtime.Interrupt(machine)
+    tokens, sites, ahead = draw(first * micro_batches)
     for step in range(first, steps):
         # the learning rate of this step: a function of its number alone, so that a resumed run follows the same curve
         lr = learning_rate(c, step, steps)
@@ -215,10 +217,6 @@ def main():
 
         loss = 0.0
         for micro in range(micro_batches):
-            # rows step * per_step ... of the run: ranks and micro-batches only decide who computes which
-            start = step * per_step + (micro * machine.world + machine.rank) * c.batch_size
-            tokens, sites = train_batches(range(start, start + c.batch_size))  # (B, S), (B, M)
-            ahead = coprocessor.ahead_tokens(tokens, sites, c.n_ahead)  # (B, M, N_A)
             # gradients are averaged over ranks once a step, at the last micro-batch. The forward pass belongs inside
             # no_sync, too: it is there that DDP notes whether this backward pass will communicate
             last = micro == micro_batches - 1
@@ -231,28 +229,31 @@ def main():
                 micro_loss = nll.mean() / micro_batches
                 micro_loss.backward()
             loss = loss + micro_loss.detach()
+            # a GPU has only been told what to do: the next batch is drawn while it does that
+            tokens, sites, ahead = draw(step * micro_batches + micro + 1)
         # clip the summed gradient, not each micro-batch's; then one step of AdamW
-        norm = torch.nn.utils.clip_grad_norm_(raw.parameters(), c.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
         done = step + 1
         evaluate_now = done % c.eval_every == 0 or done == steps
         save_now = done % c.checkpoint_every == 0 or done == steps
-        if done % c.log_every == 0 or evaluate_now or save_now or done == 1:
+        log_now = done % c.log_every == 0 or evaluate_now or save_now or done == 1
+        if log_now:
             mean = runtime.finite_loss(machine, done, loss / machine.world, norm, c.out_dir)
-            elapsed = seconds()
-            record = dict(step=done, tokens=done * c.tokens_per_step, loss=mean, lr=lr, grad_norm=norm.item(), seconds=elapsed)
-            record["positions"] = done * per_step * positions
-            speed = (done - start_step) / (elapsed - started)  # steps per second
-            line = f"step {done}/{steps}: loss {mean:.4f}, {speed * c.tokens_per_step:,.0f} tokens/s"
-            if machine.peak_flops():
-                line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
-            line += f", {runtime.clock((steps - done) / speed)} left"
+            record = dict(step=done, tokens=done * c.tokens_per_step, loss=mean, lr=lr, grad_norm=norm.item())
+            record |= dict(seconds=seconds(), positions=done * per_step * positions)
+            line = f"step {done}/{steps}: loss {mean:.4f}"
+            if speed := pace(done, record["seconds"]):  # steps per second since the last line
+                line += f", {speed * c.tokens_per_step:,.0f} tokens/s"
+                if machine.peak_flops():
+                    line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
+                line += f", {runtime.clock((steps - done) / speed)} left"
             if evaluate_now:
                 check(done)
-                # the raw module, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
-                record["val_ppl"] = coprocessor.validate(raw, val_batches, c, machine).mean().exp().item()
+                # the module itself, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
+                record["val_ppl"] = coprocessor.validate(model, val_batches, c, machine).mean().exp().item()
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             metrics.write(record)
             if machine.master:
@@ -260,6 +261,8 @@ def main():
         # a checkpoint is all that a resumed run needs to end with the same bytes
         if save_now:
             save(done)
+        if log_now or done == first + 1:
+            pace.begin(done)  # what compiles, evaluates and saves is no part of the speed
         interrupt.leave(done, lambda: save(done))  # noqa: B023
     interrupt.over()
     if machine.master:

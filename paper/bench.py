@@ -11,6 +11,7 @@ Memory is the peak of a process of its own, over what it held before that step.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -380,55 +381,91 @@ def growth(figure):
 # -----------------------------------------------------------------------------
 # The paper's shapes
 
+SHAPES = {"gpt2": (40e9, 12), "qwen3-0.6b": (8e9, 4)}  # the paper's tokens, our sequences per forward pass
+PEAK_GB = {"gpt2": 27, "qwen3-0.6b": 50}  # of an h2 step at most; traced without a device: about 24 and 46
+AIMS = {"A100": 0.45, "H100": 0.35, "H200": 0.35}  # of MFU; the faster the chip, the more its memory holds it up
+
+
+@contextlib.contextmanager
+def group_of_one():
+    """A rank without others: DDP then has its part in what is measured, as in a run of eight."""
+    dist.init_process_group("nccl" if DEVICE == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
 
 def throughput(size, variant, batch, steps=10, compiled=True, **shape):
-    """Training steps with random weights -> dict of tokens_per_second, mfu (None where the chip's peak is unknown), peak_gb"""
+    """Training steps with random weights, compiled and in DDP as torchrun runs them -> dict of batch, tokens_per_second,
+    mfu (None where the chip's peak is unknown), peak_gb."""
     c = train.Config(variant=variant, batch_size=batch, **shape)
     machine = runtime.start(DEVICE)
     base = random_model(size).to(machine.device)
     limit = coprocessor.site_limit(c, base.config.context)
     model = coprocessor.build(variant, base, c.n_latents).to(machine.device).train()
     optimizer, _ = train.make_optimizer(model, c, machine.device)
-    run = torch.compile(model, fullgraph=True) if compiled else model
     tokens = torch.randint(base.config.vocab_size, (batch, c.seq_len), device=machine.device)
     sites = torch.stack([torch.randperm(limit)[: c.n_sites].sort().values for _ in range(batch)]).to(machine.device)
+    ahead = coprocessor.ahead_tokens(tokens, sites, c.n_ahead)
     if machine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
     def once():
         with machine.autocast():
-            nll = run(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
+            nll = run(tokens, sites, ahead)
         nll.mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    (took,) = seconds(once, rounds=steps)
-    speed, peak_flops = batch / took, machine.peak_flops()  # sequences per second
+    with group_of_one():
+        run = runtime.wrap(model, machine, compiled)
+        once()  # compiles
+        (took,) = seconds(lambda: [once() for _ in range(steps)], rounds=1, warm_up=False)
+    speed, peak_flops = batch * steps / took, machine.peak_flops()  # sequences per second
     return dict(
+        batch=batch,
         tokens_per_second=speed * c.seq_len,
         mfu=speed * train.row_cost(model, c)[1] / peak_flops if peak_flops else None,
         peak_gb=torch.cuda.max_memory_allocated() / 2**30 if machine.device.type == "cuda" else None,
     )
 
 
+def fitting(size, variant, batch, **more):
+    """throughput with so many sequences, or half as many, and so on: the most that the device has memory for"""
+    torch.compiler.reset()
+    try:
+        return throughput(size, variant, batch, **more)
+    except torch.cuda.OutOfMemoryError:
+        if batch == 1:
+            raise
+    torch.cuda.empty_cache()  # here, where the exception no longer holds what did not fit
+    return fitting(size, variant, batch // 2, **more)
+
+
+def told(found):
+    """What fitting found, in words"""
+    mfu = f", MFU {found['mfu']:.1%}" if found["mfu"] else ""
+    return f"batch {found['batch']}, {found['tokens_per_second']:,.0f} tokens/s{mfu}, peak {found['peak_gb']:.1f} GB"
+
+
 def gpu():
     """Prints a table for the paper's shapes on one device, and how long its budgets would take on eight."""
     if DEVICE != "cuda":
         raise SystemExit("no CUDA device here: this part is not measured")
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16, compiled, fused AdamW")
-    print("| shape | variant | tokens/s | MFU | peak memory, GB | hours for the paper's budget on 8 (the paper: 72) |")
-    print("|---|---|---|---|---|---|")
-    for size, budget, batch in (("gpt2", 40e9, 12), ("qwen3-0.6b", 8e9, 4)):
+    card, rows = torch.cuda.get_device_name(), {}
+    aim = next((aim for chip, aim in AIMS.items() if chip in card), None)
+    print(f"{card}, torch {torch.__version__}, bf16, compiled, DDP of one rank, fused AdamW")
+    print("| shape | variant | | hours for the paper's budget on 8 (the paper: 72) |")
+    print("|---|---|---|---|")
+    for size, (budget, batch) in SHAPES.items():
         for variant in ("continued", "soft", "liu", "h1", "h2"):
-            torch.compiler.reset()
-            r = throughput(size, variant, batch)
-            mfu = f"{r['mfu']:.1%}" if r["mfu"] else "-"
-            hours = budget / r["tokens_per_second"] / 8 / 3600
-            print(
-                f"| {size} | {variant} | {r['tokens_per_second']:,.0f} | {mfu} | {r['peak_gb']:.1f} | {hours:.0f} |", flush=True
-            )
-    return {}
+            r = fitting(size, variant, batch)
+            print(f"| {size} | {variant} | {told(r)} | {budget / r['tokens_per_second'] / 8 / 3600:.0f} |", flush=True)
+            if r["mfu"]:
+                rows[f"MFU of {variant} on {size}"] = (r["mfu"], aim, told(r))
+    return rows
 
 
 PARTS = {f.__name__: f for f in (training, memory, decoding, reasoning, problems, ranks)}
