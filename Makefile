@@ -1,13 +1,16 @@
 # make demo: the paper's main job, small, on any machine.    make test: everything that must hold.
 PYTHON ?= python3
+SHELL = /bin/bash
 BIN = .venv/bin
 eq := =# written out in the name of a target it would be an assignment
 TEXT = out/tiny_text,variant$(eq)
 RUNS = $(TEXT)continued $(TEXT)soft $(TEXT)h2
 
 setup: .venv/installed
-demo: setup $(RUNS:%=%/.finished)
+demo: setup data/sample/val_000.bin
+	$(MAKE) --jobs=4 $(RUNS:%=%/.finished)
 	$(BIN)/python -m paper.figures figure2 $(RUNS) --out=out/figure2.png
+	$(BIN)/python analyze_latents.py $(TEXT)h2 --examples=256
 	$(BIN)/python sample.py $(TEXT)h2 --prompt="def main():"
 reasoning: setup out/tiny_prosqa/.finished
 	$(BIN)/python -m paper.figures stages out/tiny_prosqa
@@ -40,11 +43,9 @@ full-size: setup
 data/sample/val_000.bin: | .venv/installed
 	$(BIN)/python data.py sample
 GO_ON = $$(test ! -e $@ -a \( -e $(@D)/checkpoint -o -e $(@D)/checkpoint.old \) && echo --resume || echo --overwrite)
-out/tiny_base/.finished: config/tiny_base.py data/sample/val_000.bin | .venv/installed
-	$(BIN)/python train.py config/tiny_base.py $(GO_ON)
-	touch $@
-$(TEXT)%/.finished: config/tiny_text.py config/tiny_base.py out/tiny_base/.finished
-	$(BIN)/python train.py config/tiny_text.py --variant=$* $(GO_ON)
+$(TEXT)%/.finished: config/tiny_text.py config/tiny_base.py results/bases/base_gpt2/model.safetensors
+	set -o pipefail; OMP_NUM_THREADS=1 $(BIN)/python train.py config/tiny_text.py --variant=$* $(GO_ON) 2>&1 \
+	    | awk '{ print "$*: " $$0; fflush() }'
 	touch $@
 
 TINY_WORLD = --nodes=9 --hops 2 3 --words 4 8

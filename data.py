@@ -548,8 +548,10 @@ class Sample(Corpus):
     """The Python standard library's source: about 10 MB of real text that every machine has."""
 
     val_every = 20
+    kept = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "bases", "base_gpt2")
 
-    def __init__(self, out, vocab_size):
+    def __init__(self, out, vocab_size=None):
+        """vocab_size: of the BPE that is trained on it; None: that of the Base in results/bases, which can then read it."""
         root = sysconfig.get_paths()["stdlib"]
         files = sorted(glob.glob("**/*.py", root_dir=root, recursive=True))
         skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "__pycache__"}
@@ -557,8 +559,11 @@ class Sample(Corpus):
         self.parts = {"000": [self.files[i : i + 16] for i in range(0, len(self.files), 16)]}
         self.tokenizer_name = os.path.join(out, "tokenizer.json")
         if not os.path.isfile(self.tokenizer_name):
-            train_tokenizer(self.texts(self.files), vocab_size, self.tokenizer_name)
-        if self.tokenizer.vocab_size != vocab_size:
+            if vocab_size:
+                train_tokenizer(self.texts(self.files), vocab_size, self.tokenizer_name)
+            else:
+                Tokenizer(os.path.join(self.kept, "tokenizer.json")).save(out)
+        if vocab_size not in (None, self.tokenizer.vocab_size):
             raise ValueError(
                 f"{self.tokenizer_name} has {self.tokenizer.vocab_size} tokens, not {vocab_size}: use another --out"
             )
@@ -695,7 +700,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     sample = commands.add_parser("sample", help="tokenise the Python standard library's source")
     size = at_least(257, 2**16)  # every byte, and <|endoftext|>
-    sample.add_argument("--vocab_size", type=size, default=512, help="of the BPE that is trained on it (default 512)")
+    sample.add_argument("--vocab_size", type=size, help="train a BPE of so many tokens on it (default: that of results/bases)")
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
     fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
