@@ -19,7 +19,8 @@ Both families offer the same four calls (shapes: B batch, S prefix, M sites, T b
                                                                       # K,V (B,H_kv,M,T,D), or longer if it had begun
     logits            = model.logits(hidden)                          # (..., C) -> (..., V)
 
-A cache is a list of (K, V), a value that is passed in and returned. Nothing about position lives on the model.
+A cache is a list of (K, V), a value that is passed in and returned. Nothing about position lives on the model. Only
+Model.decode writes into a cache: a copy of its own.
 """
 
 import contextlib
@@ -314,28 +315,46 @@ class Model(nn.Module):
         """Carry on B branches that have begun (M = 1), one token a step.
 
         hidden (B,C) is the last position's; sites (B,1). temperature 0 is greedy. Returns tokens (B, n <= n_tokens); after
-        a row's eos it holds eos only, and all stop when every row has met it.
+        a row's eos it holds eos only, and all stop when every row has met it. Raises ValueError where n_tokens do not fit.
         """
         if n_tokens < 1:
             raise ValueError(f"n_tokens must be at least 1, not {n_tokens}")
+        cache, mask = decoding_cache(prefix_kv, sites, branch_kv, n_tokens - 1)  # the last token is not fed
+        positions = sites + 1 + max(k.size(3) for k, _ in branch_kv)  # (B, 1) of the first token
+        self.check_positions(int(positions.max()) + n_tokens - 1)
         out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
-        while True:
+        for n in range(n_tokens):
+            if n:
+                hidden = self.step(out[-1], positions + n - 1, cache, mask, n_tokens - 1 - n)
             token = pick(self.logits(hidden), temperature, top_k, generator)  # (B)
             if eos is not None:
                 token = torch.where(done, eos, token)
                 done = token == eos
             out.append(token)
-            if len(out) == n_tokens or (eos is not None and bool(done.all())):
-                return torch.stack(out, dim=1)
-            x = self.embed(token)[:, None, None]  # (B, 1, 1, C)
-            hidden, branch_kv = self.branch(x, prefix_kv, sites, branch_kv)
-            hidden = hidden[:, 0, -1]
+            if eos is not None and (n % 8 == 7 or not done.is_cuda) and bool(done.all()):  # to look, one waits for a GPU
+                break
+        out = torch.stack(out, dim=1)
+        return out if eos is None else out[:, : 1 + int((out != eos).any(dim=0).sum())]  # up to where all have met it
+
+    def step(self, token, positions, cache, mask, left):
+        """Feed one token (B) to each row at positions (B,1) -> hidden (B,C). The cache then has room for `left` more."""
+        x, rope = self.place(self.embed(token)[:, None], positions)  # (B, 1, C)
+        for block, (k, v) in zip(self.blocks, cache, strict=True):
+            q, new_k, new_v = block.qkv(x, rope)  # (B, H, 1, D), (B, H_kv, 1, D) twice
+            end = k.size(2) - left
+            k[:, :, end - 1 : end] = new_k
+            v[:, :, end - 1 : end] = new_v
+            q = q.reshape(len(q), k.size(1), -1, q.size(-1))  # heads that share K and V, as queries of one head
+            seen = None if mask is None else mask[..., :end]
+            y = F.scaled_dot_product_attention(q, k[:, :, :end], v[:, :, :end], attn_mask=seen)  # (B, H_kv, H/H_kv, D)
+            x = block.finish(x, y.reshape(len(q), -1, 1, q.size(-1)))
+        return self.norm(x)[:, 0]
 
     @torch.no_grad()
     def generate(self, tokens, lengths, n_tokens, **how):
         """Continue prompts: tokens (B,S) padded on the right with anything, lengths (B) >= 1 -> tokens (B, n <= n_tokens).
 
-        Ragged prompts need no mask: each row's branch begins with its own last token, hung one place before it.
+        Ragged prompts are nothing special: each row's branch begins with its own last token, hung one place before it.
         """
         last = (lengths - 1)[:, None]  # (B, 1)
         _, prefix_kv = self.prefix(tokens, cache_only=True)
@@ -369,6 +388,31 @@ class Model(nn.Module):
         save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
             json.dump(self.hf_config(), f, indent=2)
+
+
+def decoding_cache(prefix_kv, sites, branch_kv, n):
+    """What each row of one branch (M = 1) sees, copied side by side, and room for n keys more, to be written in place.
+
+    All rows end in the same column, so a token's keys are one slice; a shorter row has a gap before it, which the mask
+    hides. sites (B,1) -> per layer K, V (B, H_kv, longest prefix + P + n, D); mask (B,1,1,columns), added to the scores, or
+    None where all prefixes are equally long. Layers may hold different P: the gap is the same.
+    """
+    shortest, longest = torch.stack(sites.aminmax()).add(1).tolist()
+    gap = longest - 1 - sites  # (B, 1)
+    column = torch.arange(longest + max(k.size(3) for k, _ in branch_kv) + n, device=sites.device)
+    mask = None
+    if shortest < longest:
+        mask = prefix_kv[0][0].new_zeros(len(sites), 1, 1, len(column)).masked_fill(column < gap[:, None, None], -torch.inf)
+    row, place = torch.arange(len(sites), device=sites.device)[:, None], (column[:longest] - gap).clamp(min=0)  # (B, longest)
+
+    def lay_out(prefix, branch):
+        end = longest + branch.size(3)
+        whole = prefix.new_empty(*prefix.shape[:2], end + n, prefix.size(3))
+        whole[:, :, :longest] = prefix[:, :, :longest] if mask is None else prefix[row, :, place].transpose(1, 2)
+        whole[:, :, longest:end] = branch[:, :, 0]
+        return whole
+
+    return [[lay_out(*pair) for pair in zip(*layer, strict=True)] for layer in zip(prefix_kv, branch_kv, strict=True)], mask
 
 
 def pick(logits, temperature, top_k, generator):

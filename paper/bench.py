@@ -12,6 +12,7 @@ Memory is the peak of a process of its own, over what it held before that step.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -33,7 +34,7 @@ import countdown
 import model as model_file
 import runtime
 import train
-from model import GPT2, gpt2_config, random_model, token_nll
+from model import FAMILIES, GPT2, gpt2_config, random_model, token_nll
 from questions import counted_passes
 
 S, M, N_L, N_A = 1024, 64, 16, 16
@@ -236,7 +237,7 @@ def recompute(model, tokens, n_tokens):
 
 
 def decoding():
-    """Greedy decoding after 64 tokens, 2 layers x 128: with the cache, and without."""
+    """Greedy decoding after 64 tokens, 2 layers x 128: with the cache, and without. Then CONFIG's against transformers'."""
     model = (
         GPT2(replace(CONFIG, n_layer=2, n_head=4, n_kv_head=4, head_dim=32, width=128, mlp_width=512)).init_weights().to(DEVICE)
     )
@@ -249,6 +250,42 @@ def decoding():
             slow = lambda: recompute(model, tokens, n)  # noqa: E731, B023
             t_slow, t_cached = seconds(slow, cached, rounds=3 if n == 64 else 1, warm_up=n == 64)
             rows[f"no cache / cache, {n} tokens, batch {batch}"] = in_seconds(t_slow, t_cached)
+    return rows | against_transformers()
+
+
+def by_transformers(model):
+    """The same weights in transformers -> a function that decodes greedily: tokens (B,S), n -> (B,n)"""
+    from transformers import AutoModelForCausalLM  # only tests and this comparison need it
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(DEVICE)
+
+    def generate(tokens, n):
+        how = dict(do_sample=False, min_new_tokens=n, max_new_tokens=n, eos_token_id=None, pad_token_id=0)
+        return hf.generate(tokens, attention_mask=torch.ones_like(tokens), **how)[:, tokens.size(1) :]
+
+    return generate
+
+
+def against_transformers():
+    """Greedy decoding of 128 tokens: transformers' generate against ours."""
+    if not importlib.util.find_spec("transformers"):
+        print("transformers is not installed: decoding is not compared with it", file=sys.stderr)
+        return {}
+    shared = dict(n_kv_head=CONFIG.n_head // 2, mlp_width=8 * CONFIG.width // 3, rope_theta=1e6)
+    rows = {}
+    for config in (CONFIG, replace(CONFIG, family="qwen3", **shared)):
+        model = FAMILIES[config.family](config).init_weights().to(DEVICE)
+        generate = by_transformers(model)
+        for prompt in (64, 512):
+            for batch in (1, 16):
+                tokens = torch.randint(config.vocab_size, (batch, prompt), device=DEVICE)
+                lengths = torch.full((batch,), prompt, device=DEVICE)
+                theirs = lambda: generate(tokens, 128)  # noqa: E731, B023
+                ours = lambda: model.generate(tokens, lengths, 128)  # noqa: E731, B023
+                name = f"transformers' generate / ours, prompt {prompt}, batch {batch}, {config.family}"
+                rows[name] = in_seconds(*seconds(theirs, ours, rounds=3, warm_up=batch == 1), 1.5)
     return rows
 
 

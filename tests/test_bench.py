@@ -26,6 +26,14 @@ def test_decoding_without_a_cache_says_the_same(family):
     assert torch.equal(bench.recompute(model, tokens, 12), model.generate(tokens, torch.full((3,), 9), 12))
 
 
+def test_transformers_decodes_the_same_weights(family, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(bench, "DEVICE", "cpu")
+    model = tiny_variant("continued", family, dtype=torch.float32).base
+    tokens = random_tokens(3, 9)
+    assert torch.equal(bench.by_transformers(model)(tokens, 12), model.generate(tokens, torch.full((3,), 9), 12))
+
+
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(bench, "CONFIG", gpt2_config(vocab_size=64, context=160, n_layer=1, n_head=2, width=16))

@@ -1,0 +1,111 @@
+"""Decoding writes its cache in place. The reference grows a branch by torch.cat, one token a step, as training would."""
+
+import pytest
+import torch
+from helpers import CASES, close, random_tokens, tiny, tiny_variant
+
+from model import decoding_cache, pick
+
+PROMPTS, N_L, N_NEW = random_tokens(6, 9, seed=6), 3, 10
+LENGTHS = {
+    "ragged": torch.tensor([9, 1, 5, 2, 8, 5]),
+    "equal": torch.full((6,), 9),
+    "one token": torch.ones(6, dtype=torch.int64),
+}
+ragged_or_not = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+
+
+@torch.no_grad()
+def begun(model, lengths, upper=False):
+    """-> what Variant.generate hands to Model.decode; upper: a fork's KV_phi, in the upper layer alone"""
+    prefix_kv, begin = model.begin(PROMPTS, (lengths - 1)[:, None])
+    kv = begin.kv
+    if upper:
+        kv = [tuple(t[:, :, :, :0] for t in kv[0]), *kv[1:]]
+    hidden, branch_kv = model.base.branch(begin.x, prefix_kv, begin.sites, kv)
+    return hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv
+
+
+@torch.no_grad()
+def functional(model, hidden, prefix_kv, sites, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None):
+    """Model.decode by Model.branch: every step makes new tensors."""
+    out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+    while True:
+        token = pick(model.logits(hidden), temperature, top_k, generator)
+        if eos is not None:
+            token = torch.where(done, eos, token)
+            done = token == eos
+        out.append(token)
+        if len(out) == n_tokens or (eos is not None and bool(done.all())):
+            return torch.stack(out, dim=1)
+        hidden, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, branch_kv)
+        hidden = hidden[:, 0, -1]
+
+
+@torch.no_grad()
+def compare_steps(model, hidden, prefix_kv, sites, branch_kv):
+    """Hidden states after the same tokens, step by step"""
+    cache, mask = decoding_cache(prefix_kv, sites, branch_kv, N_NEW)
+    positions = sites + 1 + max(k.size(3) for k, _ in branch_kv)
+    for n, token in enumerate(random_tokens(N_NEW, len(hidden), seed=7)):
+        slow, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, branch_kv)
+        close(model.step(token, positions + n, cache, mask, N_NEW - 1 - n), slow[:, 0, 0], 1e-9)
+
+
+@ragged_or_not
+@pytest.mark.parametrize("case", CASES)
+def test_the_cache_in_place_equals_the_functional_one(case, lengths, family):
+    model = tiny_variant(case, family, n_latents=N_L)
+    compare_steps(model.base, *begun(model, lengths))
+
+
+@ragged_or_not
+def test_layers_that_hold_different_caches(lengths, family):
+    model = tiny_variant("h1", family, n_latents=N_L)
+    begin = begun(model, lengths, upper=True)
+    assert [k.size(3) for k, _ in begin[3]] == [1, N_L + 1]
+    compare_steps(model.base, *begin)
+    assert torch.equal(model.base.decode(*begin, N_NEW), functional(model.base, *begin, N_NEW))
+
+
+@ragged_or_not
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_tokens_greedy_sampled_and_to_an_eos(case, lengths, family):
+    model = tiny_variant(case, family, n_latents=N_L)
+    begin = begun(model, lengths)
+    eos = int(functional(model.base, *begin, 3)[0, 2])  # which the first row says
+    for how in (dict(), dict(eos=eos), dict(temperature=1.3, eos=eos), dict(temperature=0.9, top_k=5)):
+        fast = model.base.decode(*begin, N_NEW, **how, generator=torch.Generator().manual_seed(3))
+        slow = functional(model.base, *begin, N_NEW, **how, generator=torch.Generator().manual_seed(3))
+        assert torch.equal(fast, slow)
+
+
+@ragged_or_not
+def test_nothing_of_the_callers_is_written_to(lengths, family):
+    model = tiny_variant("h1", family, n_latents=N_L)
+    hidden, prefix_kv, sites, branch_kv = begun(model, lengths)
+    given = [hidden, sites, *(t for kv in (prefix_kv, branch_kv) for pair in kv for t in pair)]
+    before = [t.clone() for t in given]
+    one, two = (model.base.decode(hidden, prefix_kv, sites, branch_kv, N_NEW) for _ in range(2))
+    assert torch.equal(one, two)
+    assert all(torch.equal(t, old) for t, old in zip(given, before, strict=True))
+
+
+def test_room_that_is_not_there_is_refused_before_anything_is_decoded(family):
+    model = tiny_variant("continued", family, context=9 + N_NEW - 1)
+    begin = begun(model, LENGTHS["ragged"])
+    assert model.base.decode(*begin, N_NEW).shape == (6, N_NEW)
+    with pytest.raises(ValueError, match=f"{9 + N_NEW} positions do not fit"):
+        model.base.decode(*begin, N_NEW + 1, eos=int(model.base.decode(*begin, 1)[0, 0]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@ragged_or_not
+def test_a_gpu_looks_for_the_end_now_and_then_and_says_the_same(lengths, family):
+    model = tiny(family)
+    there = tiny(family).to("cuda")
+    free = model.generate(PROMPTS, lengths, 20)
+    for eos in (None, *free.unique().tolist()):
+        for rows in (slice(None), slice(0, 1)):  # one row meets its eos sooner
+            expected = model.generate(PROMPTS[rows], lengths[rows], 20, eos=eos)
+            assert torch.equal(there.generate(PROMPTS[rows].cuda(), lengths[rows].cuda(), 20, eos=eos).cpu(), expected)
