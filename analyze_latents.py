@@ -6,9 +6,9 @@
 For any run with latents, over its validation sequences or its held-out questions:
 
 capture     H_ij, the share of latent j's variance that lies in the subspace of latent i (the fewest principal components with
-            97 % of its variance). Vectors that merely share a spectrum capture much of each other, so beside it stands
-            chance, twice: what the Base's states at the N_L ordinary tokens up to the site capture of each other, and what
-            latents do that are shuffled across their slots. The second differ in nothing, and capture 0.97 or so.
+            97 % of its variance). Vectors that merely share a spectrum capture much of each other, so beside it stand
+            chance, what the Base's states at the N_L ordinary tokens up to the site capture of each other, and the ceiling,
+            what the latents do once they are shuffled across their slots: those differ in nothing.
 silhouette  is an occurrence nearer to others of its own latent than to those of the nearest other latent? -1 to 1.
 meddling    perplexity, or accuracy, when there are no latents, when they are zeroed, replaced by their mean over examples,
             swapped between examples, reversed, or dropped one at a time. What does not get worse did not matter.
@@ -496,11 +496,11 @@ def main():
     print(f"    ranks {min(ranks)} to {max(ranks)} of {width}")
     if n_latents > 1:
         nulls = {"tokens": collect_tokens(model, asked, n), "shuffled": shuffled(z, a.seed)}
-        chance = {name: off_diagonal(cross_capture(null)) for name, null in nulls.items() if null.shape[1] > 1}
-        larger = max(chance, key=chance.get)
-        result |= dict(chance=chance, above_chance=above(z, nulls[larger], a.seed))
-        print(f"    capture off the diagonal {result['off_diagonal']:.4f}; chance: " + told_chance(chance))
-        print(f"    above the larger chance {told(result['above_chance'], 4)}")
+        result["chance"] = {name: off_diagonal(cross_capture(null)) for name, null in nulls.items() if null.shape[1] > 1}
+        print(f"    capture off the diagonal {result['off_diagonal']:.4f}; of " + told_chance(result["chance"]))
+        if "tokens" in result["chance"]:  # a prompt of one token has no others to compare
+            result["above_chance"] = above(z, nulls["tokens"], a.seed)
+            print(f"    above ordinary tokens {told(result['above_chance'], 4)}")
         print(f"    silhouette {overall:.4f}" + (f" ± {spread:.4f} over random samples" if spread else ""))
     else:
         print("    one latent has no others to be compared with")

@@ -186,7 +186,7 @@ RIGHT |= {
     "": 95,
 }
 SILHOUETTE = {"countdown": 0.3, "": -0.1}
-LATENTS = dict(off_diagonal=0.5, null=0.5, silhouette=0.0, meddling={"untouched": 9.0, "swapped": 9.0})  # carry nothing
+LATENTS = dict(off_diagonal=0.5, chance=dict(tokens=0.5), silhouette=0.0, meddling={"untouched": 9.0, "swapped": 9.0})  # carry nothing
 
 
 def make_world(changes=()):
@@ -201,7 +201,7 @@ def make_world(changes=()):
         if CELLS[name].analysis:
             text = re.search("^(figure2|latents|statements)", name)
             meddling = {"untouched": 20 if text else 90, "swapped": 30 + noise}
-            found = dict(off_diagonal=0.9, null=0.5 + noise, silhouette=silhouette + noise, meddling=meddling)
+            found = dict(off_diagonal=0.9, chance=dict(tokens=0.5 + noise), silhouette=silhouette + noise, meddling=meddling)
             records[name]["latents"] = found
     return records
 
@@ -329,10 +329,10 @@ def test_the_noise_of_the_questions_widens_an_interval():
     assert claims.welch([50.0, 50.0], [60.0, 60.0]) == (-10, 0)
 
 
-def test_chance_is_the_larger_one_and_earlier_records_have_their_own():
+def test_capture_stands_beside_ordinary_tokens_and_not_where_a_record_lacks_them():
     old, new = dict(off_diagonal=0.9, null=0.3), dict(off_diagonal=0.9, chance=dict(tokens=0.7, shuffled=0.96))
     capture = claims.MEASURES["capture"][0]
-    assert capture({}, old, "") == pytest.approx(0.6) and capture({}, new, "") == pytest.approx(-0.06)
+    assert capture({}, old, "") is None and capture({}, new, "") == pytest.approx(0.2)
 
 
 def test_the_budget_from_which_two_curves_change_places():
