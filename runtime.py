@@ -181,7 +181,8 @@ def wrap(model, machine, compiled=False):
 
 def send(tensor, device):
     """A CPU tensor -> the same on the device. CUDA copies it from pinned memory, while this program goes on."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    cuda = torch.device(device).type == "cuda"
+    return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor.to(device)
 
 
 at_the_end = contextlib.ExitStack()  # what has to be told that the run is over

@@ -25,3 +25,6 @@ init_from = "random:mini_qwen3"  # 3 layers, 64 wide
 data = "data/countdown"
 tokens = 1500 * tokens_per_step  # 3.1M
 lr = 2e-3
+eval_every = 500
+log_every = 100
+checkpoint_every = 500
