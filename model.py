@@ -23,7 +23,6 @@ A cache is a list of (K, V), a value that is passed in and returned. Nothing abo
 Model.decode writes into a cache: a copy of its own.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -130,34 +129,15 @@ def branch_attention(path, sites, S, P, T):
     def attend(q, pk, pv, bk, bv):
         out = []
         for start, end, cut, mask in groups:
-            parts = (pk[:, :, :cut], bk[:, :, start:end]), (pv[:, :, :cut], bv[:, :, start:end])
-            k, v = copies = [join(*pair) for pair in parts]  # (B, H_kv, cut + G*(P+T), D)
-            with joined_again(copies, parts):
-                y = F.scaled_dot_product_attention(
-                    q[:, :, start:end].flatten(2, 3), k, v, attn_mask=mask, enable_gqa=q.size(1) != k.size(1)
-                )
+            k = torch.cat([pk[:, :, :cut], bk[:, :, start:end].flatten(2, 3)], dim=2)  # (B, H_kv, cut + G*(P+T), D)
+            v = torch.cat([pv[:, :, :cut], bv[:, :, start:end].flatten(2, 3)], dim=2)
+            y = F.scaled_dot_product_attention(
+                q[:, :, start:end].flatten(2, 3), k, v, attn_mask=mask, enable_gqa=q.size(1) != k.size(1)
+            )
             out.append(y.unflatten(2, (-1, T)))  # (B, H, G, T, D)
         return torch.cat(out, dim=2)
 
     return attend
-
-
-def join(prefix, branches):
-    """Keys or values of a prefix (B,H_kv,cut,D) and of branches (B,H_kv,G,n,D) -> (B,H_kv,cut+G*n,D)"""
-    return torch.cat([prefix, branches.flatten(2, 3)], dim=2)
-
-
-def joined_again(copies, parts):
-    """Around an attention: its backward pass joins each of its keys and values again, from that pair of parts.
-
-    As copies, one for each group, they would be a quarter of what a step keeps.
-    """
-    if torch.compiler.is_compiling():
-        return contextlib.nullcontext()  # then the compiler chooses what to keep
-    made_of = {copy.data_ptr(): pair for copy, pair in zip(copies, parts, strict=True)}
-    return torch.autograd.graph.saved_tensors_hooks(
-        lambda x: made_of.get(x.data_ptr(), x), lambda kept: join(*kept) if isinstance(kept, tuple) else kept
-    )
 
 
 def flex_pays(sites, T):
@@ -199,7 +179,8 @@ def flex_attention(sites, S, P, T):
     def attend(q, pk, pv, bk, bv):
         if more:
             q, bk, bv = (F.pad(x, (0, 0, 0, more)) for x in (q, bk, bv))
-        k, v = join(pk, bk), join(pv, bv)  # (B, H_kv, S + M*(P+T), D)
+        k = torch.cat([pk, bk.flatten(2, 3)], dim=2)  # (B, H_kv, S + M*(P+T), D)
+        v = torch.cat([pv, bv.flatten(2, 3)], dim=2)
         y = run(q.flatten(2, 3), k, v, block_mask=mask, enable_gqa=q.size(1) != k.size(1))
         return y.unflatten(2, (-1, T))[..., : T - more, :]
 

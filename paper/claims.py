@@ -55,7 +55,7 @@ MEASURES = {  # (a number of a run's last metrics and its latents, compared by i
 
 
 def above_tokens(latents):
-    """What latents capture of each other beyond what ordinary tokens do, None where a record does not say (before 2026-11-25)"""
+    """What latents capture of each other beyond what ordinary tokens do; None where an early record does not say"""
     chance = (latents or {}).get("chance", {})
     return latents["off_diagonal"] - chance["tokens"] if "tokens" in chance else None
 

@@ -1,6 +1,5 @@
 """Branches are exact: all in one pass, on every attention path, equal to one token per call. And nothing leaks."""
 
-import weakref
 from functools import cache
 
 import pytest
@@ -265,24 +264,6 @@ def test_grouped_cuts_the_prefix_at_the_last_site_of_each_group(path, cuts, fami
     _, prefix_kv = model.prefix(TOKENS)
     model.branch(random_inputs(B, M, 2, model.config.width), prefix_kv, SITES)
     assert seen == cuts  # built once, not once a layer
-
-
-def test_grouped_keeps_no_copies_of_keys_and_values_for_the_backward_pass(family, monkeypatch):
-    copies = []
-
-    def join(*pair):
-        joined = joined_as_ever(*pair)
-        copies.append(weakref.ref(joined))
-        return joined
-
-    joined_as_ever = model_file.join
-    monkeypatch.setattr(model_file, "join", join)
-    model = tiny(family)
-    hidden, _ = model.branch(random_inputs(B, M, 2, model.config.width), model.prefix(TOKENS)[1], SITES)
-    assert hidden.requires_grad and len(copies) == 2 * 2 * model.config.n_layer  # keys and values of two groups
-    assert not any(copy() is not None for copy in copies)
-    hidden.sum().backward()
-    assert len(copies) == 4 * 2 * model.config.n_layer
 
 
 # -----------------------------------------------------------------------------

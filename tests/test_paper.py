@@ -186,7 +186,8 @@ RIGHT |= {
     "": 95,
 }
 SILHOUETTE = {"countdown": 0.3, "": -0.1}
-LATENTS = dict(off_diagonal=0.5, chance=dict(tokens=0.5), silhouette=0.0, meddling={"untouched": 9.0, "swapped": 9.0})  # carry nothing
+LATENTS = dict(off_diagonal=0.5, chance=dict(tokens=0.5), silhouette=0.0)
+LATENTS["meddling"] = {"untouched": 9.0, "swapped": 9.0}  # they carry nothing
 
 
 def make_world(changes=()):
