@@ -49,8 +49,8 @@ MEASURES = {  # (a number of a run's last metrics and its latents, compared by i
     "accuracy": (lambda m, z, label: 100 * m["test_accuracy"], False, 1, "{a} - {b}: {d}"),
     "capture": (lambda m, z, label: above_tokens(z), False, 2, "{a}: {d}"),
     "silhouette": (lambda m, z, label: z and z["silhouette"], False, 2, "{a}: {d}"),
-    "perplexity by latents": (lambda m, z, label: z and z["meddling"][label], True, 1, "worse by {d} %"),
-    "accuracy by latents": (lambda m, z, label: z and z["meddling"][label], False, 1, "worse by {d} points"),
+    "perplexity by latents": (lambda m, z, label: z and z["meddling"].get(label), True, 1, "worse by {d} %"),
+    "accuracy by latents": (lambda m, z, label: z and z["meddling"].get(label), False, 1, "worse by {d} points"),
 }
 
 
@@ -177,14 +177,20 @@ TABLE = [
     Row("11h. Beyond: in 11e latents help, not the curriculum alone: soft is more than 10 points above no_thought",
         "not tested", "patient_prosqa_soft,patient_prosqa_no_thought", of("patient_prosqa_*", "soft no_thought"),
         "soft > no_thought + 10", note="no_thought: the same curriculum, whose steps give way to nothing"),
-    *(Row(f"11{letter}. Beyond: the latents matter: {what}", "not tested", f"{name}_s",
-          dict.fromkeys(("untouched", "swapped"), name), must, measure) for letter, name, measure, must, what in (
-        ("i", "figure2_gpt2_h2", "perplexity by latents", "swapped > untouched + 5",
-         "on text, of another sequence, raise perplexity by more than 5 %"),
-        ("j", "prosqa_h2", "accuracy by latents", "untouched > swapped + 5",
-         "on ProsQA, of another question, cost more than 5 points"),
-        ("k", "countdown_h2_3_16", "accuracy by latents", "untouched > swapped + 5",
-         "on Countdown, of another problem, cost more than 5 points"))),
+    *(Row(f"11{letter}. Beyond: {what}", "not tested", f"{name}_s", dict.fromkeys(labels.split(), name), must, measure)
+      for letter, name, measure, labels, must, what in (
+        ("i", "figure2_gpt2_h2", "perplexity by latents", "untouched swapped", "swapped > untouched + 5",
+         "the latents matter: on text, of another sequence, raise perplexity by more than 5 %"),
+        ("j", "prosqa_h2", "accuracy by latents", "untouched swapped", "untouched > swapped + 5",
+         "the latents matter: on ProsQA, of another question, cost more than 5 points"),
+        ("k", "countdown_h2_3_16", "accuracy by latents", "untouched swapped", "untouched > swapped + 5",
+         "the latents matter: on Countdown, of another problem, cost more than 5 points"),
+        ("l", "figure2_gpt2_h2", "perplexity by latents", "none swapped", "swapped < none",
+         "any message is better than none: on text, another sequence's"),
+        ("m", "prosqa_h2", "accuracy by latents", "none swapped", "swapped > none",
+         "any message is better than none: on ProsQA, another question's"),
+        ("n", "countdown_h2_3_16", "accuracy by latents", "none swapped", "swapped > none",
+         "any message is better than none: on Countdown, another problem's"))),
 ]  # fmt: skip
 
 

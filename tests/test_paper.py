@@ -186,8 +186,8 @@ RIGHT |= {
     "": 95,
 }
 SILHOUETTE = {"countdown": 0.3, "": -0.1}
-LATENTS = dict(off_diagonal=0.5, chance=dict(tokens=0.5), silhouette=0.0)
-LATENTS["meddling"] = {"untouched": 9.0, "swapped": 9.0}  # they carry nothing
+LATENTS = dict(off_diagonal=0.5, chance=dict(tokens=0.6), silhouette=0.0)
+LATENTS["meddling"] = {"untouched": 9.0, "swapped": 9.0, "none": 9.0}  # they carry nothing
 
 
 def make_world(changes=()):
@@ -201,7 +201,7 @@ def make_world(changes=()):
         records[name] = dict(name=name, config={}, seconds=60, metrics=[{"tokens": 0, "val_ppl": 50.0}, last])
         if CELLS[name].analysis:
             text = re.search("^(figure2|latents|statements)", name)
-            meddling = {"untouched": 20 if text else 90, "swapped": 30 + noise}
+            meddling = {"untouched": 20 if text else 90, "swapped": 30 + noise, "none": 40 if text else 10}
             found = dict(off_diagonal=0.9, chance=dict(tokens=0.5 + noise), silhouette=silhouette + noise, meddling=meddling)
             records[name]["latents"] = found
     return records
@@ -345,8 +345,8 @@ def test_the_budget_from_which_two_curves_change_places():
 def test_latents_that_are_strangers_and_carry_nothing():
     world = {name: record | {"latents": LATENTS} for name, record in make_world().items()}
     found = {claim.partition(".")[0]: word for claim, word in words(world).items()}
-    assert [found[row] for row in ("8", "8b", "8c", "11i", "11j", "11k")] == [
-        "does not hold", "holds", *["does not hold"] * 4,
+    assert [found[row] for row in ("8", "8b", "8c", "11i", "11j", "11k", "11l", "11m", "11n")] == [
+        "does not hold", "holds", *["does not hold"] * 4, *["cannot be told"] * 3,
     ]  # fmt: skip
 
 
