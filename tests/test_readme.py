@@ -49,4 +49,7 @@ def test_every_script_shows_its_help(script):
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)]+)\)", README))
 def test_every_link_leads_somewhere(path):
-    assert (ROOT / path).exists()
+    file, _, heading = path.partition("#")
+    assert (ROOT / file).exists()
+    text = (ROOT / file).read_text() if heading else ""
+    assert not heading or re.search(f"^#+ {heading.replace('-', ' ')}$", text, re.MULTILINE | re.IGNORECASE)
