@@ -334,7 +334,7 @@ about Bases of 0.1M to 0.3M parameters, not about GPT-2 124M. The systems are th
 [README](../README.md#the-one-idea); large-scale training is of GPT-2 shaped models where no family is named, questions
 are asked of Qwen-3 shaped ones.
 
-- *Ours*: differences, paired by seed, ± their 95 % interval (Student's t, three seeds); of perplexity in percent (100 ×
+- *Ours*: differences, paired by seed, ± their 95 % interval (Student's t); of perplexity in percent (100 ×
   the difference of its logarithm), of accuracy in points. A claim is decided where the whole interval is on one side of
   its limit. The limits (5 and 10 points, 0.1) are this page's, not the paper's. Unless they start from random weights
   (6) or from a run of their own seed (7), all seeds of a system start from one Base: the intervals say nothing about
