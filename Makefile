@@ -8,10 +8,11 @@ RUNS = $(TEXT)continued $(TEXT)soft $(TEXT)h2
 
 setup: .venv/installed
 demo: setup data/sample/val_000.bin
-	$(MAKE) --jobs=4 $(RUNS:%=%/.finished)
+	$(MAKE) --jobs=4 runs
 	$(BIN)/python -m paper.figures figure2 $(RUNS) --out=out/figure2.png
 	$(BIN)/python analyze_latents.py $(TEXT)h2 --examples=256
 	$(BIN)/python sample.py $(TEXT)h2 --prompt="def main():"
+runs: $(RUNS:%=%/.finished)
 reasoning: setup out/tiny_prosqa/.finished
 	$(BIN)/python -m paper.figures stages out/tiny_prosqa
 test: .venv/installed-dev
@@ -29,7 +30,7 @@ gpu: # with the machine's own python and torch
 	$(PYTHON) -m paper.gpu
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo reasoning test soak lint bench paper-tiny gpu full-size
+.PHONY: setup demo runs reasoning test soak lint bench paper-tiny gpu full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
