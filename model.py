@@ -444,12 +444,11 @@ class TokenNLL(torch.autograd.Function):
         hidden, weight, targets, lse = ctx.saved_tensors
         narrow, d_hidden = weight.to(ctx.dtype), torch.empty_like(hidden)
         d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        vocabulary = torch.arange(len(weight), device=weight.device)
         for chunk in ctx.chunks:
             h = hidden[chunk].to(ctx.dtype)
             d_logits = upcast(h @ narrow.T).sub_(lse[chunk, None]).exp_()  # p (rows, V)
             if torch.compiler.is_compiling():  # p - 1 for the target: a comparison is fused with what stands around it ...
-                d_logits.add_(vocabulary == targets[chunk, None], alpha=-1)
+                d_logits.add_(torch.arange(len(weight), device=weight.device) == targets[chunk, None], alpha=-1)
             else:  # ... and alone would be a pass over all entries
                 d_logits.scatter_add_(1, targets[chunk, None], torch.full_like(lse[chunk, None], -1))
             d_logits = d_logits.mul_(d_nll[chunk, None]).to(ctx.dtype)
