@@ -40,57 +40,41 @@ LOCK = threading.Lock()  # of RECORDS
 # --out_dir=out/paper/<name>, and --device=cpu --precision=fp32 wherever it runs, so that its numbers can stand beside the
 # others'.
 CELLS = """
-# The Bases of the runs on text, all on as many tokens: GPT-2 shaped, Qwen-3 shaped; with as many parameters as Base and
-# Coprocessor have together, by depth (twice) and by width (wide); of a single layer
+# The Bases of the runs on text, all on as many tokens: GPT-2 shaped; of a single layer; with as many parameters as Base and
+# Coprocessor have together, by width (wide) and by depth (twice)
 train.py config/tiny_base.py
     base_gpt2                                                 35
-    base_qwen3                                                35   --init_from=random:tiny_qwen3
-    base_twice                                                60   --init_from=random:tiny_gpt2_twice
-    base_wide                                                 60   --init_from=random:tiny_gpt2_wide
     base_once                                                 20   --init_from=random:tiny_gpt2_once
+    base_wide                                                 60   --init_from=random:tiny_gpt2_wide
+    base_twice                                                60   --init_from=random:tiny_gpt2_twice
 
-# Figure 2: variants; h2 by N_L; Z at a learnable scale. A longer budget. Other Bases
-train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
-    figure2_{gpt2,qwen3}_continued_s{1..3}                    2    --variant=continued --init_from=results/bases/base_$1
-    figure2_{gpt2,qwen3}_{soft,pause,liu,h1,h2}_s{1..3}       6    --variant=$2 --init_from=results/bases/base_$1
-    latents_{gpt2,qwen3}_h2_{1,4,8}_s{1..3}                   8    --n_latents=$2 --init_from=results/bases/base_$1
-    scaled_gpt2_h2_s{1..3}                                    6    --scale_latents --init_from=results/bases/base_gpt2
-    {twice,wide,once}_gpt2_continued_s{1..3}                  3    --variant=continued --init_from=results/bases/base_$1
-    {twice,wide}_gpt2_soft_s{1..3}                            11   --variant=soft --init_from=results/bases/base_$1
-    once_gpt2_{soft,h2}_s{1..3}                               4    --variant=$1 --init_from=results/bases/base_once
+# Figure 2: variants; h2 by N_L. At half of that budget, and at five times the half
+train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s --init_from=results/bases/base_gpt2
+    figure2_gpt2_continued_s{1..3}                            2    --variant=continued
+    figure2_gpt2_{soft,pause,liu,h1,h2}_s{1..3}               6    --variant=$1
+    latents_gpt2_h2_{1,4,8}_s{1..3}                           7    --n_latents=$1
+train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
+    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       3    --variant=$1
 train.py config/tiny_text.py --tokens=12288000 --eval_every=500 --seed=$s --init_from=results/bases/base_gpt2
-    long_gpt2_continued_s{1..3}                               4    --variant=continued
-    long_gpt2_{soft,pause,liu,h1,h2}_s{1..3}                  15   --variant=$1
-
-# From random weights: no Base that latents could disturb. A frozen one would be noise, so liu and h1 are not here
+    long_gpt2_{continued,h2}_s{1,2}                           10   --variant=$1
+# Other Bases; and from random weights: no Base that latents could disturb
+train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
+    once_gpt2_{continued,h2}_s{1..3}                          3    --variant=$1 --init_from=results/bases/base_once
+    {wide,twice}_gpt2_continued_s{1..3}                       3    --variant=continued --init_from=results/bases/base_$1
+    {wide,twice}_gpt2_soft_s{1,2}                             11   --variant=soft --init_from=results/bases/base_$1
 train.py config/tiny_base.py --tokens=12288000 --eval_every=500 --seed=$s
-    random_gpt2_continued_s{1..3}                             4
-    random_gpt2_{soft,pause,h2}_s{1..3}                       15   --variant=$1
+    random_gpt2_{continued,h2}_s{1,2}                         10   --variant=$1
 
-# Table 2, Figures 3A and 7: ProsQA, depth-matched; plain. All train for five epochs: liu and h1 have no stage 0, cot no
-# other, no_cot only the last
+# Table 2, Figures 3A and 7: ProsQA, depth-matched. All train for five epochs: liu and h1 have no stage 0, cot no other,
+# no_cot only the last
 finetune_reasoning.py config/tiny_statements.py
     statements                                                12
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
-    prosqa_{coconut,soft,pause,h2,no_thought}_s{1..10}        1.5  --variant=$1
-    prosqa_{liu,h1}_s{1..5}                                   1.5  --variant=$1 --last_stage_epochs=3
-    prosqa_cot_s{1..3}                                        1.5  --variant=cot --epochs_per_stage=5
-    prosqa_no_cot_s{1..10}                                    1.5  --variant=no_cot --last_stage_epochs=5
-    prosqa_{h2,soft}_c{1,4}_s{1..5}                           1.5  --variant=$1 --latents_per_step=$2
-finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements --data=data/prosqa_9_plain
-    plain_prosqa_{coconut,soft,h2}_s{1..3}                    1.5  --variant=$1
-    plain_prosqa_{liu,h1}_s{1..3}                             1.5  --variant=$1 --last_stage_epochs=3
-    plain_prosqa_no_cot_s{1..3}                               1.5  --variant=no_cot --last_stage_epochs=5
-
-# Table 2 from a Base that has met all of the questions' words and needs steps, for three times the epochs
-finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json
-    worded                                                    12
-finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/worded --tokenizer=data/worded_9/tokenizer.json
-    patient_prosqa_coconut_s{1..10}                           9    --variant=coconut --epochs_per_stage=3 --last_stage_epochs=6
-    patient_prosqa_{soft,h2,no_thought}_s{1..10}              5    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=6
-    patient_prosqa_{liu,h1}_s{1..5}                           5    --variant=$1 --epochs_per_stage=3 --last_stage_epochs=9
-    patient_prosqa_cot_s{1..3}                                5    --variant=cot --epochs_per_stage=15
-    patient_prosqa_no_cot_s{1..10}                            5    --variant=no_cot --epochs_per_stage=3 --last_stage_epochs=15
+    prosqa_{coconut,soft,h2,no_thought}_s{1..10}              2    --variant=$1
+    prosqa_{liu,h1}_s{1..5}                                   2    --variant=$1 --last_stage_epochs=3
+    prosqa_cot_s{1..3}                                        2    --variant=cot --epochs_per_stage=5
+    prosqa_no_cot_s{1..10}                                    2    --variant=no_cot --last_stage_epochs=5
+    prosqa_h2_c{1,4}_s{1..5}                                  2    --latents_per_step=$1
 
 # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
 # Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
@@ -98,19 +82,19 @@ train.py config/tiny_text.py --seed=$s --init_from=results/bases/statements --da
     statements_h2_s{1..5}                                     5    --n_latents=4
     statements_continued_s{1..5}                              2    --variant=continued
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s
-    resume_prosqa_curriculum_s{1..5}                          1.5  --init_from=out/paper/statements_h2_s$s
-    resume_prosqa_continued_s{1..5}                           1.5  --init_from=out/paper/statements_continued_s$s
+    resume_prosqa_curriculum_s{1..5}                          2    --init_from=out/paper/statements_h2_s$s
+    resume_prosqa_continued_s{1..5}                           2    --init_from=out/paper/statements_continued_s$s
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_step=4 --init_from=out/paper/statements_h2_s$s
-    resume_prosqa_straight_s{1..5}                            1.5  --first_stage=2 --last_stage_epochs=5
-    resume_prosqa_literal_s{1..5}                             1.5  --first_stage=1 --epochs_per_stage=5 --last_stage_epochs=0
+    resume_prosqa_straight_s{1..5}                            2    --first_stage=2 --last_stage_epochs=5
+    resume_prosqa_literal_s{1..5}                             2    --first_stage=1 --epochs_per_stage=5 --last_stage_epochs=0
 
 # Figure 3B: Countdown from random weights; a penalty on overlap
 countdown.py config/tiny_countdown.py --seed=$s
     countdown_h2_{3,4}_{1,4}_s{1..3}                          6    --operands=$1 --n_latents=$2
     countdown_h2_{3,4}_16_s{1..3}                             13   --operands=$1 --n_latents=16
-    countdown_{soft,pause}_{3,4}_4_s{1..3}                    6    --variant=$1 --operands=$2
+    countdown_soft_{3,4}_4_s{1..3}                            6    --variant=soft --operands=$1
     countdown_no_cot_{3,4}_0_s{1..3}                          5    --variant=no_cot --operands=$1 --n_latents=0
-    orthogonal_countdown_{3,4}_{0.01,0.1}_s{1..3}             14   --n_latents=16 --operands=$1 --orthogonality_weight=$2
+    orthogonal_countdown_{3,4}_{0.01,0.1}_s{1,2}              14   --n_latents=16 --operands=$1 --orthogonality_weight=$2
 # Figure 8: Countdown from a Base that has read sums, from its large-scale run, and from one that has read more of them
     figure8_countdown_{h2,h1}_{3,4}_s{1..3}                   5    --variant=$1 --operands=$2 --init_from=results/bases/sums
     figure8_countdown_resumed_{3,4}_s{1..3}                   5    --operands=$1 --init_from=out/paper/sums_h2_s$s
@@ -129,9 +113,7 @@ data.py
     data/sample/val_000.bin                   sample
 prosqa.py --nodes=9 --hops 2 3 --words 4 8
     data/statements_9/val_000.bin             data/statements_9 --statements --counts 40000 100 100
-    data/worded_9/val_000.bin                 data/worded_9 --statements --worded --counts 40000 100 100
     data/prosqa_9/prosqa_train.json           data/prosqa_9 --depth_matched --counts 10000 300 500
-    data/prosqa_9_plain/prosqa_train.json     data/prosqa_9_plain --counts 10000 300 500
 countdown.py
     data/countdown/train_000.bin              --operands=3 --sums
     data/countdown/4_seed0_train.jsonl        --operands=4 --show=1
