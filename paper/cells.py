@@ -48,13 +48,13 @@ train.py config/tiny_base.py
     base_wide                                                 60   --init_from=random:tiny_gpt2_wide
     base_twice                                                60   --init_from=random:tiny_gpt2_twice
 
-# Figure 2: variants; h2 by N_L. At half of that budget, and at five times the half
+# Figure 2: variants; h2 by N_L. At two fifths of that budget, and at two and a half times of it
 train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s --init_from=results/bases/base_gpt2
     figure2_gpt2_continued_s{1..3}                            2    --variant=continued
     figure2_gpt2_{soft,pause,liu,h1,h2}_s{1..3}               6    --variant=$1
     latents_gpt2_h2_{1,4,8}_s{1..3}                           7    --n_latents=$1
 train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
-    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       3    --variant=$1
+    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       2.5   --variant=$1
 train.py config/tiny_text.py --tokens=12288000 --eval_every=500 --seed=$s --init_from=results/bases/base_gpt2
     long_gpt2_{continued,h2}_s{1,2}                           10   --variant=$1
 # Other Bases; and from random weights: no Base that latents could disturb
@@ -78,9 +78,9 @@ finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/
 
 # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
 # Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
-train.py config/tiny_text.py --seed=$s --init_from=results/bases/statements --data=data/statements_9
-    statements_h2_s{1..5}                                     5    --n_latents=4
-    statements_continued_s{1..5}                              2    --variant=continued
+train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/statements
+    statements_h2_s{1..5}                                     5    --data=data/statements_9 --n_latents=4
+    statements_continued_s{1..5}                              2    --data=data/statements_9 --variant=continued
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s
     resume_prosqa_curriculum_s{1..5}                          2    --init_from=out/paper/statements_h2_s$s
     resume_prosqa_continued_s{1..5}                           2    --init_from=out/paper/statements_continued_s$s
@@ -101,9 +101,9 @@ countdown.py config/tiny_countdown.py --seed=$s
     figure8_countdown_continued_{3,4}_s{1..3}                 5    --operands=$1 --init_from=out/paper/sums_continued_s$s
 train.py config/tiny_sums.py
     sums                                                      3
-train.py config/tiny_text.py --seed=$s --init_from=results/bases/sums --data=data/countdown
-    sums_h2_s{1..3}                                           5    --n_latents=4
-    sums_continued_s{1..3}                                    2    --variant=continued
+train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/sums
+    sums_h2_s{1..3}                                           5    --data=data/countdown --n_latents=4
+    sums_continued_s{1..3}                                    2    --data=data/countdown --variant=continued
 """
 ANALYZED = r"((figure2_gpt2|statements|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16|orthogonal.*)_s\d+"
 
