@@ -136,7 +136,8 @@ CLAIMS = [
                               ("Countdown, 4 operands", "countdown_h2_4_16"))] +
           [Group({"silhouette": name}, "silhouette < 0.1", measure="silhouette", what=what, aside=True)
            for what, name in (("text", TEXT["h2"]), ("text, 8 latents", "latents_gpt2_h2_8"), ("ProsQA", "prosqa_h2"),
-                              ("Countdown, 4 operands", "countdown_h2_4_16"))]),
+                              ("Countdown, 4 operands", "countdown_h2_4_16"))],
+          picture="figure4"),
 ]  # fmt: skip
 BEYOND = [
     Claim("What a message says is read", "-", [
@@ -173,6 +174,7 @@ class Measure(NamedTuple):
     unit: str = ""
     logs: bool = False  # compared by its logarithm, times 100: percent
     digits: int = 2  # of a difference
+    own_digits: int = 2  # of what is compared
     paired: bool = True  # by seed; otherwise by Welch's t, and the noise of the questions counts
 
 
@@ -187,12 +189,12 @@ def capture(record, label):
 
 
 MEASURES = {
-    "perplexity": Measure(lambda r, label: r["metrics"][-1]["val_ppl"], " %", logs=True, digits=1),
-    "accuracy": Measure(lambda r, label: 100 * r["metrics"][-1]["test_accuracy"], " points", digits=1, paired=False),
+    "perplexity": Measure(lambda r, _: r["metrics"][-1]["val_ppl"], " %", logs=True, digits=1),
+    "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], " points", digits=1, own_digits=1, paired=False),
     "perplexity by latents": Measure(by_latents, " %", logs=True, digits=1),
-    "accuracy by latents": Measure(by_latents, " points", digits=1),
+    "accuracy by latents": Measure(by_latents, " points", digits=1, own_digits=1),
     "capture": Measure(capture),
-    "silhouette": Measure(lambda r, label: r.get("latents", {}).get("silhouette")),
+    "silhouette": Measure(lambda r, _: r.get("latents", {}).get("silhouette")),
 }  # fmt: skip
 NOT_THE_SAME, BROKEN = "not the same Base", "cannot be told: the control is no better than what it controls"
 
@@ -237,8 +239,6 @@ def welch(a, b, asked=None):
 
 def verdict(difference, sign="<", limit=0.0):
     """Of 'a - b is below the limit', above it (>), or between it and its negative (=) -> a word"""
-    if difference is None:
-        return "not run"
     if sign == "=":
         return together([verdict(difference, "<", limit), verdict(difference, ">", -limit)])
     mean, half = (difference[0] - limit) * (1 if sign == "<" else -1), difference[1]
@@ -352,10 +352,7 @@ def weigh(claim, records):
                 elif role == "unless" and not group.aside:
                     words.append(found.word if found.word in ("holds", "not run") else BROKEN)
                 table.append(f"| {prefix}{text} | {found.told or '-'} | {mark}{found.word}{mark} |")
-        digits, by_label = (
-            1 if group.measure.startswith("accuracy") else 2,
-            {x: numbers(records, group, x) for x in labels_of(group)},
-        )
+        digits, by_label = MEASURES[group.measure].own_digits, {x: numbers(records, group, x) for x in labels_of(group)}
         found = ", ".join(f"{label} {figures.spread([*by.values()], digits)}" for label, by in by_label.items() if by)
         values += [f"{prefix}{group.measure}: {found}"] * bool(found)
     return Weighed(together(words), None if None in minutes else sum(minutes), short, table, [*dict.fromkeys(values)])
@@ -501,6 +498,7 @@ PICTURES = {  # name: (how it is drawn, of the cells whose names are these)
     "overview": (overview, r"(figure2_gpt2|prosqa|countdown|figure8)_.*"),
     "figure2_gpt2": (figures.figure2, r"(figure2_gpt2|latents_gpt2)_.*"), "figure3b": (figures.figure3b, r"countdown_.*"),
     "stages": (figures.stages, r"prosqa_.*(?<!_c[14])_s\d+"), "figure8": (figures.figure8, r"figure8_countdown_[hr].*"),
+    "figure4": (figures.figure4, r"(figure2_gpt2_h2|prosqa_h2|countdown_h2_4_16)_s1"),
 }  # fmt: skip
 
 
