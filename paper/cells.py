@@ -65,28 +65,29 @@ train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
 train.py config/tiny_base.py --tokens=12288000 --eval_every=500 --seed=$s
     random_gpt2_{continued,h2}_s{1,2}                         10   --variant=$1
 
-# Table 2, Figures 3A and 7: ProsQA, depth-matched. All train for five epochs: liu and h1 have no stage 0, cot no other,
-# no_cot only the last
+# Table 2, Figures 3A and 7: ProsQA, depth-matched. All train for 15 epochs: liu and h1 have no stage 0, cot no other, no_cot
+# only the last
 finetune_reasoning.py config/tiny_statements.py
     statements                                                12
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
-    prosqa_{coconut,soft,h2,no_thought}_s{1..10}              2    --variant=$1
-    prosqa_{liu,h1}_s{1..5}                                   2    --variant=$1 --last_stage_epochs=3
-    prosqa_cot_s{1..3}                                        2    --variant=cot --epochs_per_stage=5
-    prosqa_no_cot_s{1..10}                                    2    --variant=no_cot --last_stage_epochs=5
-    prosqa_h2_c{1,4}_s{1..5}                                  2    --latents_per_step=$1
+    prosqa_{h2,soft,no_thought}_s{1..5}                       5    --variant=$1
+    prosqa_coconut_s{1..5}                                    8    --variant=coconut
+    prosqa_no_cot_s{1..5}                                     4    --variant=no_cot --last_stage_epochs=15
+    prosqa_{liu,h1}_s{1..3}                                   4    --variant=$1 --last_stage_epochs=9
+    prosqa_cot_s{1..3}                                        5    --variant=cot --epochs_per_stage=15
+    prosqa_h2_c{1,4}_s{1..3}                                  6    --latents_per_step=$1
 
 # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
 # Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
 train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/statements
-    statements_h2_s{1..5}                                     5    --data=data/statements_9 --n_latents=4
-    statements_continued_s{1..5}                              2    --data=data/statements_9 --variant=continued
+    statements_h2_s{1..3}                                     5    --data=data/statements_9 --n_latents=4
+    statements_continued_s{1..3}                              2    --data=data/statements_9 --variant=continued
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s
-    resume_prosqa_curriculum_s{1..5}                          2    --init_from=out/paper/statements_h2_s$s
-    resume_prosqa_continued_s{1..5}                           2    --init_from=out/paper/statements_continued_s$s
+    resume_prosqa_curriculum_s{1..3}                          6    --init_from=out/paper/statements_h2_s$s
+    resume_prosqa_continued_s{1..3}                           6    --init_from=out/paper/statements_continued_s$s
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_step=4 --init_from=out/paper/statements_h2_s$s
-    resume_prosqa_straight_s{1..5}                            2    --first_stage=2 --last_stage_epochs=5
-    resume_prosqa_literal_s{1..5}                             2    --first_stage=1 --epochs_per_stage=5 --last_stage_epochs=0
+    resume_prosqa_straight_s{1..3}                            5    --first_stage=2 --last_stage_epochs=15
+    resume_prosqa_literal_s{1..3}                             5    --first_stage=1 --epochs_per_stage=15 --last_stage_epochs=0
 
 # Figure 3B: Countdown from random weights; a penalty on overlap
 countdown.py config/tiny_countdown.py --seed=$s
