@@ -76,6 +76,12 @@ finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/
     prosqa_{liu,h1}_s{1..3}                                   4    --variant=$1 --last_stage_epochs=9
     prosqa_cot_s{1..3}                                        5    --variant=cot --epochs_per_stage=15
     prosqa_h2_c{1,4}_s{1..3}                                  6    --latents_per_step=$1
+# From a Base that has met all of the questions' words
+finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json
+    worded                                                    12
+finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/worded --tokenizer=data/worded_9/tokenizer.json
+    worded_prosqa_h2_s{1,2}                                   6
+    worded_prosqa_{liu,h1}_s{1,2}                             4    --variant=$1 --last_stage_epochs=9
 
 # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
 # Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
@@ -114,6 +120,7 @@ data.py
     data/sample/val_000.bin                   sample
 prosqa.py --nodes=9 --hops 2 3 --words 4 8
     data/statements_9/val_000.bin             data/statements_9 --statements --counts 40000 100 100
+    data/worded_9/val_000.bin                 data/worded_9 --statements --worded --counts 40000 100 100
     data/prosqa_9/prosqa_train.json           data/prosqa_9 --depth_matched --counts 10000 300 500
 countdown.py
     data/countdown/train_000.bin              --operands=3 --sums
