@@ -14,8 +14,8 @@
 #   python train.py config/tiny_text.py --data=data/statements_9 --init_from=out/tiny_statements/checkpoint/base \
 #       --variant=continued --out_dir=out/tiny_statements_continued
 #
-# A Base that has met every word of the questions: this one has not met " or ", "Is", "?", and "a lumpus" only after "is".
-# It looks up one told fact, not two at once, so that its answers need steps or latents:
+# A Base that has met every word of the questions: this one has not met " or ", "Is", "?", and "a lumpus" only after "is", which
+# matters where it stays frozen:
 #
 #   python prosqa.py data/worded_9 --nodes=9 --hops 2 3 --words 4 8 --statements --worded --counts 40000 100 100
 #   python finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json \
