@@ -99,15 +99,19 @@ CLAIMS = [
 
     # ProsQA: Table 2, Figures 3A and 7
     Claim("On ProsQA, too, the Base must learn", "h2 99.0, liu 52.6, h1 54.1 (GPT-2); 99.5, 81.0, 79.0 (Qwen-3)",
-          [Group(PROSQA, "h2 > liu + 10; h2 > h1 + 10", "soft > liu + 10; soft > h1 + 10"),
+          [Group(PROSQA, "h2 > liu; h2 > h1", "soft > liu; soft > h1", measure="runs that get there"),
+           Group(PROSQA, "h2 > liu + 10; h2 > h1 + 10", "soft > liu + 10; soft > h1 + 10", aside=True),
            Group(of("worded_prosqa_*", "h2 liu h1"), "h2 > liu + 10; h2 > h1 + 10", aside=True,
                  what="from a Base that has met all of the questions' words")],
           "The frozen Base of liu and h1 has never met 19 of the questions' tokens, but for the last two comparisons.",
           picture="stages"),
     Claim("There one model, or Coconut, does as well as the pair", "soft 97.7, Coconut 97.0, h2 99.0 (GPT-2)",
-          [Group(PROSQA, "soft = h2 ± 5; coconut = h2 ± 5")]),
+          [Group(PROSQA, "soft = h2 ± 5; coconut = h2 ± 5"),
+           Group(PROSQA, "soft < h2; coconut < h2", measure="runs that get there", aside=True)]),
     Claim("Latents help to answer", "ProsQA 99.0, without any 76.7 (GPT-2); Countdown not tested", [
-          Group(PROSQA, "h2 > no_cot", "h2 > no_thought; soft > no_thought; cot > no_cot", what="ProsQA"),
+          Group(PROSQA, "h2 > no_cot", "h2 > no_thought; soft > no_thought; cot > no_cot", measure="runs that get there",
+                what="ProsQA"),
+          Group(PROSQA, "h2 > no_cot", "h2 > no_thought; soft > no_thought", what="ProsQA", aside=True),
           Group({"h2": "countdown_h2_3_4", "no_cot": "countdown_no_cot_3_0"}, "h2 > no_cot", what="Countdown, 3 operands"),
           Group({"h2": "countdown_h2_4_4", "no_cot": "countdown_no_cot_4_0"}, "h2 > no_cot", what="Countdown, 4 operands",
                 aside=True)],
@@ -178,7 +182,7 @@ class Measure(NamedTuple):
     logs: bool = False  # compared by its logarithm, times 100: percent
     digits: int = 2  # of a difference
     own_digits: int = 2  # of what is compared
-    paired: bool = True  # by seed; otherwise by Welch's t, and the noise of the questions counts
+    how: str = "paired"  # by seed; "welch": the noise of the questions counts, too; "arrived": how many runs are above ARRIVED
 
 
 def by_latents(record, label):
@@ -193,12 +197,14 @@ def capture(record, label):
 
 MEASURES = {
     "perplexity": Measure(lambda r, _: r["metrics"][-1]["val_ppl"], " %", logs=True, digits=1),
-    "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], " points", digits=1, own_digits=1, paired=False),
+    "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], " points", digits=1, own_digits=1, how="welch"),
+    "runs that get there": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], how="arrived"),
     "perplexity by latents": Measure(by_latents, " %", logs=True, digits=1),
     "accuracy by latents": Measure(by_latents, " points", digits=1, own_digits=1),
     "capture": Measure(capture),
     "silhouette": Measure(lambda r, _: r.get("latents", {}).get("silhouette")),
 }  # fmt: skip
+ARRIVED = 75  # %: half of the way from a guess between two to all right
 NOT_THE_SAME, BROKEN = "not the same Base", "cannot be told: the control is no better than what it controls"
 
 
@@ -238,6 +244,16 @@ def welch(a, b, asked=None):
     variance, spread = seeds.sum() + items, np.sum(seeds**2 / (len(a) - 1, len(b) - 1))
     freedom = variance**2 / spread if spread else np.inf  # Satterthwaite's; the questions' part is known
     return np.mean(a) - np.mean(b), stats.t.ppf(0.975, freedom) * variance**0.5
+
+
+def share(right, count):
+    """So many of so many -> (low, high), the 95 % interval of Clopper and Pearson, which is exact: never too narrow"""
+    return tuple(map(float, stats.binomtest(right, count).proportion_ci(0.95, method="exact")))
+
+
+def fisher(right_a, count_a, right_b, count_b):
+    """Do two systems get there equally often? -> p of Fisher's exact test, two-sided"""
+    return float(stats.fisher_exact([[right_a, count_a - right_a], [right_b, count_b - right_b]]).pvalue)
 
 
 def verdict(difference, sign="<", limit=0.0):
@@ -282,9 +298,11 @@ def compare(records, group, a, sign, b, limit):
     first, last = map(bases, (runs[0], runs[-1]))
     if not group.apart and any(first[s] != last[s] for s in first.keys() & last.keys()):
         return Found("", NOT_THE_SAME)
-    if min(map(len, values if not measure.paired else [paired])) < 2:
+    if min(map(len, [paired] if measure.how == "paired" else values)) < 2:
         return Found("", "not run")
-    if measure.paired:
+    if measure.how == "arrived":
+        return compare_shares(*([x > ARRIVED for x in of_one.values()] for of_one in values), sign)
+    if measure.how == "paired":
         difference, fixed, n = interval([values[0][s] - values[1][s] for s in paired]), 0.0, len(paired)
     else:
         a, b = ([*of_one.values()] for of_one in values)
@@ -294,6 +312,20 @@ def compare(records, group, a, sign, b, limit):
     distance = min(abs(mean - x) for x in ((limit, -limit) if sign == "=" else (limit,)))
     told = f"{round(mean, measure.digits) + 0.0:+.{measure.digits}f} ± {half:.{measure.digits}f}{measure.unit}"  # never "-0.0"
     return Found(told, word, seeds_to_tell(distance, half, fixed, n) if word == "cannot be told" else 0)
+
+
+def compare_shares(a, b, sign):
+    """Two lists of whether a run got there; sign: '<' or '>' -> Found, by Fisher's exact test"""
+
+    def p(times=1):
+        """Of so many times as many runs, of which the same share gets there"""
+        return fisher(sum(a) * times, len(a) * times, sum(b) * times, len(b) * times)
+
+    apart = sum(a) / len(a) - sum(b) / len(b)
+    word = "cannot be told" if p() > 0.05 else "holds" if (apart > 0) == (sign == ">") else "does not hold"
+    times = next((t for t in range(2, 21) if apart and p(t) < 0.05), None)
+    told = f"{sum(a)} of {len(a)} against {sum(b)} of {len(b)} runs, p = {p():.2g}"
+    return Found(told, word, 0 if word != "cannot be told" else times and (times - 1) * max(len(a), len(b)))
 
 
 def parse(texts):
@@ -355,10 +387,19 @@ def weigh(claim, records):
                 elif role == "unless" and not group.aside:
                     words.append(found.word if found.word in ("holds", "not run") else BROKEN)
                 table.append(f"| {prefix}{text} | {found.told or '-'} | {mark}{found.word}{mark} |")
-        digits, by_label = MEASURES[group.measure].own_digits, {x: numbers(records, group, x) for x in labels_of(group)}
-        found = ", ".join(f"{label} {figures.spread([*by.values()], digits)}" for label, by in by_label.items() if by)
+        by_label = {label: [*numbers(records, group, label).values()] for label in labels_of(group)}
+        found = ", ".join(f"{label} {told_values(xs, MEASURES[group.measure])}" for label, xs in by_label.items() if xs)
         values += [f"{prefix}{group.measure}: {found}"] * bool(found)
     return Weighed(together(words), None if None in minutes else sum(minutes), short, table, [*dict.fromkeys(values)])
+
+
+def told_values(xs, measure):
+    """Mean ± standard deviation (seeds), or how many of them got there, with the interval of that share"""
+    if measure.how != "arrived":
+        return figures.spread(xs, measure.own_digits)
+    right = sum(x > ARRIVED for x in xs)
+    low, high = share(right, len(xs))
+    return f"{right} of {len(xs)} ({100 * low:.0f} to {100 * high:.0f} %: {' '.join(f'{x:.0f}' for x in sorted(xs))})"
 
 
 def minutes_a_seed(group):
@@ -388,11 +429,12 @@ Beyond the paper's first version:
 {beyond}
 
 **Here** are differences ± their 95 % interval: of perplexity in percent (100 times the difference of its logarithm), paired
-by seed, and of accuracy in points, by Welch's t with the noise of the questions in it. A claim holds, or does not, where
-the whole interval of every comparison is on one side of its limit. The limits (5 and 10 points) are this page's, not the
-paper's. All seeds of a system start from one Base, but where they start from random weights or from a run of their own
-seed: the intervals say nothing about another Base. They are not corrected for the number of rows. Comparisons are of runs
-that start from the same weights, by their checksum, unless a row compares Bases.{again}
+by seed, and of accuracy in points, by Welch's t with the noise of the questions in it. Where some runs get there and others
+stay at a guess, as on ProsQA, what counts is how many end above {arrived} %, by Fisher's exact test. A claim holds, or does
+not, where the whole interval of every comparison is on one side of its limit. The limits (5 and 10 points) are this page's,
+not the paper's. All seeds of a system start from one Base, but where they start from random weights or from a run of their
+own seed: the intervals say nothing about another Base. They are not corrected for the number of rows. Comparisons are of
+runs that start from the same weights, by their checksum, unless a row compares Bases.{again}
 
 Not here:
 
@@ -403,7 +445,8 @@ Every run is a line of [tiny.jsonl](tiny.jsonl), with its config, evaluations, c
 
 # Details
 
-In **bold** what decides. Values are means ± standard deviations (seeds).
+In **bold** what decides. Values are means ± standard deviations (seeds); of runs that get there, their number, its share's
+95 % interval (Clopper and Pearson), and every run's accuracy.
 
 {details}"""
 
@@ -456,7 +499,7 @@ def page(records, drawn):
     again = ", ".join(f"{r['name']} ({r['weights']})" for r in done if "weights" in r)
     return PAGE.format(
         claims="\n".join(head + rows[: len(CLAIMS)]), beyond="\n".join(head + rows[len(CLAIMS) :]), details="\n".join(below),
-        done=len(done), all=len(all_cells()), hours=sum(r["seconds"] for r in done) / 3600, not_here=NOT_HERE,
+        done=len(done), all=len(all_cells()), hours=sum(r["seconds"] for r in done) / 3600, not_here=NOT_HERE, arrived=ARRIVED,
         again=f"\n\nWeights that were made again between earlier and later cells: {again}." if again else "",
     )  # fmt: skip
 

@@ -228,10 +228,8 @@ def test_the_page_opens_with_a_dozen_rows_that_lead_to_their_details():
         ("latents_gpt2_h2_8", 20, "More latents lower"),
         ("latents_gpt2_h2_1", 19, "More latents lower"),
         ("wide_gpt2_soft", 20.5, "One model of the pair's size"),
-        ("^prosqa_h1", 90, "On ProsQA, too"),
         ("^prosqa_soft", 70, "There one model"),
         ("^prosqa_coconut", 70, "There one model"),
-        ("^prosqa_no_cot", 99, "Latents help to answer"),
         ("^countdown_no_cot_3", 80, "Latents help to answer"),
         ("^prosqa_h2_c1", 50, "More latents hardly"),
         ("^countdown_h2_4_16", 54, "More latents hardly"),
@@ -333,6 +331,22 @@ def test_welch_has_the_values_of_the_textbook():
     assert (mean, half) == pytest.approx((-3, stats.t.ppf(0.975, 4 / (1 / 18 + 25 / 27)) * math.sqrt(1 / 3 + 5 / 3)))
     with pytest.raises(ValueError, match="a single seed"):
         claims.welch([1.0], b)
+
+
+def test_how_many_runs_get_there_has_the_values_of_the_textbooks():
+    assert claims.share(0, 10) == (0.0, pytest.approx(0.3084971)), "1 - 0.025 ** (1 / 10)"
+    low, high = claims.share(7, 9)  # at its ends 7 or more, and 7 or fewer, of 9 come up in 2.5 %
+    assert stats.binom.sf(6, 9, low) == pytest.approx(0.025) and stats.binom.cdf(7, 9, high) == pytest.approx(0.025)
+    assert claims.fisher(3, 4, 1, 4) == pytest.approx(34 / 70), "the lady who tastes tea, from both sides"
+    assert claims.fisher(10, 10, 5, 10) == pytest.approx(2 * 252 / 15504), "C(10, 5) of C(20, 5) ways, twice"
+    all_of, half, none = [True] * 6, [True, False] * 3, [False] * 6
+    assert claims.compare_shares(all_of, none, ">") == ("6 of 6 against 0 of 6 runs, p = 0.0022", "holds", 0)
+    assert claims.compare_shares(all_of, none, "<").word == "does not hold"
+    found = claims.compare_shares(half, none, ">")
+    assert found.word == "cannot be told" and found.more == 6 and claims.fisher(6, 12, 0, 12) < 0.05 < claims.fisher(3, 6, 0, 6)
+    assert claims.compare_shares(half, half, ">")[1:] == ("cannot be told", None), "no number of runs would tell"
+    found = words(make_world({"^prosqa_(h1|no_cot)": 95, "^prosqa_h2": 60}))
+    assert found["On ProsQA, too, the Base must learn"] == found["Latents help to answer"] == "does not hold"
 
 
 def test_the_noise_of_the_questions_widens_an_interval():
