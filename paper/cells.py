@@ -43,8 +43,8 @@ CELLS = """
 # The Bases of the runs on text, all on as many tokens: GPT-2 shaped; of a single layer; with as many parameters as Base and
 # Coprocessor have together, by width (wide) and by depth (twice)
 train.py config/tiny_base.py
-    base_gpt2                                                 35
-    base_once                                                 20   --init_from=random:tiny_gpt2_once
+    base_gpt2                                                 50
+    base_once                                                 25   --init_from=random:tiny_gpt2_once
     base_wide                                                 60   --init_from=random:tiny_gpt2_wide
     base_twice                                                60   --init_from=random:tiny_gpt2_twice
 
@@ -103,9 +103,12 @@ countdown.py config/tiny_countdown.py --seed=$s
     countdown_no_cot_{3,4}_0_s{1..3}                          5    --variant=no_cot --operands=$1 --n_latents=0
     orthogonal_countdown_{3,4}_{0.01,0.1}_s{1,2}              14   --n_latents=16 --operands=$1 --orthogonality_weight=$2
 # Figure 8: Countdown from a Base that has read sums, from its large-scale run, and from one that has read more of them
-    figure8_countdown_{h2,h1}_{3,4}_s{1..3}                   5    --variant=$1 --operands=$2 --init_from=results/bases/sums
-    figure8_countdown_resumed_{3,4}_s{1..3}                   5    --operands=$1 --init_from=out/paper/sums_h2_s$s
-    figure8_countdown_continued_{3,4}_s{1..3}                 5    --operands=$1 --init_from=out/paper/sums_continued_s$s
+    figure8_countdown_{h2,h1}_3_s{1..3}                       5    --variant=$1 --operands=3 --init_from=results/bases/sums
+    figure8_countdown_resumed_3_s{1..3}                       5    --operands=3 --init_from=out/paper/sums_h2_s$s
+    figure8_countdown_continued_3_s{1..3}                     5    --operands=3 --init_from=out/paper/sums_continued_s$s
+    figure8_countdown_{h2,h1}_4_s{2,3}                        7    --variant=$1 --operands=4 --init_from=results/bases/sums
+    figure8_countdown_resumed_4_s{2,3}                        7    --operands=4 --init_from=out/paper/sums_h2_s$s
+    figure8_countdown_continued_4_s{2,3}                      7    --operands=4 --init_from=out/paper/sums_continued_s$s
 train.py config/tiny_sums.py
     sums                                                      3
 train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/sums
@@ -201,14 +204,16 @@ def finished(cells):
 
 
 def stands(cell, record):
-    """Is this run what the cell's command would make now: by its settings, and by the Base that it started from?"""
+    """Is this run what the cell's command would make now: by its settings, by the Base that it started from, and by what was
+    looked at in its latents?"""
     script, *words = cell.command.split()
     script = importlib.import_module(os.path.basename(script).removesuffix(".py"))
     now, was = vars(configure(script.Config, "", words)), record["config"]
     if cell.start and cell.start == start_of(f"--init_from={was['init_from']}"):
         was = was | {"init_from": now["init_from"]}  # whether the kept weights or those of out/paper
     shared = (now.keys() & was.keys()) - {*script.MAY_DIFFER}
-    return all(was[key] in (now[key], "auto") for key in shared) and from_kept_base(cell, record)
+    looked_at = not cell.analysis or "chance" in record.get("latents", {})  # the last thing that analyze_latents.py has learnt
+    return all(was[key] in (now[key], "auto") for key in shared) and from_kept_base(cell, record) and looked_at
 
 
 def from_kept_base(cell, record):
