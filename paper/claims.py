@@ -2,8 +2,9 @@
 
     python -m paper.claims    # results/tiny.jsonl -> results/README.md, a row a claim, and its pictures
 
-A claim is decided by comparisons. Each has a 95 % interval, and holds, or does not hold, where the whole interval is on one
-side of its limit. It cannot be told where the interval is on both; the page then says what it would cost to tell.
+A claim is decided by comparisons, and holds if all of them hold, and does not if one does not. A comparison has a 95 %
+interval: it holds, or does not, where the whole interval is on one side of its limit, and cannot be told where the interval
+is on both. The page then says what it would cost to tell.
 """
 
 import os
@@ -32,17 +33,30 @@ class Group:
     runs: dict
     must: str  # "a < b; a > b + limit; a = b ± limit": all must hold; b may be a number
     also: str = ""  # comparisons that are shown and decide nothing
-    unless: str = ""  # comparisons without which nothing can be told: the control works
+    unless: str = ""  # comparisons that must hold for anything to be told: the control works
     measure: str = "accuracy"
     what: str = ""  # stands before its comparisons, where a claim has several groups
     apart: bool = False  # are the runs compared from different Bases by design?
     aside: bool = False  # stands below only, and decides nothing
 
+    def tests(self, role):
+        """role: must, also or unless -> [(text, a, sign, b, limit)]"""
+        found = [
+            (x, re.fullmatch(r"(.+?) ([<>=]) (.+?)(?: ([+±-]) (\d+))?", x))
+            for x in filter(None, getattr(self, role).split("; "))
+        ]
+        return [(x, m[1], m[2], m[3], float(m[5] or 0) * (-1 if m[4] == "-" else 1)) for x, m in found]
+
+    def labels(self):
+        """-> those that its comparisons are of, in order"""
+        read = {x for role in ("must", "also", "unless") for _, a, _, b, _ in self.tests(role) for x in (a, b)}
+        return [label for label in self.runs if label in read]
+
 
 @dataclass
 class Claim:
     words: str
-    paper: str  # its number
+    paper: str  # its number, "" where it does not ask
     groups: list
     note: str = ""  # what to know when reading it
     special: Callable = lambda records: []  # records -> lines on what is no comparison
@@ -56,15 +70,40 @@ def of(pattern, labels):
 
 TEXT = of("figure2_gpt2_*", "h2 h1 liu soft pause continued") | {"the Base": "figure2_gpt2_continued@0"}
 PROSQA = of("prosqa_*", "h2 soft coconut liu h1 cot no_cot no_thought")
+ANALYSED = {"text, 8 latents": "latents_gpt2_h2_8", "ProsQA": "prosqa_h2", "Countdown, 3 operands": "countdown_h2_3_16"}
+ANALYSED |= {"Countdown, 4 operands": "countdown_h2_4_16", "text, 2 latents": TEXT["h2"]}
+ARRIVE = "runs that get there"
 
 
 def pair_against_plain(what, pattern):
     return Group(of(pattern, "h2 continued"), "h2 < continued", measure="perplexity", what=what, aside=True)
 
 
-def within(what, names, measure, must):
+def within(what, names, measure, must, aside=False):
     """Comparisons of what analyze_latents.py did to the latents of the same runs"""
-    return Group(dict.fromkeys("untouched swapped none".split(), names), must, measure=measure, what=what)
+    return Group(dict.fromkeys("untouched swapped none".split(), names), must, measure=measure, what=what, aside=aside)
+
+
+def trend(records):
+    """How does the pair's distance from continued pretraining change with the budget? -> lines"""
+    points = []
+    for name in ("short_gpt2", "figure2_gpt2", "long_gpt2"):
+        h2, plain = (runs_of(records, f"{name}_{v}") for v in ("h2", "continued"))
+        for s in h2.keys() & plain.keys():
+            ours, theirs = h2[s]["metrics"][-1], plain[s]["metrics"][-1]
+            points.append((np.log2(ours["tokens"]), 100 * np.log(ours["val_ppl"] / theirs["val_ppl"])))
+    x, y = np.array(sorted(points)).reshape(-1, 2).T
+    if len({*x}) < 3:
+        return []
+    fit = stats.linregress(x, y)
+    half = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
+    line = f"with every doubling of the budget h2's distance from continued changes by {fit.slope:+.2f} ± {half:.2f} %"
+    if not fit.slope + half < 0:
+        return [f"{line}: no budget can be named at which they cross"]
+    at = 2 ** (x.mean() - y.mean() / fit.slope) / 1e6
+    return [
+        f"{line}; a straight line through all runs meets zero at {at:,.0f}M tokens, the largest have {2 ** x.max() / 1e6:.0f}M"
+    ]
 
 
 CLAIMS = [
@@ -74,102 +113,101 @@ CLAIMS = [
                  measure="perplexity"),
            Group(of("short_gpt2_*", "h2 h1 liu"), "h2 < liu; h2 < h1", measure="perplexity", what="2.0M tokens",
                  aside=True)],
-          "What of h2's lead is training alone, without latents, stands in the last comparison.", picture="figure2_gpt2"),
-    Claim("The pair beats one model with soft tokens", "marginally", [
-          Group(TEXT, "h2 < soft", measure="perplexity"),
-          Group(of("short_gpt2_*", "h2 soft pause"), "h2 < soft", "soft < pause", measure="perplexity", what="2.0M tokens",
-                aside=True),
-          Group(TEXT, "soft < pause", measure="perplexity", what="a soft token a slot against one for all", aside=True)]),
+          "What training alone gives, without latents, is \"continued < the Base\".", picture="figure2_gpt2"),
+    Claim("One model with soft tokens nearly matches the pair", "h2's perplexity marginally below soft's", [
+          Group(TEXT, "soft = h2 ± 5", "h2 < soft; soft < pause", measure="perplexity"),
+          Group(of("short_gpt2_*", "h2 soft pause"), "soft = h2 ± 5", "soft < pause", measure="perplexity",
+                what="2.0M tokens", aside=True)], "pause: one soft token in every slot, where soft has one a slot."),
     Claim("The pair beats plain continued pretraining", "perplexity about 2.5 below, after 40B tokens", [
           Group(TEXT, "h2 < continued", measure="perplexity"),
           pair_against_plain("2.0M tokens", "short_gpt2_*"), pair_against_plain("12.3M tokens", "long_gpt2_*"),
           Group({"h2": "latents_gpt2_h2_1", "continued": TEXT["continued"]}, "h2 < continued", measure="perplexity",
                 what="one latent", aside=True),
           pair_against_plain("a Base of one layer", "once_gpt2_*"),
-          pair_against_plain("from random weights", "random_gpt2_*")], special=lambda records: trend(records)),
+          pair_against_plain("from random weights, 12.3M tokens", "random_gpt2_*")],
+          "After 4.9M tokens, where nothing else is said.", special=trend),
     Claim("More latents lower perplexity", "almost linearly",
-          [Group(of("latents_gpt2_h2_*", "1 2 4 8") | {"2": TEXT["h2"]}, "2 < 1; 4 < 2; 8 < 4", measure="perplexity")]),
+          [Group({f"{n} latent{'s' * (n > 1)}": TEXT["h2"] if n == 2 else f"latents_gpt2_h2_{n}" for n in (1, 2, 4, 8)},
+                 "2 latents < 1 latent; 4 latents < 2 latents; 8 latents < 4 latents", measure="perplexity")]),
     Claim("One model of the pair's size is better", "expected; found in its second version", [
-          Group({"h2": TEXT["h2"], "soft": TEXT["soft"], f"{kind}, soft": f"{kind}_gpt2_soft"}, f"{kind}, soft < h2",
-                unless=f"{kind}, soft < soft", measure="perplexity", what=what, apart=True)
-          for kind, what in (("wide", "by width"), ("twice", "by depth"))] + [
-          Group({"continued": TEXT["continued"]} | {f"{kind}, continued": f"{kind}_gpt2_continued"},
-                f"{kind}, continued < continued", measure="perplexity", apart=True, aside=True)
-          for kind in ("wide", "twice")]),
+          Group({"h2": TEXT["h2"], "soft": TEXT["soft"], f"{kind} soft": f"{kind}_gpt2_soft"}, f"{kind} soft < h2",
+                unless=f"{kind} soft < soft", measure="perplexity", apart=True) for kind in ("wide", "twice")] + [
+          Group({"continued": TEXT["continued"]} | {f"{kind} continued": f"{kind}_gpt2_continued"},
+                f"{kind} continued < continued", measure="perplexity", apart=True, aside=True)
+          for kind in ("wide", "twice")],
+          "wide and twice: a Base with as many parameters as the pair, by width and by depth, that has read as much."),
 
     # ProsQA: Table 2, Figures 3A and 7
     Claim("On ProsQA, too, the Base must learn", "h2 99.0, liu 52.6, h1 54.1 (GPT-2); 99.5, 81.0, 79.0 (Qwen-3)",
-          [Group(PROSQA, "h2 > liu; h2 > h1", "soft > liu; soft > h1", measure="runs that get there"),
+          [Group(PROSQA, "h2 > liu; h2 > h1", "soft > liu; soft > h1; coconut > liu; coconut > h1", measure=ARRIVE),
            Group(PROSQA, "h2 > liu + 10; h2 > h1 + 10", "soft > liu + 10; soft > h1 + 10", aside=True),
-           Group(of("worded_prosqa_*", "h2 liu h1"), "h2 > liu + 10; h2 > h1 + 10", aside=True,
-                 what="from a Base that has met all of the questions' words")],
-          "The frozen Base of liu and h1 has never met 19 of the questions' tokens, but for the last two comparisons.",
+           Group(of("worded_prosqa_*", "h2 liu h1"), "h2 > liu + 10; h2 > h1 + 10", aside=True, what="worded")],
+          "The frozen Base of liu and h1 has never met 19 of the questions' tokens; the one called worded has met them all.",
           picture="stages"),
-    Claim("There one model, or Coconut, does as well as the pair", "soft 97.7, Coconut 97.0, h2 99.0 (GPT-2)",
-          [Group(PROSQA, "soft = h2 ± 5; coconut = h2 ± 5"),
-           Group(PROSQA, "soft < h2; coconut < h2", measure="runs that get there", aside=True)]),
+    Claim("On ProsQA one model, or Coconut, does as well as the pair", "soft 97.7, Coconut 97.0, h2 99.0 (GPT-2)",
+          [Group(PROSQA, "soft = h2 ± 5; coconut = h2 ± 5", unless="coconut > no_cot"),
+           Group(PROSQA, "soft < h2; coconut > h2", measure=ARRIVE, aside=True)]),
     Claim("Latents help to answer", "ProsQA 99.0, without any 76.7 (GPT-2); Countdown not tested", [
-          Group(PROSQA, "h2 > no_cot", "h2 > no_thought; soft > no_thought; cot > no_cot", measure="runs that get there",
+          Group(PROSQA, "h2 > no_cot; h2 > no_thought", "soft > no_thought; coconut > no_thought; cot > no_cot", measure=ARRIVE,
                 what="ProsQA"),
-          Group(PROSQA, "h2 > no_cot", "h2 > no_thought; soft > no_thought", what="ProsQA", aside=True),
-          Group({"h2": "countdown_h2_3_4", "no_cot": "countdown_no_cot_3_0"}, "h2 > no_cot", what="Countdown, 3 operands"),
-          Group({"h2": "countdown_h2_4_4", "no_cot": "countdown_no_cot_4_0"}, "h2 > no_cot", what="Countdown, 4 operands",
-                aside=True)],
-          "no_thought: the same curriculum, whose steps give way to nothing."),
+          Group(PROSQA, "h2 > no_cot; h2 > no_thought", "soft > no_thought; coconut > no_thought", what="ProsQA", aside=True),
+          *(Group({"h2": f"countdown_h2_{n}_4", "soft": f"countdown_soft_{n}_4", "no_cot": f"countdown_no_cot_{n}_0"},
+                  "h2 > no_cot; soft > no_cot", what=f"Countdown, {n} operands", aside=n == 4) for n in (3, 4))],
+          "no_thought: the same curriculum, whose steps give way to nothing. h2 brings a second network, too, soft only "
+          "latents."),
     Claim("More latents hardly help to answer", "largely flat; on Countdown slightly up to 8, then less", [
-          Group({"2": "prosqa_h2_c1", "4": "prosqa_h2", "8": "prosqa_h2_c4"}, "8 < 2 + 5", what="ProsQA"),
-          *(Group(of(f"countdown_h2_{n}_*", "1 4 16"), "16 < 1 + 5", what=f"Countdown, {n} operands") for n in (3, 4)),
+          Group({"2 latents": "prosqa_h2_c1", "8 latents": "prosqa_h2_c4", "no_cot": "prosqa_no_cot"},
+                "8 latents < 2 latents + 5", unless="8 latents > no_cot", what="ProsQA"),
+          *(Group({f"{k} latent{'s' * (k > 1)}": f"countdown_h2_{n}_{k}" for k in (1, 4, 16)},
+                  "4 latents < 1 latent + 5; 16 latents < 1 latent + 5", what=f"Countdown, {n} operands", aside=n == 4)
+            for n in (3, 4)),
           Group({f"{n} operands": f"countdown_h2_{n}_16" for n in (3, 4)}, "3 operands > 4 operands + 10",
-                what="with 16 latents the fourth operand costs", aside=True),
-          *(Group(of(f"countdown_*_{n}_4", "h2 soft"), "h2 = soft ± 5", what=f"one model on {n} operands", aside=True)
-            for n in (3, 4))], picture="figure3b"),
+                what="Countdown, 16 latents", aside=True),
+          *(Group(of(f"countdown_*_{n}_4", "h2 soft"), "h2 = soft ± 5", what=f"Countdown, {n} operands", aside=True)
+            for n in (3, 4))], "With 4 operands so few answers are right that 5 points say little.", picture="figure3b"),
 
     # Table 4 and Figure 8: after large-scale training
     Claim("Large-scale training first hurts ProsQA", "99.0 to 97.1 (GPT-2), 99.5 to 88.3 (Qwen-3)", [
           Group({"h2": "prosqa_h2"} | of("resume_prosqa_*", "curriculum straight literal continued"), "curriculum < h2",
                 "curriculum < continued; straight < h2; literal < h2", apart=True)],
-          "continued: as much more reading without latents. straight and literal: at once to all latents, no step in "
-          "words, and only the first one replaced."),
+          "curriculum: h2 again, from a large-scale run. continued: from a Base that has read as much without latents. "
+          "straight: from that run at once to all latents, no step in words. literal: the same, and only the first step "
+          "gives way."),
     Claim("Large-scale training first helps Countdown", "above h2 and h1 at every number of operands", [
           Group(of(f"figure8_countdown_*_{n}", "resumed h2 h1 continued"), "resumed > h2; resumed > h1", "resumed > continued",
-                what=f"{n} operands", apart=True) for n in (3, 4)],
-          "continued: as much more reading without latents. The frozen Base of h1 has never met the answer's tags.",
-          picture="figure8"),
+                what=f"{n} operands", apart=True, aside=n == 4) for n in (3, 4)],
+          "resumed: h2 from a large-scale run. continued: from a Base that has read as much without latents. The frozen Base "
+          "of h1 has never met the answer's tags.", picture="figure8"),
 
     # Section 4.3
-    Claim("Latents crowd into one subspace", "capture 0.99 (text), 0.91 (GSM8K), 0.94 (Countdown), chance not given; "
-          "silhouette -0.17, -0.03, 0.45",
-          [Group(dict.fromkeys(("latents", "ordinary tokens"), name), "latents > ordinary tokens", measure="capture", what=what)
-           for what, name in (("text", TEXT["h2"]), ("ProsQA", "prosqa_h2"), ("Countdown, 3 operands", "countdown_h2_3_16"),
-                              ("Countdown, 4 operands", "countdown_h2_4_16"))] +
+    Claim("Latents crowd into one subspace", "capture 0.99 (text), 0.91 (GSM8K), 0.94 (Countdown), chance not given",
+          [Group(dict.fromkeys(("latents", "ordinary tokens"), name), "latents > ordinary tokens", measure="capture", what=what,
+                 aside=what == "text, 2 latents") for what, name in ANALYSED.items()] +
           [Group({"silhouette": name}, "silhouette < 0.1", measure="silhouette", what=what, aside=True)
-           for what, name in (("text", TEXT["h2"]), ("text, 8 latents", "latents_gpt2_h2_8"), ("ProsQA", "prosqa_h2"),
-                              ("Countdown, 4 operands", "countdown_h2_4_16"))],
-          picture="figure4"),
+           for what, name in ANALYSED.items()],
+          "Capture is how much of one latent's variance lies in another's subspace; a silhouette near 1 says that each latent "
+          "keeps to itself (the paper: -0.17, -0.03, 0.45).", picture="figure4"),
 ]  # fmt: skip
 BEYOND = [
-    Claim("What a message says is read", "-", [
+    Claim("The Base reads what a message says", "", [
           within("text", TEXT["h2"], "perplexity by latents", "swapped > untouched + 5"),
-          within("ProsQA", "prosqa_h2", "accuracy by latents", "swapped < untouched - 5"),
-          within("Countdown", "countdown_h2_3_16", "accuracy by latents", "swapped < untouched - 5")],
-          "swapped: every example gets the latents of another."),
-    Claim("Any message is better than none", "-", [
+          within("Countdown", "countdown_h2_3_16", "accuracy by latents", "swapped < untouched - 5"),
+          within("ProsQA, h2", "prosqa_h2", "accuracy by latents", "swapped < untouched - 5", aside=True),
+          within("ProsQA, Coconut", "prosqa_coconut", "accuracy by latents", "swapped < untouched - 5", aside=True)],
+          "swapped: every example gets the latents of another. Text here is the 64 rows that analyze_latents.py reads. A run "
+          "that guesses has nothing to lose."),
+    Claim("Any message is better than none", "", [
           within("text", TEXT["h2"], "perplexity by latents", "swapped < none"),
-          within("ProsQA", "prosqa_h2", "accuracy by latents", "swapped > none"),
-          within("Countdown", "countdown_h2_3_16", "accuracy by latents", "swapped > none")],
+          within("Countdown", "countdown_h2_3_16", "accuracy by latents", "swapped > none"),
+          within("ProsQA, h2", "prosqa_h2", "accuracy by latents", "swapped > none", aside=True)],
           "none: the same weights, the branch begins without latents."),
-    Claim("A penalty on overlap pays on Countdown", "second version: restores specialised latents, helps combinatorial tasks", [
+    Claim("A penalty on overlap pays on Countdown, at both weights", "second version: latents specialise, and it helps", [
           Group({"h2": f"countdown_h2_{n}_16"} | {f"weight {w}": f"orthogonal_countdown_{n}_{w}" for w in ("0.01", "0.1")},
-                must, measure=measure, what=f"{n} operands, {measure}", aside=aside)
-          for measure, must, aside in (
-              ("accuracy", "weight 0.01 > h2; weight 0.1 > h2", False),
-              ("capture", "weight 0.01 < h2; weight 0.1 < h2", True),
-              ("silhouette", "weight 0.01 > h2; weight 0.1 > h2", True)) for n in (3, 4)]),
+                must, measure=measure, what=f"{n} operands", aside=measure != "accuracy")
+          for measure, must in (
+              ("accuracy", "weight 0.01 > h2; weight 0.1 > h2"), ("capture", "weight 0.01 < h2; weight 0.1 < h2"),
+              ("silhouette", "weight 0.01 > h2; weight 0.1 > h2")) for n in (3, 4)]),
 ]  # fmt: skip
-NOT_HERE = """- Table 1, the five benchmarks: models of this size sit at chance on all five. With real weights:
-  `python evaluate.py out/h2_gpt2`.
-- GSM8K, for which models of this size are too small: its commands are in the [README](../README.md#reasoning).
-- Qwen-3 on text: three core-hours. It was run once, from a Base that is not kept: [LOG.md](../paper/LOG.md)."""
 
 
 # -----------------------------------------------------------------------------
@@ -179,7 +217,7 @@ NOT_HERE = """- Table 1, the five benchmarks: models of this size sit at chance 
 class Measure(NamedTuple):
     number: Callable  # (record, label) -> what is compared, None where the record does not say
     unit: str = ""
-    logs: bool = False  # compared by its logarithm, times 100: percent
+    logs: bool = False  # compared by its logarithm, told in percent
     digits: int = 2  # of a difference
     own_digits: int = 2  # of what is compared
     how: str = "paired"  # by seed; "welch": the noise of the questions counts, too; "arrived": how many runs are above ARRIVED
@@ -196,24 +234,25 @@ def capture(record, label):
 
 
 MEASURES = {
-    "perplexity": Measure(lambda r, _: r["metrics"][-1]["val_ppl"], " %", logs=True, digits=1),
+    "perplexity": Measure(lambda r, _: r["metrics"][-1]["val_ppl"], " % perplexity", logs=True, digits=1),
     "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], " points", digits=1, own_digits=1, how="welch"),
-    "runs that get there": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], how="arrived"),
-    "perplexity by latents": Measure(by_latents, " %", logs=True, digits=1),
+    ARRIVE: Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], how="arrived"),
+    "perplexity by latents": Measure(by_latents, " % perplexity", logs=True, digits=1),
     "accuracy by latents": Measure(by_latents, " points", digits=1, own_digits=1),
     "capture": Measure(capture),
     "silhouette": Measure(lambda r, _: r.get("latents", {}).get("silhouette")),
 }  # fmt: skip
 ARRIVED = 75  # %: half of the way from a guess between two to all right
 NOT_THE_SAME, BROKEN = "not the same Base", "cannot be told: the control is no better than what it controls"
+QUESTIONS, NOTHING = "more questions", "no number of runs"  # what would tell, if not more seeds
 
 
 class Found(NamedTuple):
     """What a comparison says."""
 
-    told: str  # the difference and its interval, "" if there is none
+    told: str  # the difference, its interval and the number of seeds, "" if there is none
     word: str  # holds, does not hold, cannot be told, not run, not the same Base
-    more: int | None = 0  # seeds that would tell; None: more questions
+    more: int | str = 0  # seeds that would tell, or what else would
 
 
 def runs_of(records, name):
@@ -272,17 +311,27 @@ def together(words):
     return "holds"
 
 
-def bases(runs):
-    """{seed: record} -> {seed: checksum of the Base that it started from; None for runs from before there were any}"""
-    return {s: r["config"].get("base_crc32") for s, r in runs.items()}
+def same_base(group, records):
+    """Did runs that name the same start begin with the same weights? And, but for groups that compare Bases, all with one?"""
+    try:
+        figures.refuse_other_bases(records, figures.start_of)
+    except ValueError:
+        return False
+    return group.apart or len({figures.start_of(r)[0] for r in records}) < 2
 
 
-def seeds_to_tell(distance, half, fixed, n):
-    """An interval of n seeds is too wide to tell: how many more would tell? -> seeds, None if no number is enough.
+def seeds_to_tell(distance, variance, fixed, n, sides):
+    """An interval of n seeds is too wide to tell a mean so far from its limit: how many more would tell?
 
-    half: of the interval; fixed: the part of it that does not shrink with more seeds; distance: how far off the limit is
+    variance: of a seed; fixed: what no seed takes away, the questions' variance; sides: of how many means this is the
+    difference -> seeds, or what else would tell
     """
-    return int(n * (half**2 - fixed**2) / (distance**2 - fixed**2)) + 1 - n if distance > fixed else None
+    if 1.96 * fixed**0.5 >= distance:
+        return QUESTIONS if distance else NOTHING
+    m = next(
+        (m for m in range(n + 1, 1000) if stats.t.ppf(0.975, sides * (m - 1)) * (variance / m + fixed) ** 0.5 < distance), 0
+    )
+    return m - n if m else NOTHING
 
 
 def compare(records, group, a, sign, b, limit):
@@ -292,26 +341,31 @@ def compare(records, group, a, sign, b, limit):
     values = [numbers(records, group, x) for x in labels]
     if b not in group.runs:
         limit, values = float(b), [*values, dict.fromkeys(values[0], 0.0)]
-    if measure.logs:
-        values = [{s: 100 * np.log(x) for s, x in of_one.items()} for of_one in values]
-    paired = sorted(values[0].keys() & values[1].keys())
-    first, last = map(bases, (runs[0], runs[-1]))
-    if not group.apart and any(first[s] != last[s] for s in first.keys() & last.keys()):
+    if measure.how == "paired":
+        values = [{s: of_one[s] for s in values[0].keys() & values[1].keys()} for of_one in values]
+    ours, theirs = ([of_one[s] for s in sorted(of_one)] for of_one in values)
+    if not same_base(group, [r for of_one in runs for r in of_one.values()]):
         return Found("", NOT_THE_SAME)
-    if min(map(len, [paired] if measure.how == "paired" else values)) < 2:
+    if min(len(ours), len(theirs)) < 2:
         return Found("", "not run")
     if measure.how == "arrived":
-        return compare_shares(*([x > ARRIVED for x in of_one.values()] for of_one in values), sign)
+        return compare_shares([x > ARRIVED for x in ours], [x > ARRIVED for x in theirs], sign)
+    fixed, n = 0.0, min(len(ours), len(theirs))
     if measure.how == "paired":
-        difference, fixed, n = interval([values[0][s] - values[1][s] for s in paired]), 0.0, len(paired)
+        d = np.subtract(*(100 * np.log([ours, theirs]) if measure.logs else (ours, theirs)))
+        (mean, half), variance = interval(d), np.var(d, ddof=1)
+        if measure.logs:  # percent
+            mean, half, variance = 100 * np.expm1(mean / 100), np.exp(mean / 100) * half, np.exp(mean / 50) * variance
     else:
-        a, b = ([*of_one.values()] for of_one in values)
-        asked, n = min(r["asked"] for of_one in runs for r in of_one.values()), min(len(a), len(b))
-        difference, fixed = welch(a, b, asked), welch([np.mean(a)] * 2, [np.mean(b)] * 2, asked)[1]
-    (mean, half), word = difference, verdict(difference, sign, limit)
+        asked = min(r["asked"] for of_one in runs for r in of_one.values())
+        fixed = sum(np.mean(x) * (100 - np.mean(x)) for x in (ours, theirs)) / asked
+        (mean, half), variance = welch(ours, theirs, asked), np.var(ours, ddof=1) + np.var(theirs, ddof=1)
+    word = verdict((mean, half), sign, limit)
     distance = min(abs(mean - x) for x in ((limit, -limit) if sign == "=" else (limit,)))
+    more = seeds_to_tell(distance, variance, fixed, n, 1 if measure.how == "paired" else 2) if word == "cannot be told" else 0
     told = f"{round(mean, measure.digits) + 0.0:+.{measure.digits}f} ± {half:.{measure.digits}f}{measure.unit}"  # never "-0.0"
-    return Found(told, word, seeds_to_tell(distance, half, fixed, n) if word == "cannot be told" else 0)
+    seeds = f"{n}" if len(ours) == len(theirs) else f"{len(ours)}, {len(theirs)}"
+    return Found(f"{told} ({seeds})", word, more)
 
 
 def compare_shares(a, b, sign):
@@ -324,73 +378,66 @@ def compare_shares(a, b, sign):
     apart = sum(a) / len(a) - sum(b) / len(b)
     word = "cannot be told" if p() > 0.05 else "holds" if (apart > 0) == (sign == ">") else "does not hold"
     times = next((t for t in range(2, 21) if apart and p(t) < 0.05), None)
-    told = f"{sum(a)} of {len(a)} against {sum(b)} of {len(b)} runs, p = {p():.2g}"
-    return Found(told, word, 0 if word != "cannot be told" else times and (times - 1) * max(len(a), len(b)))
-
-
-def parse(texts):
-    """'a < b; c > d + 10' -> [(a, sign, b, limit)]"""
-    found = re.findall(r"(.+?) ([<>=]) (.+?)(?: ([+±-]) (\d+))?(?:; |$)", texts)
-    return [(a, sign, b, -float(limit) if way == "-" else float(limit or 0)) for a, sign, b, way, limit in found]
-
-
-def labels_of(group):
-    """-> the labels that its comparisons are of, in order"""
-    read = {x for a, _, b, _ in parse("; ".join(filter(None, (group.must, group.also, group.unless)))) for x in (a, b)}
-    return [label for label in group.runs if label in read]
-
-
-def trend(records):
-    """How does the pair's distance from continued pretraining change with the budget? -> lines"""
-    points = []
-    for name in ("short_gpt2", "figure2_gpt2", "long_gpt2"):
-        h2, plain = (runs_of(records, f"{name}_{v}") for v in ("h2", "continued"))
-        for s in h2.keys() & plain.keys():
-            ours, theirs = h2[s]["metrics"][-1], plain[s]["metrics"][-1]
-            points.append((np.log2(ours["tokens"]), 100 * np.log(ours["val_ppl"] / theirs["val_ppl"])))
-    x, y = np.array(sorted(points)).reshape(-1, 2).T
-    if len({*x}) < 3:
-        return []
-    fit = stats.linregress(x, y)
-    half = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
-    line = f"With every doubling of the budget h2's distance from continued changes by {fit.slope:+.2f} ± {half:.2f} %"
-    if not fit.slope + half < 0:
-        return [f"{line}: no budget can be named at which they cross."]
-    millions = [2 ** (x.mean() - y.mean() / slope) / 1e6 for slope in (fit.slope - half, fit.slope, fit.slope + half)]
-    low, at, high = (f"{m:,.0f}M" for m in millions)
-    return [f"{line}. If it went on like that, they would cross at {at} tokens ({low} to {high}); the largest run has "
-            f"{2 ** x.max() / 1e6:.0f}M."]  # fmt: skip
+    told = f"{sum(a)} of {len(a)} runs against {sum(b)} of {len(b)} (p = {p():.2g})"
+    more = 0 if word != "cannot be told" else (times - 1) * max(len(a), len(b)) if times else NOTHING
+    return Found(told, word, more)
 
 
 class Weighed(NamedTuple):
     """What the cells say of a claim."""
 
     word: str  # on all that must hold
-    minutes: float | None  # on one core, that would tell what cannot be told; None: more questions would
+    would_tell: str  # what, where it cannot be told
     short: list  # the differences that decide, as text
     table: list  # all comparisons, as lines of Markdown
     values: list  # what was compared, as text
 
 
 def weigh(claim, records):
-    words, minutes, short, table, values = [], [], [], [], []
+    words, more, short, table, values = [], {}, [], [], []
+    whats = [group.what for group in claim.groups]
     for group in claim.groups:
-        prefix = f"{group.what}: " * bool(group.what)
-        for role, texts in (("must", group.must), ("unless", group.unless), ("also", group.also)):
-            for text, (a, sign, b, limit) in zip(filter(None, texts.split("; ")), parse(texts), strict=True):
-                found, mark = compare(records, group, a, sign, b, limit), ""
-                if role == "must" and not group.aside:
-                    mark, label = "**", f"{a} - {b}" if b in group.runs else a
-                    words.append(found.word)
-                    minutes.append(None if found.more is None else found.more * minutes_a_seed(group))
-                    short += [f"{prefix}{label}: {found.told}"] * bool(found.told)
-                elif role == "unless" and not group.aside:
-                    words.append(found.word if found.word in ("holds", "not run") else BROKEN)
-                table.append(f"| {prefix}{text} | {found.told or '-'} | {mark}{found.word}{mark} |")
-        by_label = {label: [*numbers(records, group, label).values()] for label in labels_of(group)}
-        found = ", ".join(f"{label} {told_values(xs, MEASURES[group.measure])}" for label, xs in by_label.items() if xs)
-        values += [f"{prefix}{group.measure}: {found}"] * bool(found)
-    return Weighed(together(words), None if None in minutes else sum(minutes), short, table, [*dict.fromkeys(values)])
+        prefix = ", ".join(filter(None, [group.what, group.measure * (whats.count(group.what) > 1)]))
+        prefix += ": " * bool(prefix)
+        found = {
+            role: [(test, compare(records, group, *test[1:])) for test in group.tests(role)]
+            for role in ("must", "unless", "also")
+        }
+        if not group.aside:
+            words.append(together([x.word for _, x in found["must"]]))
+            if found["unless"] and words[-1] != "not run":
+                control = together([x.word for _, x in found["unless"]])
+                words[-1] = words[-1] if control == "holds" else BROKEN if control == "does not hold" else "cannot be told"
+            for (_, a, _, b, _), x in found["must"]:
+                short += [f"{prefix}{f'{a} - {b}' if b in group.runs else a}: {x.told}"] * bool(x.told)
+                for label in {a, b} & group.runs.keys():
+                    more.setdefault(group.runs[label].partition("@")[0], []).append(x.more)
+        for role, tests in found.items():
+            for (text, *_), x in tests:
+                word = x.word if group.aside or role == "also" else f"**{x.word}**"
+                table.append(f"| {prefix}{text} | {x.told or '-'} | {word}{' (the control)' * (role == 'unless')} |")
+        by_label = {label: [*numbers(records, group, label).values()] for label in group.labels()}
+        told = ", ".join(f"{label} {told_values(xs, MEASURES[group.measure])}" for label, xs in by_label.items() if xs)
+        values += [f"{f'{group.what}, ' * bool(group.what)}{group.measure}: {told}"] * bool(told)
+    word = together(words)
+    return Weighed(word, what_would_tell(more) if word == "cannot be told" else "", short, table, [*dict.fromkeys(values)])
+
+
+def what_would_tell(more):
+    """{runs: [seeds that each comparison of them wants, or what else would tell]} -> text"""
+    other = [x for wanted in more.values() for x in wanted if isinstance(x, str)]
+    if other:
+        return NOTHING if NOTHING in other else QUESTIONS
+    minutes = sum(max(wanted) * minutes_a_seed(name) for name, wanted in more.items())
+    return f"{minutes / 60:.1f} core-hours" if minutes < 6000 else "more than 100 core-hours"
+
+
+def minutes_a_seed(name):
+    """What one seed more of a run takes on one core, with the run of the same seed that it starts from"""
+    cells, minutes, cell = all_cells(), 0.0, next(c for c in all_cells().values() if re.fullmatch(rf"{name}_s\d+", c.name))
+    while cell and not cell.is_base:
+        minutes, cell = minutes + cell.minutes, cells.get(cell.start)
+    return minutes
 
 
 def told_values(xs, measure):
@@ -399,13 +446,8 @@ def told_values(xs, measure):
         return figures.spread(xs, measure.own_digits)
     right = sum(x > ARRIVED for x in xs)
     low, high = share(right, len(xs))
-    return f"{right} of {len(xs)} ({100 * low:.0f} to {100 * high:.0f} %: {' '.join(f'{x:.0f}' for x in sorted(xs))})"
-
-
-def minutes_a_seed(group):
-    """What one seed more of everything in it takes on one core"""
-    names = {group.runs[label].partition("@")[0] for label in labels_of(group)}
-    return sum(cell.minutes for name in names for cell in [all_cells()[f"{name}_s1"]])
+    accuracies = " ".join(f"{x:.0f}" for x in sorted(xs))
+    return f"{right} of {len(xs)} (share {100 * low:.0f} to {100 * high:.0f} %; accuracies {accuracies})"
 
 
 # -----------------------------------------------------------------------------
@@ -413,28 +455,25 @@ def minutes_a_seed(group):
 
 PAGE = """# The paper at laptop size
 
-{done} of {all} runs have been made, {hours:.1f} core-hours, with Bases of 0.1M to 0.3M parameters: what follows is said of
-these, not of GPT-2 124M. The systems are those of the [README](../README.md#the-one-idea).
+{done} of {all} runs have been made, {hours:.1f} hours of one core, with Bases of 0.1M to 0.3M parameters: what follows is
+said of these, not of GPT-2 124M. The systems are those of the [README](../README.md#the-one-idea), *the pair* is `h2`.
 
 {claims}
 
-![text, ProsQA and Countdown, all systems](overview.png)
-
-*Left: a tiny GPT-2, every system from the same Base on the same tokens; the mean of its seeds. Middle and right: a dot is a
-seed. Middle: ProsQA. Right: Countdown from random weights, from a Base that has read sums, and resumed from large-scale
-training on sums.*
-
-Beyond the paper's first version:
+{overview}Beyond the paper's first version:
 
 {beyond}
 
-**Here** are differences ± their 95 % interval: of perplexity in percent (100 times the difference of its logarithm), paired
-by seed, and of accuracy in points, by Welch's t with the noise of the questions in it. Where some runs get there and others
-stay at a guess, as on ProsQA, what counts is how many end above {arrived} %, by Fisher's exact test. A claim holds, or does
-not, where the whole interval of every comparison is on one side of its limit. The limits (5 and 10 points) are this page's,
-not the paper's. All seeds of a system start from one Base, but where they start from random weights or from a run of their
-own seed: the intervals say nothing about another Base. They are not corrected for the number of rows. Comparisons are of
-runs that start from the same weights, by their checksum, unless a row compares Bases.{again}
+**Here** are differences ± half of their 95 % interval (and seeds): of perplexity in percent, where less is better, paired by
+seed; of accuracy in points, by Welch's t with the noise of the questions in it. Rows that count runs, on ProsQA, are of
+systems of which some runs get there and others stay at a guess: they say how many end above {arrived} %, and Fisher's exact
+test decides. A claim holds if all of its comparisons hold, that is, lie with the whole interval on one side of their limit,
+and does not hold if one lies on the other. The limits (5 and 10) are this page's, not the paper's.
+
+What the intervals leave out: the noise of the validation text, and of the questions where the same run is looked at twice
+(latents); that there are {rows} rows; and another Base. The seeds of a system share one, unless they start from random
+weights or from a run each. Runs that are compared began with the same weights, by their checksum, unless a row compares
+Bases; {unknown} are from before there were checksums.{again}
 
 Not here:
 
@@ -449,6 +488,17 @@ In **bold** what decides. Values are means ± standard deviations (seeds); of ru
 95 % interval (Clopper and Pearson), and every run's accuracy.
 
 {details}"""
+OVERVIEW = """![text, ProsQA and Countdown, all systems](overview.png)
+
+*Left: a tiny GPT-2, every system from the same Base on the same 4.9M tokens; the mean of its seeds. Middle and right: a dot
+is a seed. Middle: ProsQA. Right: Countdown from random weights, from a Base that has read sums, and resumed from a
+large-scale run on sums; the number is N_L.*
+
+"""
+NOT_HERE = """- Table 1, the five benchmarks: models of this size sit at chance on all five. With real weights:
+  `python evaluate.py out/h2_gpt2`.
+- GSM8K, for which models of this size are too small: its commands are in the [README](../README.md#reasoning).
+- Qwen-3 on text: three core-hours. It was run once, from a Base that is not kept: [LOG.md](../paper/LOG.md)."""
 
 
 def anchor(n, claim):
@@ -458,33 +508,24 @@ def anchor(n, claim):
 
 def cells_of(claim):
     """-> the cells that it reads, in order"""
-    names = {group.runs[label].partition("@")[0] for group in claim.groups for label in labels_of(group)}
+    names = {group.runs[label].partition("@")[0] for group in claim.groups for label in group.labels()}
     return [cell for cell in all_cells().values() if re.sub(r"_s\d+$", "", cell.name) in names]
 
 
 def details(claim, weighed, records, drawn):
     """-> what stands below its heading"""
-    cells = cells_of(claim)
+    every, cells = all_cells(), cells_of(claim)
     left = [cell for cell in cells if cell.name not in records]
     names = ",".join(dict.fromkeys(re.sub(r"\d+$", "", cell.name) for cell in left or cells))
-    if left:
-        missing = f"{len(left)} of {len(cells)} cells have not been run ({sum(c.minutes for c in left) / 60:.1f} core-hours)"
-    lines = [f"The paper: {claim.paper}. Here: **{weighed.word}**.", claim.note, ""]
+    starts = {cell.start for cell in left} - records.keys() - {""}
+    hours = sum(cell.minutes for cell in [*left, *(every[name] for name in starts)]) / 60
+    missing = f"{len(left)} of {len(cells)} runs have not been made ({hours:.1f} core-hours)"
+    paper = f"The paper: {claim.paper}." if claim.paper else "The paper does not ask."
+    lines = [f"{paper} Here: **{weighed.word}**. {claim.note}".strip(), ""]
     lines += ["| compared | difference | |", "|---|---|---|", *weighed.table, ""]
     lines += [f"- {line}" for line in weighed.values + claim.special(records)]
-    lines += [f"- {missing if left else 'to run them again'}: `python -m paper.cells --only={names}`", ""]
+    lines += [f"- {missing if left else 'to make them again'}: `python -m paper.cells --only={names}`", ""]
     return "\n".join(lines + [f"![{claim.picture}]({claim.picture}.png)", ""] * (claim.picture in drawn))
-
-
-def verdict_of(n, claim, weighed):
-    """-> its word, as a link to the details, and what would tell"""
-    text = f"**[{weighed.word}](#{anchor(n, claim)})**"
-    if weighed.word != "cannot be told":
-        return text
-    if weighed.minutes is None:
-        return f"{text}; more questions would tell"
-    hours = weighed.minutes / 60
-    return f"{text}; {f'{hours:.1f}' if hours < 100 else 'more than 100'} core-hours would tell"
 
 
 def page(records, drawn):
@@ -492,7 +533,8 @@ def page(records, drawn):
     rows, below = [], []
     for n, claim in enumerate([*CLAIMS, *BEYOND], start=1):
         found = weigh(claim, records)
-        rows.append(f"| {claim.words} | {claim.paper} | {'<br>'.join(found.short) or '-'} | {verdict_of(n, claim, found)} |")
+        verdict = f"**[{found.word}](#{anchor(n, claim)})**" + f"; {found.would_tell} would tell" * bool(found.would_tell)
+        rows.append(f"| {claim.words} | {claim.paper or '-'} | {'<br>'.join(found.short) or '-'} | {verdict} |")
         below.append(f"## {n}. {claim.words}\n\n{details(claim, found, records, drawn)}")
     head = ["| claim | the paper | here | |", "|---|---|---|---|"]
     done = [records[name] for name in all_cells() if name in records]
@@ -500,7 +542,9 @@ def page(records, drawn):
     return PAGE.format(
         claims="\n".join(head + rows[: len(CLAIMS)]), beyond="\n".join(head + rows[len(CLAIMS) :]), details="\n".join(below),
         done=len(done), all=len(all_cells()), hours=sum(r["seconds"] for r in done) / 3600, not_here=NOT_HERE, arrived=ARRIVED,
-        again=f"\n\nWeights that were made again between earlier and later cells: {again}." if again else "",
+        rows=len(rows), overview=OVERVIEW if "overview" in drawn else "",
+        unknown=sum("base_crc32" not in r["config"] for r in done),
+        again=f" Bases that were trained a second time, for their weights: {again}." if again else "",
     )  # fmt: skip
 
 
