@@ -199,7 +199,7 @@ def read_records():
 
 
 def finished(cells):
-    """-> {name: record} of those of the cells that need not be run: what they say now is what was run, and so for their start"""
+    """-> {name: record} of those of the cells that need not be run: they, and what they start from, are what was run"""
     found = {name: record for name, record in read_records().items() if name in cells and stands(cells[name], record)}
     starts = {name: cells.get(cells[name].start) for name in found}
     return {name: found[name] for name, start in starts.items() if not start or start.is_base or start.name in found}
