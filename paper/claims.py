@@ -570,7 +570,7 @@ def overview(records, out):
 
     dots(middle, of("prosqa_*", "cot no_cot no_thought coconut soft h2 h1 liu"), color="black")
     middle.axhline(50, color="#bbbbbb", ls=":", label="a guess")
-    middle.set(title="ProsQA: accuracy in %", ylim=(0, 100))
+    middle.set(title="ProsQA: accuracy in %", ylim=(0, 103))
     for n, color in ((3, "#d62728"), (4, "#7f7f7f")):
         names = {"no latents": f"countdown_no_cot_{n}_0", "soft, 4": f"countdown_soft_{n}_4"}
         names |= {f"h2, {k}": f"countdown_h2_{n}_{k}" for k in (1, 4, 16)}
