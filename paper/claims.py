@@ -162,8 +162,8 @@ CLAIMS = [
           *(Group({f"{k} latent{'s' * (k > 1)}": f"countdown_h2_{n}_{k}" for k in (1, 4, 16)},
                   "4 latents < 1 latent + 5; 16 latents < 1 latent + 5", what=f"Countdown, {n} operands", aside=n == 4)
             for n in (3, 4)),
-          Group({f"{n} operands": f"countdown_h2_{n}_16" for n in (3, 4)}, "3 operands > 4 operands + 10",
-                what="Countdown, 16 latents", aside=True),
+          Group({f"{n} operands": f"countdown_h2_{n}_4" for n in (3, 4)}, "3 operands > 4 operands + 10",
+                what="Countdown, 4 latents", aside=True),
           *(Group(of(f"countdown_*_{n}_4", "h2 soft"), "h2 = soft ± 5", what=f"Countdown, {n} operands", aside=True)
             for n in (3, 4))], "With 4 operands so few answers are right that 5 points say little.", picture="figure3b"),
 
@@ -184,7 +184,7 @@ CLAIMS = [
     Claim("Latents crowd into one subspace", "capture 0.99 (text), 0.91 (GSM8K), 0.94 (Countdown), chance not given",
           [Group(dict.fromkeys(("latents", "ordinary tokens"), name), "latents > ordinary tokens", measure="capture", what=what,
                  aside=what in ASIDE) for what, name in (ANALYSED | ASIDE).items()] +
-          [Group({"silhouette": name}, "silhouette < 0.1", measure="silhouette", what=what, aside=True)
+          [Group({"latents": name}, "latents < 0.1", measure="silhouette", what=what, aside=True)
            for what, name in (ANALYSED | ASIDE).items()],
           "Capture is how much of one latent's variance lies in another's subspace; a silhouette near 1 says that each latent "
           "keeps to itself (the paper: -0.17, -0.03, 0.45).", picture="figure4"),
