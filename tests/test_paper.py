@@ -318,6 +318,9 @@ def test_runs_from_different_bases_are_not_compared():
     assert told(joint, **dict.fromkeys(runs, 1) | {runs[2]: 2}) == "not the same Base", "also of another seed"
     assert told(helps, figure8_countdown_resumed_3_s1=1) == "holds", "Bases are compared by design"
     assert told(helps, figure8_countdown_h1_3_s1=1) == "not the same Base", "but h1 and h2 start from the same sums"
+    world = make_world()
+    world["figure2_gpt2_liu_s1"]["config"]["init_from"] = "results/bases/base_once"
+    assert claims.weigh(ALL[joint], world).word == "not the same Base", "another Base, whatever its checksum"
     random = {f"random_gpt2_{v}_s{s}": s for v in ("h2", "continued") for s in (1, 2)}
     plain = ALL["The pair beats plain continued pretraining"]
     world = make_world()
