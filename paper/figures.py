@@ -211,6 +211,8 @@ def refuse_other_bases(records, group):
     """Raises ValueError if one of the runs of a group(record) started from other weights than the others."""
     first = {}
     for record in records:
+        if "base_crc32" not in record["config"] and record["config"].get("init_from", "").startswith("random:"):
+            continue  # of before there were checksums: its weights follow from what start_of says of it
         other = first.setdefault(group(record), record)
         if record["config"].get("base_crc32") != other["config"].get("base_crc32"):
             raise ValueError(f"{record['name']} and {other['name']} are not from the same Base: see base_crc32 in config.json")

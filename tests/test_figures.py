@@ -122,6 +122,7 @@ def test_runs_that_started_from_different_weights_are_not_put_side_by_side(tmp_p
     draw(*runs[2:])
     with pytest.raises(ValueError, match="e and a are not from the same Base"):
         draw(*runs[:2], fake("e", "soft", 9, init_from="random:x"))
+    draw(*runs[:2], fake_run(tmp_path / "f", "soft", [30.0, 14.0], init_from="random:x"))  # from before there were checksums
 
 
 def test_figure5_is_drawn(tmp_path):
