@@ -3,8 +3,8 @@
 #   python train.py config/tiny_text.py
 #   for v in continued soft pause liu h1 h2; do python train.py config/tiny_text.py --variant=$v; done
 #
-# All on the same 2M tokens and sites (pause is a control: one soft token in every slot); one to three minutes each on two CPU
-# cores. Then by N_L, with six times the tokens (from which budget on do latents pay?), and from the tiny Qwen-3 that
+# All on the same 1.6M tokens and sites (pause is a control: one soft token in every slot); one to three minutes each on two CPU
+# cores. Then by N_L, with eight times the tokens (from which budget on do latents pay?), and from the tiny Qwen-3 that
 # tiny_base.py makes:
 #
 #   for n in 1 4 8; do python train.py config/tiny_text.py --n_latents=$n; done
@@ -15,8 +15,8 @@
 include = "tiny_base.py"
 variant = "h2"
 init_from = "results/bases/base_gpt2"  # made by tiny_base.py
-tokens = 1000 * tokens_per_step  # 2M
+tokens = 800 * tokens_per_step  # 1.6M
 lr = 1e-3  # 3e-3 disturbs a trained Base, under every variant
-eval_every = 125
+eval_every = 100
 log_every = 100
-checkpoint_every = 300
+checkpoint_every = 200
