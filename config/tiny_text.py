@@ -19,4 +19,4 @@ tokens = 800 * tokens_per_step  # 1.6M
 lr = 1e-3  # 3e-3 disturbs a trained Base, under every variant
 eval_every = 100
 log_every = 100
-checkpoint_every = 200
+checkpoint_every = 300
