@@ -54,7 +54,7 @@ train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s --init_
     figure2_gpt2_{soft,pause,liu,h1,h2}_s{1..3}               6    --variant=$1
     latents_gpt2_h2_{1,4,8}_s{1..3}                           7    --n_latents=$1
 train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
-    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       2     --variant=$1
+    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       2    --variant=$1
 train.py config/tiny_text.py --tokens=12288000 --eval_every=500 --seed=$s --init_from=results/bases/base_gpt2
     long_gpt2_{continued,h2}_s{1,2}                           10   --variant=$1
 # Other Bases; and from random weights: no Base that latents could disturb

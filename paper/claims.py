@@ -269,6 +269,11 @@ def numbers(records, group, label):
     return {s: x for s, x in found.items() if x is not None}
 
 
+def questions_variance(a, b, asked):
+    """Of the difference of two mean accuracies in percent, as far as it comes from which questions were asked"""
+    return sum(np.mean(x) * (100 - np.mean(x)) for x in (a, b)) / asked
+
+
 def welch(a, b, asked=None):
     """Two lists of values, of seeds that are no pairs -> (mean of a - mean of b, half its 95 % interval): Welch's t
 
@@ -279,8 +284,10 @@ def welch(a, b, asked=None):
     if min(len(a), len(b)) < 2:
         raise ValueError("a single seed has no interval")
     seeds = np.array([np.var(x, ddof=1) / len(x) for x in (a, b)])  # variances of the two means
-    items = sum(np.mean(x) * (100 - np.mean(x)) / asked for x in (a, b)) if asked else 0.0
-    variance, spread = seeds.sum() + items, np.sum(seeds**2 / (len(a) - 1, len(b) - 1))
+    variance, spread = (
+        seeds.sum() + (questions_variance(a, b, asked) if asked else 0.0),
+        np.sum(seeds**2 / (len(a) - 1, len(b) - 1)),
+    )
     freedom = variance**2 / spread if spread else np.inf  # Satterthwaite's; the questions' part is known
     return np.mean(a) - np.mean(b), stats.t.ppf(0.975, freedom) * variance**0.5
 
@@ -358,7 +365,7 @@ def compare(records, group, a, sign, b, limit):
             mean, half, variance = 100 * np.expm1(mean / 100), np.exp(mean / 100) * half, np.exp(mean / 50) * variance
     else:
         asked = min(r["asked"] for of_one in runs for r in of_one.values())
-        fixed = sum(np.mean(x) * (100 - np.mean(x)) for x in (ours, theirs)) / asked
+        fixed = questions_variance(ours, theirs, asked)
         (mean, half), variance = welch(ours, theirs, asked), np.var(ours, ddof=1) + np.var(theirs, ddof=1)
     word = verdict((mean, half), sign, limit)
     distance = min(abs(mean - x) for x in ((limit, -limit) if sign == "=" else (limit,)))
@@ -434,7 +441,8 @@ def what_would_tell(more):
 
 def minutes_a_seed(name):
     """What one seed more of a run takes on one core, with the run of the same seed that it starts from"""
-    cells, minutes, cell = all_cells(), 0.0, next(c for c in all_cells().values() if re.fullmatch(rf"{name}_s\d+", c.name))
+    cells, minutes = all_cells(), 0.0
+    cell = next(cell for cell in cells.values() if re.fullmatch(rf"{name}_s\d+", cell.name))
     while cell and not cell.is_base:
         minutes, cell = minutes + cell.minutes, cells.get(cell.start)
     return minutes
