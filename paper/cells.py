@@ -70,12 +70,12 @@ train.py config/tiny_base.py --tokens=12288000 --eval_every=500 --seed=$s
 finetune_reasoning.py config/tiny_statements.py
     statements                                                12
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
-    prosqa_{h2,soft,no_thought}_s{1..6}                       5    --variant=$1
-    prosqa_coconut_s{1..6}                                    8    --variant=coconut
-    prosqa_no_cot_s{1..6}                                     4    --variant=no_cot --last_stage_epochs=15
-    prosqa_{liu,h1}_s{1..6}                                   4    --variant=$1 --last_stage_epochs=9
-    prosqa_cot_s{1..3}                                        5    --variant=cot --epochs_per_stage=15
-    prosqa_h2_c{1,4}_s{1..3}                                  6    --latents_per_step=$1
+    prosqa_{h2,soft,no_thought}_s{1..5}                       5    --variant=$1
+    prosqa_coconut_s{1..5}                                    8    --variant=coconut
+    prosqa_no_cot_s{1..5}                                     4    --variant=no_cot --last_stage_epochs=15
+    prosqa_{liu,h1}_s{1..5}                                   4    --variant=$1 --last_stage_epochs=9
+    prosqa_cot_s{1,2}                                         5    --variant=cot --epochs_per_stage=15
+    prosqa_h2_c{1,4}_s{1,2}                                   6    --latents_per_step=$1
 # From a Base that has met all of the questions' words
 finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json
     worded                                                    12
@@ -92,8 +92,8 @@ finetune_reasoning.py config/tiny_prosqa.py --seed=$s
     resume_prosqa_curriculum_s{1..3}                          6    --init_from=out/paper/statements_h2_s$s
     resume_prosqa_continued_s{1..3}                           6    --init_from=out/paper/statements_continued_s$s
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_step=4 --init_from=out/paper/statements_h2_s$s
-    resume_prosqa_straight_s{1..3}                            5    --first_stage=2 --last_stage_epochs=15
-    resume_prosqa_literal_s{1..3}                             5    --first_stage=1 --epochs_per_stage=15 --last_stage_epochs=0
+    resume_prosqa_straight_s{1,2}                             5    --first_stage=2 --last_stage_epochs=15
+    resume_prosqa_literal_s{1,2}                              5    --first_stage=1 --epochs_per_stage=15 --last_stage_epochs=0
 
 # Figure 3B: Countdown from random weights; a penalty on overlap
 countdown.py config/tiny_countdown.py --seed=$s
