@@ -4,13 +4,10 @@
 #   for v in continued soft pause liu h1 h2; do python train.py config/tiny_text.py --variant=$v; done
 #
 # All on the same 1.6M tokens and sites (pause is a control: one soft token in every slot); one to three minutes each on two CPU
-# cores. Then by N_L, with eight times the tokens (from which budget on do latents pay?), and from the tiny Qwen-3 that
-# tiny_base.py makes:
+# cores. Then by N_L, and with eight times the tokens: from which budget on do latents pay?
 #
 #   for n in 1 4 8; do python train.py config/tiny_text.py --n_latents=$n; done
 #   for v in continued soft h2; do python train.py config/tiny_text.py --variant=$v --tokens=12288000 --eval_every=500; done
-#   for v in continued soft liu h1 h2; do python train.py config/tiny_text.py --variant=$v --init_from=out/tiny_qwen3_base; done
-#   for n in 1 4 8; do python train.py config/tiny_text.py --n_latents=$n --init_from=out/tiny_qwen3_base; done
 
 include = "tiny_base.py"
 variant = "h2"

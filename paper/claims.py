@@ -244,7 +244,7 @@ MEASURES = {
 }  # fmt: skip
 ARRIVED = 75  # %: half of the way from a guess between two to all right
 NOT_THE_SAME, BROKEN = "not the same Base", "cannot be told: the control is no better than what it controls"
-QUESTIONS, NOTHING = "more questions", "no number of runs"  # what would tell, if not more seeds
+QUESTIONS, NOTHING = "more questions", "no number of runs like these"  # what would tell, if not more seeds
 
 
 class Found(NamedTuple):

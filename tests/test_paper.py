@@ -300,7 +300,7 @@ def test_what_would_tell():
     )
     assert claims.what_would_tell({h2: [3000]}) == "more than 100 core-hours"
     assert claims.what_would_tell({h2: [3, claims.QUESTIONS]}) == "more questions"
-    assert claims.what_would_tell({h2: [claims.QUESTIONS], resumed: [claims.NOTHING]}) == "no number of runs"
+    assert claims.what_would_tell({h2: [claims.QUESTIONS], resumed: [claims.NOTHING]}) == "no number of runs like these"
 
 
 def test_runs_from_different_bases_are_not_compared():
