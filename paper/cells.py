@@ -70,10 +70,10 @@ train.py config/tiny_base.py --tokens=12288000 --eval_every=500 --seed=$s
 finetune_reasoning.py config/tiny_statements.py
     statements                                                12
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
-    prosqa_{h2,soft,no_thought}_s{1..5}                       5    --variant=$1
-    prosqa_coconut_s{1..5}                                    8    --variant=coconut
-    prosqa_no_cot_s{1..5}                                     4    --variant=no_cot --last_stage_epochs=15
-    prosqa_{liu,h1}_s{1..5}                                   4    --variant=$1 --last_stage_epochs=9
+    prosqa_{h2,soft,no_thought}_s{1..6}                       5    --variant=$1
+    prosqa_coconut_s{1..6}                                    8    --variant=coconut
+    prosqa_no_cot_s{1..6}                                     4    --variant=no_cot --last_stage_epochs=15
+    prosqa_{liu,h1}_s{1..6}                                   4    --variant=$1 --last_stage_epochs=9
     prosqa_cot_s{1,2}                                         5    --variant=cot --epochs_per_stage=15
     prosqa_h2_c{1,4}_s{1,2}                                   6    --latents_per_step=$1
 # From a Base that has met all of the questions' words

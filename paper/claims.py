@@ -146,7 +146,7 @@ CLAIMS = [
           "The frozen Base of liu and h1 has never met 19 of the questions' tokens; the one called worded has met them all.",
           picture="stages"),
     Claim("On ProsQA one model, or Coconut, does as well as the pair", "soft 97.7, Coconut 97.0, h2 99.0 (GPT-2)",
-          [Group(PROSQA, "soft = h2 ± 5; coconut = h2 ± 5", unless="coconut > no_cot"),
+          [Group(PROSQA, "soft > h2 - 5; coconut > h2 - 5", unless="coconut > no_cot"),
            Group(PROSQA, "soft < h2; coconut > h2", measure=ARRIVE, aside=True)]),
     Claim("Latents help to answer", "ProsQA 99.0, without any 76.7 (GPT-2); Countdown not tested", [
           Group(PROSQA, "h2 > no_cot; h2 > no_thought", "soft > no_thought; coconut > no_thought; cot > no_cot", measure=ARRIVE,
