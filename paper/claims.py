@@ -284,10 +284,8 @@ def welch(a, b, asked=None):
     if min(len(a), len(b)) < 2:
         raise ValueError("a single seed has no interval")
     seeds = np.array([np.var(x, ddof=1) / len(x) for x in (a, b)])  # variances of the two means
-    variance, spread = (
-        seeds.sum() + (questions_variance(a, b, asked) if asked else 0.0),
-        np.sum(seeds**2 / (len(a) - 1, len(b) - 1)),
-    )
+    variance = seeds.sum() + (questions_variance(a, b, asked) if asked else 0.0)
+    spread = np.sum(seeds**2 / (len(a) - 1, len(b) - 1))
     freedom = variance**2 / spread if spread else np.inf  # Satterthwaite's; the questions' part is known
     return np.mean(a) - np.mean(b), stats.t.ppf(0.975, freedom) * variance**0.5
 
