@@ -43,51 +43,50 @@ CELLS = """
 # The Bases of the runs on text, all on as many tokens: GPT-2 shaped; of a single layer; with as many parameters as Base and
 # Coprocessor have together, by width (wide) and by depth (twice)
 train.py config/tiny_base.py
-    base_gpt2                                                 50
+    base_gpt2                                                 66
     base_once                                                 25   --init_from=random:tiny_gpt2_once
-    base_wide                                                 60   --init_from=random:tiny_gpt2_wide
-    base_twice                                                60   --init_from=random:tiny_gpt2_twice
+    base_wide                                                 86   --init_from=random:tiny_gpt2_wide
+    base_twice                                                107  --init_from=random:tiny_gpt2_twice
 
 # Figure 2: variants; h2 by N_L. At a third of that budget, and at two and a half times of it
 train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s --init_from=results/bases/base_gpt2
-    figure2_gpt2_continued_s{1..3}                            2    --variant=continued
-    figure2_gpt2_{soft,pause,liu,h1,h2}_s{1..3}               6    --variant=$1
-    latents_gpt2_h2_{1,4,8}_s{1..3}                           7    --n_latents=$1
+    figure2_gpt2_continued_s{1..3}                            3    --variant=continued
+    figure2_gpt2_{soft,pause,liu,h1,h2}_s{1..3}               8    --variant=$1
+    latents_gpt2_h2_{1,8}_s{1..3}                             10   --n_latents=$1
 train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
-    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       2    --variant=$1
+    short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       2.5  --variant=$1
 train.py config/tiny_text.py --tokens=12288000 --eval_every=500 --seed=$s --init_from=results/bases/base_gpt2
-    long_gpt2_{continued,h2}_s{1,2}                           10   --variant=$1
+    long_gpt2_{continued,h2}_s{1,2}                           14   --variant=$1
 # Other Bases; and from random weights: no Base that latents could disturb
 train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
-    once_gpt2_{continued,h2}_s{1..3}                          3    --variant=$1 --init_from=results/bases/base_once
-    {wide,twice}_gpt2_continued_s{1..3}                       3    --variant=continued --init_from=results/bases/base_$1
-    {wide,twice}_gpt2_soft_s{1,2}                             11   --variant=soft --init_from=results/bases/base_$1
-train.py config/tiny_base.py --tokens=12288000 --eval_every=500 --seed=$s
-    random_gpt2_{continued,h2}_s{1,2}                         10   --variant=$1
+    once_gpt2_{continued,h2}_s{1..3}                          4    --variant=$1 --init_from=results/bases/base_once
+    wide_gpt2_continued_s{1..3}                               5    --variant=continued --init_from=results/bases/base_wide
+    {wide,twice}_gpt2_soft_s{1,2}                             14   --variant=soft --init_from=results/bases/base_$1
+train.py config/tiny_base.py --tokens=4915200 --eval_every=300 --seed=$s
+    random_gpt2_{continued,h2}_s{1..3}                        6    --variant=$1
 
 # Table 2, Figures 3A and 7: ProsQA, depth-matched. All train for 15 epochs: liu and h1 have no stage 0, cot no other, no_cot
 # only the last
 finetune_reasoning.py config/tiny_statements.py
-    statements                                                12
+    statements                                                10
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/statements
-    prosqa_{h2,soft,no_thought}_s{1..6}                       5    --variant=$1
-    prosqa_coconut_s{1..6}                                    8    --variant=coconut
-    prosqa_no_cot_s{1..6}                                     4    --variant=no_cot --last_stage_epochs=15
-    prosqa_{liu,h1}_s{1..6}                                   4    --variant=$1 --last_stage_epochs=9
-    prosqa_cot_s{1,2}                                         5    --variant=cot --epochs_per_stage=15
-    prosqa_h2_c{1,4}_s{1,2}                                   6    --latents_per_step=$1
+    prosqa_{h2,soft,no_thought}_s{1..6}                       5.5  --variant=$1
+    prosqa_coconut_s{1..5}                                    8    --variant=coconut
+    prosqa_no_cot_s{1..5}                                     5    --variant=no_cot --last_stage_epochs=15
+    prosqa_{liu,h1}_s{1..5}                                   4    --variant=$1 --last_stage_epochs=9
+    prosqa_cot_s{1,2}                                         6    --variant=cot --epochs_per_stage=15
 # From a Base that has met all of the questions' words
 finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json
-    worded                                                    12
+    worded                                                    10
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/worded --tokenizer=data/worded_9/tokenizer.json
-    worded_prosqa_h2_s{1,2}                                   6
+    worded_prosqa_soft_s{1,2}                                 6    --variant=soft
     worded_prosqa_{liu,h1}_s{1,2}                             4    --variant=$1 --last_stage_epochs=9
 
 # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
 # Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
 train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/statements
     statements_h2_s{1..3}                                     5    --data=data/statements_9 --n_latents=4
-    statements_continued_s{1..3}                              2    --data=data/statements_9 --variant=continued
+    statements_continued_s{1..3}                              1.5  --data=data/statements_9 --variant=continued
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s
     resume_prosqa_curriculum_s{1..3}                          6    --init_from=out/paper/statements_h2_s$s
     resume_prosqa_continued_s{1..3}                           6    --init_from=out/paper/statements_continued_s$s
@@ -98,22 +97,23 @@ finetune_reasoning.py config/tiny_prosqa.py --seed=$s --stages=1 --latents_per_s
 # Figure 3B: Countdown from random weights; a penalty on overlap
 countdown.py config/tiny_countdown.py --seed=$s
     countdown_h2_{3,4}_{1,4}_s{1..3}                          6    --operands=$1 --n_latents=$2
-    countdown_h2_{3,4}_16_s{1..3}                             13   --operands=$1 --n_latents=16
-    countdown_soft_{3,4}_4_s{1..3}                            6    --variant=soft --operands=$1
-    countdown_no_cot_{3,4}_0_s{1..3}                          5    --variant=no_cot --operands=$1 --n_latents=0
-    orthogonal_countdown_{3,4}_{0.01,0.1}_s{1,2}              14   --n_latents=16 --operands=$1 --orthogonality_weight=$2
+    countdown_h2_3_16_s{1..3}                                 10   --operands=3 --n_latents=16
+    countdown_h2_4_16_s{1,2}                                  11   --operands=4 --n_latents=16
+    countdown_soft_{3,4}_4_s{1..3}                            5    --variant=soft --operands=$1
+    countdown_no_cot_{3,4}_0_s{1..3}                          4.5  --variant=no_cot --operands=$1 --n_latents=0
+    orthogonal_countdown_{3,4}_{0.01,0.1}_s{1,2}              11   --n_latents=16 --operands=$1 --orthogonality_weight=$2
 # Figure 8: Countdown from a Base that has read sums, from its large-scale run, and from one that has read more of them
-    figure8_countdown_{h2,h1}_3_s{1..3}                       5    --variant=$1 --operands=3 --init_from=results/bases/sums
+    figure8_countdown_{h2,h1}_3_s{1..3}                       4    --variant=$1 --operands=3 --init_from=results/bases/sums
     figure8_countdown_resumed_3_s{1..3}                       5    --operands=3 --init_from=out/paper/sums_h2_s$s
     figure8_countdown_continued_3_s{1..3}                     5    --operands=3 --init_from=out/paper/sums_continued_s$s
-    figure8_countdown_{h2,h1}_4_s{2,3}                        7    --variant=$1 --operands=4 --init_from=results/bases/sums
+    figure8_countdown_{h2,h1}_4_s{2,3}                        5    --variant=$1 --operands=4 --init_from=results/bases/sums
     figure8_countdown_resumed_4_s{2,3}                        7    --operands=4 --init_from=out/paper/sums_h2_s$s
     figure8_countdown_continued_4_s{2,3}                      7    --operands=4 --init_from=out/paper/sums_continued_s$s
 train.py config/tiny_sums.py
-    sums                                                      3
+    sums                                                      2
 train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/sums
     sums_h2_s{1..3}                                           5    --data=data/countdown --n_latents=4
-    sums_continued_s{1..3}                                    2    --data=data/countdown --variant=continued
+    sums_continued_s{1..3}                                    1.5  --data=data/countdown --variant=continued
 """
 ANALYZED = r"((figure2_gpt2|statements|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16|orthogonal.*)_s\d+"
 

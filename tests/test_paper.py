@@ -34,7 +34,7 @@ def test_every_cell_is_a_command_that_its_script_takes():
     for cell in CELLS.values():
         c = config_of(cell)
         assert c.out_dir == f"out/paper/{cell.name}" and "$" not in cell.command
-        assert cell.minutes <= (60 if cell.is_base else 40), "a Base is trained once, and its weights are kept"
+        assert cell.is_base or cell.minutes <= 40, "only a Base may take longer: its weights are kept"
         if c.init_from.startswith("random:"):
             assert not cell.start
         else:
@@ -182,7 +182,7 @@ def test_latents_are_read_of_cells_whose_latents_are_looked_at():
 
 # A world in which the paper is right: the first pattern that a cell's name has says what came of it.
 PPL = {"wide|twice": 19, "_continued": 23, "_soft": 20.5, "_pause": 21.5, "_liu": 24, "_h1": 22}
-PPL |= {"latents.*_1_": 20.5, "latents.*_4_": 19.8, "latents.*_8_": 19.5, "_h2": 20, "": 25}
+PPL |= {"latents.*_1_": 20.5, "latents.*_8_": 19.5, "_h2": 20, "": 25}
 RIGHT = {
     "resume_prosqa_cont": 93, "resume_prosqa": 85, "figure8.*resumed_3": 70, "figure8.*resumed_4": 40, "figure8.*_3_": 55,
     "figure8": 20, "countdown_no_cot": 2, "countdown_soft_3": 55, "orthogonal.*_3_": 70, "orthogonal": 25,
@@ -243,13 +243,12 @@ def test_the_page_opens_with_a_dozen_rows_that_lead_to_their_details():
         ("figure2_gpt2_h1", 19, "Training both"),
         ("figure2_gpt2_soft", 22, "One model with soft"),
         ("figure2_gpt2_continued", 19, "The pair beats plain"),
-        ("latents_gpt2_h2_8", 20, "More latents lower"),
+        ("latents_gpt2_h2_8", 20.4, "More latents lower"),
         ("latents_gpt2_h2_1", 19, "More latents lower"),
         ("wide_gpt2_soft", 20.2, "One model of the pair's size"),
         ("^prosqa_soft", 70, "On ProsQA one model"),
         ("^prosqa_coconut", 70, "On ProsQA one model"),
         ("^countdown_no_cot_3", 80, "Latents help to answer"),
-        ("^prosqa_h2_c1", 50, "More latents hardly"),
         ("^countdown_h2_3_16", 68, "More latents hardly"),
         ("resume_prosqa_curriculum", 99, "Large-scale training first hurts"),
         ("figure8_countdown_resumed_3", 40, "Large-scale training first helps"),
@@ -321,7 +320,7 @@ def test_runs_from_different_bases_are_not_compared():
     world = make_world()
     world["figure2_gpt2_liu_s1"]["config"]["init_from"] = "results/bases/base_once"
     assert claims.weigh(ALL[joint], world).word == "not the same Base", "another Base, whatever its checksum"
-    random = {f"random_gpt2_{v}_s{s}": s for v in ("h2", "continued") for s in (1, 2)}
+    random = {f"random_gpt2_{v}_s{s}": s for v in ("h2", "continued") for s in (1, 2, 3)}
     plain = ALL["The pair beats plain continued pretraining"]
     world = make_world()
     for name, base_crc32 in random.items():
