@@ -524,7 +524,7 @@ def details(claim, weighed, records, drawn):
     names = ",".join(dict.fromkeys(re.sub(r"\d+$", "", cell.name) for cell in left or cells))
     starts = {cell.start for cell in left} - records.keys() - {""}
     hours = sum(cell.minutes for cell in [*left, *(every[name] for name in starts)]) / 60
-    missing = f"{len(left)} of {len(cells)} runs have not been made ({hours:.1f} core-hours)"
+    missing = f"still to be made: {len(left)} of {len(cells)} runs ({hours:.1f} core-hours)"
     paper = f"The paper: {claim.paper}." if claim.paper else "The paper does not ask."
     lines = [f"{paper} Here: **{weighed.word}**. {claim.note}".strip(), ""]
     lines += ["| compared | difference | |", "|---|---|---|", *weighed.table, ""]
