@@ -46,17 +46,17 @@ train.py config/tiny_base.py
     base_gpt2                                                 66
     base_once                                                 25   --init_from=random:tiny_gpt2_once
     base_wide                                                 86   --init_from=random:tiny_gpt2_wide
-    base_twice                                                107  --init_from=random:tiny_gpt2_twice
+    base_twice                                                98   --init_from=random:tiny_gpt2_twice
 
 # Figure 2: variants; h2 by N_L. At a third of that budget, and at two and a half times of it
 train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s --init_from=results/bases/base_gpt2
     figure2_gpt2_continued_s{1..3}                            3    --variant=continued
     figure2_gpt2_{soft,pause,liu,h1,h2}_s{1..3}               8    --variant=$1
-    latents_gpt2_h2_{1,8}_s{1..3}                             10   --n_latents=$1
+    latents_gpt2_h2_{1,8}_s{1..3}                             11   --n_latents=$1
 train.py config/tiny_text.py --seed=$s --init_from=results/bases/base_gpt2
     short_gpt2_{continued,soft,pause,liu,h1,h2}_s{1..3}       2.5  --variant=$1
 train.py config/tiny_text.py --tokens=12288000 --eval_every=500 --seed=$s --init_from=results/bases/base_gpt2
-    long_gpt2_{continued,h2}_s{1,2}                           14   --variant=$1
+    long_gpt2_{continued,h2}_s{1,2}                           15   --variant=$1
 # Other Bases; and from random weights: no Base that latents could disturb
 train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
     once_gpt2_{continued,h2}_s{1..3}                          4    --variant=$1 --init_from=results/bases/base_once
