@@ -115,7 +115,7 @@ train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_
     sums_h2_s{1..3}                                           5    --data=data/countdown --n_latents=4
     sums_continued_s{1..3}                                    1.5  --data=data/countdown --variant=continued
 """
-ANALYZED = r"((figure2_gpt2|statements|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16|orthogonal.*)_s\d+"
+ANALYZED = r"((figure2_gpt2|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdown_h2_[34]_16|orthogonal.*)_s\d+"
 
 # What is made before any cell: a file that is there afterwards, and the rest of its command.
 DATA = """

@@ -76,13 +76,13 @@ ASIDE = {"text, 2 latents": TEXT["h2"], "ProsQA, Coconut": "prosqa_coconut"}
 ARRIVE = "runs that get there"
 
 
-def pair_against_plain(what, pattern):
-    return Group(of(pattern, "h2 continued"), "h2 < continued", measure="perplexity", what=what, aside=True)
+def pair_against_plain(what, runs):
+    return Group(runs, "h2 < continued", measure="perplexity", what=what, aside=True)
 
 
-def within(what, names, measure, must, aside=False):
+def within(what, names, measure, must, also="", aside=False):
     """Comparisons of what analyze_latents.py did to the latents of the same runs"""
-    return Group(dict.fromkeys("untouched swapped none".split(), names), must, measure=measure, what=what, aside=aside)
+    return Group(dict.fromkeys("untouched swapped none".split(), names), must, also, measure=measure, what=what, aside=aside)
 
 
 def trend(records):
@@ -101,9 +101,12 @@ def trend(records):
     line = f"with every doubling of the budget h2's distance from continued changes by {fit.slope:+.2f} ± {half:.2f} %"
     if not fit.slope + half < 0:
         return [f"{line}: no budget can be named at which they cross"]
-    at = 2 ** (x.mean() - y.mean() / fit.slope) / 1e6
+    # Where the line's own interval meets zero (Fieller): y.mean() + slope (at - x.mean()) against its standard error
+    curve = [fit.slope**2 - half**2, 2 * fit.slope * y.mean(), y.mean() ** 2 - half**2 * x.var()]
+    low, high = np.exp2(x.mean() + np.sort(np.roots(curve))) / 1e6
     return [
-        f"{line}; a straight line through all runs meets zero at {at:,.0f}M tokens, the largest have {2 ** x.max() / 1e6:.0f}M"
+        f"{line}; a straight line over the doublings meets zero between {low:,.0f}M and {high:,.0f}M tokens, where the longest "
+        f"run has {2 ** x.max() / 1e6:.0f}M"
     ]
 
 
@@ -114,22 +117,21 @@ CLAIMS = [
                  measure="perplexity"),
            Group(of("short_gpt2_*", "h2 h1 liu"), "h2 < liu; h2 < h1", measure="perplexity", what="1.6M tokens",
                  aside=True)],
-          "What training alone gives, without latents, is \"continued < the Base\".", picture="figure2_gpt2"),
+          "\"continued < the Base\" shows what training gives without latents.", picture="figure2_gpt2"),
     Claim("One model with soft tokens nearly matches the pair", "h2's perplexity marginally below soft's", [
           Group(TEXT, "soft = h2 ± 5", "h2 < soft; soft < pause", measure="perplexity"),
           Group(of("short_gpt2_*", "h2 soft pause"), "soft = h2 ± 5", "soft < pause", measure="perplexity",
-                what="1.6M tokens", aside=True)], "pause: one soft token in every slot, where soft has one a slot."),
+                what="1.6M tokens", aside=True)], "pause repeats one soft token, soft has another one in each slot."),
     Claim("The pair beats plain continued pretraining", "perplexity about 2.5 below, after 40B tokens", [
           Group(TEXT, "h2 < continued", measure="perplexity"),
-          pair_against_plain("1.6M tokens", "short_gpt2_*"), pair_against_plain("12.3M tokens", "long_gpt2_*"),
-          Group({"h2": "latents_gpt2_h2_1", "continued": TEXT["continued"]}, "h2 < continued", measure="perplexity",
-                what="one latent", aside=True),
-          pair_against_plain("a Base of one layer", "once_gpt2_*"),
-          pair_against_plain("from random weights", "random_gpt2_*")],
+          pair_against_plain("one latent", {"h2": "latents_gpt2_h2_1", "continued": TEXT["continued"]}),
+          *(pair_against_plain(what, of(f"{name}_gpt2_*", "h2 continued")) for what, name in (
+              ("1.6M tokens", "short"), ("12.3M tokens", "long"), ("a Base of one layer", "once"),
+              ("from random weights", "random")))],
           "After 4.9M tokens, where nothing else is said.", special=trend),
     Claim("More latents lower perplexity", "almost linearly",
           [Group({f"{n} latent{'s' * (n > 1)}": TEXT["h2"] if n == 2 else f"latents_gpt2_h2_{n}" for n in (1, 2, 8)},
-                 "2 latents < 1 latent; 8 latents < 2 latents", measure="perplexity")]),
+                 "2 latents < 1 latent; 8 latents < 2 latents", "8 latents < 1 latent", measure="perplexity")]),
     Claim("One model of the pair's size is better", "expected; found in its second version", [
           Group({"h2": TEXT["h2"], "soft": TEXT["soft"], f"{kind} soft": f"{kind}_gpt2_soft"}, f"{kind} soft < h2",
                 unless=f"{kind} soft < soft", measure="perplexity", apart=True) for kind in ("wide", "twice")] + [
@@ -156,13 +158,11 @@ CLAIMS = [
           "no_thought: the same curriculum, whose steps give way to nothing. h2 brings a second network, too, soft only "
           "latents."),
     Claim("More latents hardly help to answer", "largely flat; on Countdown slightly up to 8, then less", [
-          *(Group({f"{k} latent{'s' * (k > 1)}": f"countdown_h2_{n}_{k}" for k in (1, 4, 16)},
-                  "4 latents < 1 latent + 5; 16 latents < 1 latent + 5", what=f"Countdown, {n} operands", aside=n == 4)
-            for n in (3, 4)),
+          *(Group({f"{k} latent{'s' * (k > 1)}": f"countdown_h2_{n}_{k}" for k in (1, 4, 16)} |
+                  {"4 soft tokens": f"countdown_soft_{n}_4"}, "4 latents < 1 latent + 5; 16 latents < 1 latent + 5",
+                  "4 latents = 4 soft tokens ± 5", what=f"Countdown, {n} operands", aside=n == 4) for n in (3, 4)),
           Group({f"{n} operands": f"countdown_h2_{n}_4" for n in (3, 4)}, "3 operands > 4 operands + 10",
-                what="Countdown, 4 latents", aside=True),
-          *(Group(of(f"countdown_*_{n}_4", "h2 soft"), "h2 = soft ± 5", what=f"Countdown, {n} operands", aside=True)
-            for n in (3, 4))], "With 4 operands so few answers are right that 5 points say little.", picture="figure3b"),
+                what="Countdown, 4 latents", aside=True)], "With 4 operands so few answers are right that 5 points say little.", picture="figure3b"),
 
     # Table 4 and Figure 8: after large-scale training
     Claim("Large-scale training first hurts ProsQA", "99.0 to 97.1 (GPT-2), 99.5 to 88.3 (Qwen-3)", [
@@ -194,7 +194,7 @@ BEYOND = [
           "swapped: every example gets the latents of another. Text here is the 64 rows that analyze_latents.py reads. A run "
           "that guesses has nothing to lose."),
     Claim("Any message is better than none", "", [
-          within("text", TEXT["h2"], "perplexity by latents", "swapped < none"),
+          within("text", TEXT["h2"], "perplexity by latents", "swapped < none", "none < untouched"),
           within("Countdown", "countdown_h2_3_16", "accuracy by latents", "swapped > none"),
           within("ProsQA", "prosqa_h2", "accuracy by latents", "swapped > none", aside=True)],
           "none: the same weights, the branch begins without latents."),
@@ -289,7 +289,7 @@ def welch(a, b, asked=None):
 
 def share(right, count):
     """So many of so many -> (low, high), the 95 % interval of Clopper and Pearson, which is exact: never too narrow"""
-    return tuple(map(float, stats.binomtest(right, count).proportion_ci(0.95, method="exact")))
+    return stats.binomtest(right, count).proportion_ci()
 
 
 def fisher(right_a, count_a, right_b, count_b):
@@ -298,9 +298,7 @@ def fisher(right_a, count_a, right_b, count_b):
 
 
 def verdict(difference, sign="<", limit=0.0):
-    """Of 'a - b is below the limit', above it (>), or between it and its negative (=) -> a word"""
-    if sign == "=":
-        return together([verdict(difference, "<", limit), verdict(difference, ">", -limit)])
+    """Of 'a - b is below the limit', or above it (>) -> a word"""
     mean, half = (difference[0] - limit) * (1 if sign == "<" else -1), difference[1]
     return "holds" if mean + half < 0 else "does not hold" if mean - half > 0 else "cannot be told"
 
@@ -356,15 +354,18 @@ def compare(records, group, a, sign, b, limit):
     if measure.how == "paired":
         d = np.subtract(*(100 * np.log([ours, theirs]) if measure.logs else (ours, theirs)))
         (mean, half), variance = interval(d), np.var(d, ddof=1)
-        if measure.logs:  # percent
-            mean, half, variance = 100 * np.expm1(mean / 100), np.exp(mean / 100) * half, np.exp(mean / 50) * variance
     else:
         asked = min(r["asked"] for of_one in runs for r in of_one.values())
         fixed = questions_variance(ours, theirs, asked)
         (mean, half), variance = welch(ours, theirs, asked), np.var(ours, ddof=1) + np.var(theirs, ddof=1)
-    word = verdict((mean, half), sign, limit)
-    distance = min(abs(mean - x) for x in ((limit, -limit) if sign == "=" else (limit,)))
+    bounds = [("<", limit), (">", -limit)] if sign == "=" else [(sign, limit)]
+    if measure.logs:
+        bounds = [(sign, 100 * np.log1p(limit / 100)) for sign, limit in bounds]
+    word = together([verdict((mean, half), *bound) for bound in bounds])
+    distance = min(abs(mean - limit) for _, limit in bounds)
     more = seeds_to_tell(distance, variance, fixed, n, 1 if measure.how == "paired" else 2) if word == "cannot be told" else 0
+    if measure.logs:  # told in percent
+        mean, half = 100 * np.expm1(mean / 100), np.exp(mean / 100) * half
     told = f"{round(mean, measure.digits) + 0.0:+.{measure.digits}f} ± {half:.{measure.digits}f}{measure.unit}"  # never "-0.0"
     seeds = f"{n}" if len(ours) == len(theirs) else f"{len(ours)}, {len(theirs)}"
     return Found(f"{told} ({seeds})", word, more)
@@ -409,9 +410,9 @@ def weigh(claim, records):
             words.append(together([x.word for _, x in found["must"]]))
             if found["unless"] and words[-1] != "not run":
                 control = together([x.word for _, x in found["unless"]])
-                words[-1] = words[-1] if control == "holds" else BROKEN if control == "does not hold" else "cannot be told"
-            for (_, a, _, b, _), x in found["must"]:
-                short += [f"{prefix}{f'{a} - {b}' if b in group.runs else a}: {x.told}"] * bool(x.told)
+                words[-1] = words[-1] if control == "holds" else BROKEN if control == "does not hold" else control
+            short += [f"{prefix}{text}: {x.told}" for (text, *_), x in found["must"] if x.told]
+            for (_, a, _, b, _), x in found["must"] + found["unless"]:
                 for label in {a, b} & group.runs.keys():
                     more.setdefault(group.runs[label].partition("@")[0], []).append(x.more)
         for role, tests in found.items():
@@ -427,11 +428,13 @@ def weigh(claim, records):
 
 def what_would_tell(more):
     """{runs: [seeds that each comparison of them wants, or what else would tell]} -> text"""
-    other = [x for wanted in more.values() for x in wanted if isinstance(x, str)]
-    if other:
-        return NOTHING if NOTHING in other else QUESTIONS
-    minutes = sum(max(wanted) * minutes_a_seed(name) for name, wanted in more.items())
-    return f"{minutes / 60:.1f} core-hours" if minutes < 6000 else "more than 100 core-hours"
+    other = {x for wanted in more.values() for x in wanted if isinstance(x, str)}
+    if NOTHING in other:
+        return NOTHING
+    seeds = {name: max((x for x in wanted if x not in other), default=0) for name, wanted in more.items()}
+    minutes = sum(n * minutes_a_seed(name) for name, n in seeds.items() if n)
+    hours = f"{minutes / 60:.1f} core-hours" if minutes < 6000 else "more than 100 core-hours"
+    return " and ".join([QUESTIONS] * (QUESTIONS in other) + [hours] * bool(minutes))
 
 
 def minutes_a_seed(name):
@@ -467,22 +470,24 @@ said of these, not of GPT-2 124M. The systems are those of the [README](../READM
 
 {beyond}
 
-**Here** are differences ± half of their 95 % interval (and seeds): of perplexity in percent, where less is better, paired by
-seed; of accuracy in points, by Welch's t with the noise of the questions in it. Rows that count runs, on ProsQA, are of
-systems of which some runs get there and others stay at a guess: they say how many end above {arrived} %, and Fisher's exact
-test decides. A claim holds if all of its comparisons hold, that is, lie with the whole interval on one side of their limit,
-and does not hold if one lies on the other. The limits (5 and 10) are this page's, not the paper's.
+**Here** are differences, a - b, ± half of their 95 % interval (and seeds): of perplexity in percent, where less is better,
+paired by seed; of accuracy in points, by Welch's t with the noise of the questions in it. "a < b + 5": a is less than 5
+above b; "a = b ± 5": they are less than 5 apart. ProsQA's runs end far apart, so rows there count those above {arrived} %, half
+of the way from a guess to all right, and Fisher's exact test decides. A claim holds if all of its comparisons hold, that
+is, lie with the whole interval on one side of their limit, and does not hold if one lies on the other. All limits are this
+page's, not the paper's. What would tell supposes that means and spreads stay as they are: an even chance.
 
 What the intervals leave out: the noise of the validation text, and of the questions where the same run is looked at twice
-(latents); that there are {rows} rows; and another Base. The seeds of a system share one, unless they start from random
-weights or from a run each. Runs that are compared began with the same weights, by their checksum, unless a row compares
-Bases; {unknown} are from before there were checksums.{again}
+(latents); that there are {rows} rows, and that seeds were added where nothing could be told; and another Base. The seeds of
+a system share one, unless they start from random weights or from a run each. Runs that are compared began with the same
+weights, by their checksum, unless a row compares Bases; {unknown} are from before there were checksums.{again}
 
 Not here:
 
 {not_here}
 
-Every run is a line of [tiny.jsonl](tiny.jsonl), with its config, evaluations, command and commit. This page is made by
+Every run is a line of [tiny.jsonl](tiny.jsonl), with its config, evaluations, command and commit; without its line it is
+run again. This page is made by
 `make paper-tiny` (paper/cells.py, paper/claims.py).
 
 # Details
@@ -529,7 +534,7 @@ def details(claim, weighed, records, drawn):
     lines = [f"{paper} Here: **{weighed.word}**. {claim.note}".strip(), ""]
     lines += ["| compared | difference | |", "|---|---|---|", *weighed.table, ""]
     lines += [f"- {line}" for line in weighed.values + claim.special(records)]
-    lines += [f"- {missing if left else 'to make them again'}: `python -m paper.cells --only={names}`", ""]
+    lines += [f"- {missing if left else 'made by'}: `python -m paper.cells --only={names}`", ""]
     return "\n".join(lines + [f"![{claim.picture}]({claim.picture}.png)", ""] * (claim.picture in drawn))
 
 
@@ -549,7 +554,7 @@ def page(records, drawn):
         done=len(done), all=len(all_cells()), hours=sum(r["seconds"] for r in done) / 3600, not_here=NOT_HERE, arrived=ARRIVED,
         rows=len(rows), overview=OVERVIEW if "overview" in drawn else "",
         unknown=sum("base_crc32" not in r["config"] for r in done),
-        again=f" Bases that were trained a second time, for their weights: {again}." if again else "",
+        again=f" Trained a second time, for their weights: {again}." if again else "",
     )  # fmt: skip
 
 

@@ -298,7 +298,8 @@ def test_what_would_tell():
         == f"{(30 * minutes[0] + 60 * sum(minutes[1:])) / 60:.1f} core-hours"
     )
     assert claims.what_would_tell({h2: [3000]}) == "more than 100 core-hours"
-    assert claims.what_would_tell({h2: [3, claims.QUESTIONS]}) == "more questions"
+    assert claims.what_would_tell({h2: [claims.QUESTIONS]}) == "more questions"
+    assert claims.what_would_tell({h2: [3, claims.QUESTIONS]}) == f"more questions and {3 * minutes[0] / 60:.1f} core-hours"
     assert claims.what_would_tell({h2: [claims.QUESTIONS], resumed: [claims.NOTHING]}) == "no number of runs like these"
 
 
@@ -337,19 +338,29 @@ def test_intervals_and_words():
     half = 4.30265273 * d.std(ddof=1) / math.sqrt(3)
     percent = 100 * math.expm1(d.mean() / 100), math.exp(d.mean() / 100) * half
     assert claims.compare(world, group, "a", "<", "b", 0.0).told == "{:+.1f} ± {:.1f} % perplexity (3)".format(*percent)
-    del world["figure2_gpt2_soft_s1"], world["figure2_gpt2_h2_s2"]
-    assert claims.compare(world, group, "a", "<", "b", 0.0).word == "not run", "a single pair has no interval"
-    apart = ["holds", "cannot be told", "does not hold"]
-    assert [claims.verdict(d) for d in ((-2, 1), (-1, 2), (2, 1))] == apart
-    assert [claims.verdict(d, ">") for d in ((2, 1), (-1, 2), (-2, 1))] == apart
-    assert [claims.verdict(d, "<", 3) for d in ((1, 1), (3, 1), (5, 1))] == apart
-    assert [claims.verdict(d, ">", 3) for d in ((5, 1), (3, 1), (1, 1))] == apart
-    found = [claims.verdict(d, "=", 3) for d in ((-1, 1), (-9, 1), (9, 1), (0, 4))]
-    assert found == ["holds", "does not hold", "does not hold", "cannot be told"]
+    words = ["holds", "cannot be told", "does not hold"]
+    assert [claims.verdict(d) for d in ((-2, 1), (-1, 2), (2, 1))] == words
+    assert [claims.verdict(d, ">") for d in ((2, 1), (-1, 2), (-2, 1))] == words
+    assert [claims.verdict(d, "<", 3) for d in ((1, 1), (3, 1), (5, 1))] == words
+    assert [claims.verdict(d, ">", 3) for d in ((5, 1), (3, 1), (1, 1))] == words
+    h2, soft = ([world[f"figure2_gpt2_{v}_s{s}"]["metrics"][-1] for s in (1, 2, 3)] for v in ("h2", "soft"))
+
+    def apart(sign, *logs):
+        """h2 is so far above soft, in 100 log: is it so by 5 %?"""
+        for a, b, d in zip(h2, soft, logs, strict=True):
+            a["val_ppl"] = b["val_ppl"] * math.exp(d / 100)
+        return claims.compare(world, group, "a", sign, "b", 5.0 if sign == "=" else 0.0).word
+
+    equal = [apart("=", x, x + 0.02, x - 0.02) for x in (4.5, -4.5, -5.0, 5.0, 9, -9)]
+    assert equal == ["holds"] * 3 + ["does not hold"] * 3, "log 1.05 is 0.0488, log 0.95 is -0.0513"
+    assert apart("=", 3, 5, 7) == "cannot be told"
+    assert apart("<", -13 + 5.43, -13, -13 - 5.43) == "cannot be told", "-13 ± 13.5; in percent it would be -12.2 ± 11.9"
     assert claims.together(["holds", "cannot be told"]) == "cannot be told" and claims.together(["holds"]) == "holds"
     assert claims.together(["holds", "does not hold", "cannot be told"]) == "does not hold"
     assert claims.together(["not run", "does not hold"]) == "does not hold"
     assert claims.together(["not run", "holds"]) == "not run"
+    del world["figure2_gpt2_soft_s1"], world["figure2_gpt2_h2_s2"]
+    assert claims.compare(world, group, "a", "<", "b", 0.0).word == "not run", "a single pair has no interval"
 
 
 def test_comparisons_are_read_as_they_are_written():
@@ -402,14 +413,25 @@ def test_the_noise_of_the_questions_widens_an_interval():
 
 
 def test_the_trend_names_the_budget_where_the_curves_would_cross():
-    world = make_world()
+    world, points = make_world(), []
     for budget, gap in (("short", 3.0), ("figure2", 2.0), ("long", 2.0 - math.log2(2.5))):  # 1 % a doubling, from 2M on 2 %
         for name in (name for name in world if name.startswith(f"{budget}_gpt2_h2")):
             other = world[name.replace("h2", "continued")]["metrics"][-1]
-            wobble = 0.01 if name.endswith("1") else -0.01
+            wobble = 0.2 if name.endswith("1") else -0.2
             world[name]["metrics"][-1] |= dict(val_ppl=other["val_ppl"] * math.exp((gap + wobble) / 100))
+            points.append((math.log2(other["tokens"]), gap + wobble))
     (line,) = claims.trend(world)
-    assert "changes by -1.00 ± 0.0" in line and "meets zero at 8M tokens, the largest have 5M" in line
+    x, y = np.array(points).T
+    a = np.stack([np.ones(len(x)), x], axis=1)
+    (fit, (residue,), *_), cov = np.linalg.lstsq(a, y, rcond=None), np.linalg.inv(a.T @ a)
+    cov *= residue / (len(x) - 2)
+    at = np.linspace(x.min(), x.max() + 9, 100_000)  # where the line's interval has zero in it
+    line_at = np.stack([np.ones(len(at)), at], axis=1)
+    half = stats.t.ppf(0.975, len(x) - 2) * np.sqrt(np.einsum("ni,ij,nj->n", line_at, cov, line_at))
+    crosses = 2 ** at[np.abs(line_at @ fit) < half] / 1e6
+    low, high = f"{crosses[0]:,.0f}M", f"{crosses[-1]:,.0f}M"
+    assert low != high and f"meets zero between {low} and {high} tokens, where the longest run has 5M" in line
+    assert f"changes by {fit[1]:+.2f} ± " in line
     for name in world:
         if re.match("(short|figure2|long)_gpt2_h2", name):
             world[name]["metrics"][-1]["val_ppl"] = world[name.replace("h2", "continued")]["metrics"][-1]["val_ppl"] * 1.02
