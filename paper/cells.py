@@ -140,7 +140,8 @@ class Cell:
     @property
     def start(self):
         """The cell whose weights it starts from, '' if none."""
-        return start_of(self.command)
+        found = re.search(f"--init_from=({BASES}|{OUT})/(\\w+)", self.command)
+        return found[2] if found else ""
 
     @property
     def is_base(self):
@@ -151,11 +152,6 @@ class Cell:
     def analysis(self):
         """The command that looks at its latents, '' if none does."""
         return f"analyze_latents.py {OUT}/{self.name} --examples=1024" if re.fullmatch(ANALYZED, self.name) else ""
-
-
-def start_of(command):
-    found = re.search(f"--init_from=({BASES}|{OUT})/(\\w+)", command)
-    return found[2] if found else ""
 
 
 def held_by(place):
@@ -186,7 +182,7 @@ def all_cells():
         for held in itertools.product(*map(held_by, re.findall("{(.*?)}", names))):
             name = re.sub("{.*?}", "{}", names).format(*held)
             words = " ".join([command, *options, f"--device=cpu --precision=fp32 --out_dir={OUT}/{name}"])
-            for mark, value in [*enumerate(held, start=1), *(("s", seed) for seed in held[-1:])]:
+            for mark, value in [*enumerate(held, start=1), *zip("s", held[-1:], strict=False)]:
                 words = words.replace(f"${mark}", value)
             cells[name] = Cell(name, float(minutes), words)
     return cells
@@ -211,7 +207,7 @@ def stands(cell, record):
     script, *words = cell.command.split()
     script = importlib.import_module(os.path.basename(script).removesuffix(".py"))
     now, was = vars(configure(script.Config, "", words)), record["config"]
-    if cell.start and cell.start == start_of(f"--init_from={was['init_from']}"):
+    if cell.start and cell.start == figures.start_of(record)[0]:
         was = was | {"init_from": now["init_from"]}  # whether the kept weights or those of out/paper
     shared = (now.keys() & was.keys()) - {*script.MAY_DIFFER}
     looked_at = not cell.analysis or "chance" in record.get("latents", {})  # the last thing that analyze_latents.py has learnt

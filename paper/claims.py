@@ -162,7 +162,8 @@ CLAIMS = [
                   {"4 soft tokens": f"countdown_soft_{n}_4"}, "4 latents < 1 latent + 5; 16 latents < 1 latent + 5",
                   "4 latents = 4 soft tokens ± 5", what=f"Countdown, {n} operands", aside=n == 4) for n in (3, 4)),
           Group({f"{n} operands": f"countdown_h2_{n}_4" for n in (3, 4)}, "3 operands > 4 operands + 10",
-                what="Countdown, 4 latents", aside=True)], "With 4 operands so few answers are right that 5 points say little.", picture="figure3b"),
+                what="Countdown, 4 latents", aside=True)],
+          "With 4 operands so few answers are right that 5 points say little.", picture="figure3b"),
 
     # Table 4 and Figure 8: after large-scale training
     Claim("Large-scale training first hurts ProsQA", "99.0 to 97.1 (GPT-2), 99.5 to 88.3 (Qwen-3)", [
@@ -398,9 +399,9 @@ class Weighed(NamedTuple):
 
 def weigh(claim, records):
     words, more, short, table, values = [], {}, [], [], []
-    whats = [group.what for group in claim.groups]
     for group in claim.groups:
-        prefix = ", ".join(filter(None, [group.what, group.measure * (whats.count(group.what) > 1)]))
+        measures = {other.measure for other in claim.groups if other.what == group.what}
+        prefix = ", ".join(filter(None, [group.what, group.measure * (len(measures) > 1)]))
         prefix += ": " * bool(prefix)
         found = {
             role: [(test, compare(records, group, *test[1:])) for test in group.tests(role)]
@@ -480,15 +481,15 @@ page's, not the paper's. What would tell supposes that means and spreads stay as
 What the intervals leave out: the noise of the validation text, and of the questions where the same run is looked at twice
 (latents); that there are {rows} rows, and that seeds were added where nothing could be told; and another Base. The seeds of
 a system share one, unless they start from random weights or from a run each. Runs that are compared began with the same
-weights, by their checksum, unless a row compares Bases; {unknown} are from before there were checksums.{again}
+weights, by their checksum, unless a row compares Bases; {unknown} are from before there were checksums.
+{again}
 
 Not here:
 
 {not_here}
 
 Every run is a line of [tiny.jsonl](tiny.jsonl), with its config, evaluations, command and commit; without its line it is
-run again. This page is made by
-`make paper-tiny` (paper/cells.py, paper/claims.py).
+run again. This page is made by `make paper-tiny` (paper/cells.py, paper/claims.py).
 
 # Details
 
@@ -554,7 +555,7 @@ def page(records, drawn):
         done=len(done), all=len(all_cells()), hours=sum(r["seconds"] for r in done) / 3600, not_here=NOT_HERE, arrived=ARRIVED,
         rows=len(rows), overview=OVERVIEW if "overview" in drawn else "",
         unknown=sum("base_crc32" not in r["config"] for r in done),
-        again=f" Trained a second time, for their weights: {again}." if again else "",
+        again=f"Trained a second time, for their weights: {again}." if again else "",
     )  # fmt: skip
 
 
