@@ -34,7 +34,7 @@ def test_every_cell_is_a_command_that_its_script_takes():
     for cell in CELLS.values():
         c = config_of(cell)
         assert c.out_dir == f"out/paper/{cell.name}" and "$" not in cell.command
-        assert cell.is_base or cell.minutes <= 40, "only a Base may take longer: its weights are kept"
+        assert cell.minutes <= (98 if cell.is_base else 40), "a Base is trained once, and its weights are kept"
         if c.init_from.startswith("random:"):
             assert not cell.start
         else:
@@ -270,9 +270,12 @@ def test_a_control_that_is_no_better_than_what_it_controls_tells_nothing():
         "the other control works"
     )
     world = make_world()
+    world["twice_gpt2_soft_s2"]["metrics"][-1]["val_ppl"] = 25
+    assert claims.weigh(size, world).word == "cannot be told", "whether the control works cannot be told"
+    world = make_world()
     world["figure2_gpt2_soft_s1"]["metrics"][-1]["val_ppl"] = 19.1
     found = claims.weigh(size, world)
-    assert found.word == "cannot be told" and found.would_tell, "whether the control works cannot be told, but more runs would"
+    assert found.word == "cannot be told" and found.would_tell, "more runs would tell whether it works"
     del world["twice_gpt2_soft_s2"]
     assert claims.weigh(size, world).word == "not run"
 
