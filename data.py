@@ -514,7 +514,7 @@ class Corpus:
     """
 
     def tokenize(self, item):
-        """One work item, in a worker process -> (train ids, val ids, how many texts were empty or missing).
+        """One work item, in a worker process -> (train ids, val ids, how many texts were left out).
 
         Raises ValueError that names the first document that is no text, or cannot be read as one.
         """
@@ -541,26 +541,28 @@ class Corpus:
         return Tokenizer(self.tokenizer_name)
 
     def __getstate__(self):  # for a worker, which makes its own tokenizer and is handed its items
-        return {"tokenizer_name": self.tokenizer_name}
+        return {key: vars(self)[key] for key in ("tokenizer_name", "packages") if key in vars(self)}
 
 
 class Sample(Corpus):
-    """The Python standard library's source: about 10 MB of real text that every machine has."""
+    """The source of Python's standard library, about 10 MB of real text that every machine has; or of all packages, too."""
 
-    val_every = 20
+    val_every, packages = 20, False
     kept = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "bases", "base_gpt2")
 
-    def __init__(self, out, vocab_size=None):
-        """vocab_size: of the BPE that is trained on it; None: that of the Base in results/bases, which can then read it."""
-        root = sysconfig.get_paths()["stdlib"]
-        files = sorted(glob.glob("**/*.py", root_dir=root, recursive=True))
-        skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "__pycache__"}
-        self.files = [os.path.join(root, f) for f in files if not skip & set(f.split(os.sep))]
+    def __init__(self, out, vocab_size=None, packages=False):
+        """vocab_size: of the BPE that is trained on the standard library; None: that of the Base in results/bases.
+
+        packages: whatever else is installed is read as well, some hundreds of MB; what Python could not read is left out.
+        """
+        roots = sysconfig.get_paths()
+        standard = python_files(roots["stdlib"])
+        self.packages, self.files = packages, standard + (python_files(roots["purelib"]) if packages else [])
         self.parts = {"000": [self.files[i : i + 16] for i in range(0, len(self.files), 16)]}
         self.tokenizer_name = os.path.join(out, "tokenizer.json")
         if not os.path.isfile(self.tokenizer_name):
             if vocab_size:
-                train_tokenizer(self.texts(self.files), vocab_size, self.tokenizer_name)
+                train_tokenizer(self.texts(standard), vocab_size, self.tokenizer_name)
             else:
                 Tokenizer(os.path.join(self.kept, "tokenizer.json")).save(out)
         if vocab_size not in (None, self.tokenizer.vocab_size):
@@ -569,7 +571,10 @@ class Sample(Corpus):
             )
 
     def texts(self, files):
-        """Each as it is, line ends and all, in the encoding that Python would read it in. Raises ValueError if it is not."""
+        """Each as it is, line ends and all, in the encoding that Python would read it in.
+
+        Of a file that it could not read: None where packages are read, otherwise ValueError.
+        """
         for path in files:
             try:
                 with open(path, "rb") as f:
@@ -577,11 +582,20 @@ class Sample(Corpus):
                     f.seek(0)
                     text = f.read().decode(encoding)
             except (SyntaxError, UnicodeDecodeError) as e:
-                raise ValueError(f"{path}: {e}") from None
+                if not self.packages:
+                    raise ValueError(f"{path}: {e}") from None
+                text = None
             yield text
 
     def where(self, files, n):
         return files[n]
+
+
+def python_files(root):
+    """-> the paths of all source below a folder but tests, in order"""
+    skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "__pycache__"}
+    files = sorted(glob.glob("**/*.py", root_dir=root, recursive=True))
+    return [os.path.join(root, f) for f in files if not skip & set(f.split(os.sep))]
 
 
 def train_tokenizer(texts, vocab_size, path, apart=None):
@@ -691,7 +705,7 @@ def prepare_part(corpus, items, train, val, workers, what):
     about = corpus.tokenizer.name, corpus.tokenizer.vocab_size
     n = write_shard(train, train_parts(), *about)
     m = write_shard(val, held_out, *about)
-    without = f"; {sum(left_out):,} empty or missing texts left out" if any(left_out) else ""
+    without = f"; {sum(left_out):,} empty, missing or unreadable texts left out" if any(left_out) else ""
     print(f"{train}: {n:,} tokens; {val}: {m:,}{without}")
 
 
@@ -701,6 +715,7 @@ def main():
     sample = commands.add_parser("sample", help="tokenise the Python standard library's source")
     size = at_least(257, 2**16)  # every byte, and <|endoftext|>
     sample.add_argument("--vocab_size", type=size, help="train a BPE of so many tokens on it (default: that of results/bases)")
+    sample.add_argument("--packages", action="store_true", help="read all installed packages, too, into data/packages")
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
     fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
@@ -719,9 +734,13 @@ def main():
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    out = a.out or os.path.join("data", "sample" if a.command == "sample" else f"fineweb_edu_{a.tokenizer}")
+    names = dict(sample="sample", fineweb_edu=f"fineweb_edu_{getattr(a, 'tokenizer', '')}")
+    out = a.out or os.path.join("data", "packages" if vars(a).get("packages") else names[a.command])
     with alone_in(out):
-        corpus = Sample(out, a.vocab_size) if a.command == "sample" else FineWebEdu(out, a.tokenizer, a.shards)
+        if a.command == "sample":
+            corpus = Sample(out, a.vocab_size, a.packages)
+        else:
+            corpus = FineWebEdu(out, a.tokenizer, a.shards)
         prepare(corpus, out, a.workers)
 
 

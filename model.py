@@ -70,6 +70,7 @@ SIZES = {
     "tiny_gpt2_twice": gpt2_config(vocab_size=512, context=256, n_layer=4, n_head=2, width=64),
     "tiny_gpt2_wide": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=90),
     "tiny_gpt2_once": gpt2_config(vocab_size=512, context=256, n_layer=1, n_head=2, width=64),
+    "small_gpt2": gpt2_config(vocab_size=8192, n_layer=8, n_head=9, width=576),
     "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
     "mini_qwen3": Config("qwen3", 512, 1024, 3, 2, 2, 32, 64, 160, 1e-6, 1e2),
 }

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 
 from configurator import configure, one_line_errors
 
+import torch
+
 import runtime
 from coprocessor import checksum
 from model import load_pretrained
@@ -37,8 +39,8 @@ LOCK = threading.Lock()  # of RECORDS
 
 # A command, and below it what runs with it: a name, minutes on one core, more options. A name's {a,b} are a cell each, as are
 # {1..10}; $1 is what the first such place holds, $2 the second, $s the last. Every command also gets
-# --out_dir=out/paper/<name>, and --device=cpu --precision=fp32 wherever it runs, so that its numbers can stand beside the
-# others'.
+# --out_dir=out/paper/<name> and, if it names no device, --device=cpu --precision=fp32 wherever it runs, so that its numbers
+# can stand beside the others'. A cell with --device=cuda is run where there is a GPU; its minutes are an H100's.
 CELLS = """
 # The Bases of the runs on text, all on as many tokens: GPT-2 shaped; of a single layer; with as many parameters as Base and
 # Coprocessor have together, by width (wide) and by depth (twice)
@@ -64,6 +66,12 @@ train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
     {wide,twice}_gpt2_soft_s{1,2}                             14   --variant=soft --init_from=results/bases/base_$1
 train.py config/tiny_base.py --tokens=4915200 --eval_every=300 --seed=$s
     random_gpt2_{continued,h2}_s{1..3}                        6    --variant=$1
+
+# Figure 2 once more, on a GPU, with a GPT-2 of 37M parameters, whose weights are too large to be kept
+train.py config/small_text.py --device=cuda --seed=$s
+    small_gpt2_{continued,soft,liu,h1,h2}_s{1..3}             1    --variant=$1 --init_from=out/paper/small_base
+train.py config/small_text.py --device=cuda --variant=continued --init_from=random:small_gpt2 --lr=1e-3 --tokens=100000000
+    small_base                                                3
 
 # Table 2, Figures 3A and 7: ProsQA, depth-matched. All train for 15 epochs: liu and h1 have no stage 0, cot no other, no_cot
 # only the last
@@ -121,6 +129,7 @@ ANALYZED = r"((figure2_gpt2|prosqa)_h2|prosqa_coconut|latents_gpt2_h2_8|countdow
 DATA = """
 data.py
     data/sample/val_000.bin                   sample
+    data/packages/val_000.bin                 sample --packages --vocab_size=8192
 prosqa.py --nodes=9 --hops 2 3 --words 4 8
     data/statements_9/val_000.bin             data/statements_9 --statements --counts 40000 100 100
     data/worded_9/val_000.bin                 data/worded_9 --statements --worded --counts 40000 100 100
@@ -134,8 +143,12 @@ countdown.py
 @dataclass
 class Cell:
     name: str
-    minutes: float  # on one core
+    minutes: float  # on one core, or one GPU
     command: str
+
+    @property
+    def on_gpu(self):
+        return "--device=cuda" in self.command
 
     @property
     def start(self):
@@ -146,7 +159,7 @@ class Cell:
     @property
     def is_base(self):
         """Others, of all seeds, start from it: its weights are kept."""
-        return not re.search(r"_s\d+$", self.name)
+        return not self.on_gpu and not re.search(r"_s\d+$", self.name)
 
     @property
     def analysis(self):
@@ -181,7 +194,8 @@ def all_cells():
     for command, (names, minutes, *options) in rows(CELLS):
         for held in itertools.product(*map(held_by, re.findall("{(.*?)}", names))):
             name = re.sub("{.*?}", "{}", names).format(*held)
-            words = " ".join([command, *options, f"--device=cpu --precision=fp32 --out_dir={OUT}/{name}"])
+            device = [] if "--device=" in command else ["--device=cpu --precision=fp32"]
+            words = " ".join([command, *options, *device, f"--out_dir={OUT}/{name}"])
             for mark, value in [*enumerate(held, start=1), *zip("s", held[-1:], strict=False)]:
                 words = words.replace(f"${mark}", value)
             cells[name] = Cell(name, float(minutes), words)
@@ -204,14 +218,20 @@ def finished(cells):
 def stands(cell, record):
     """Is this run what the cell's command would make now: by its settings, by the Base that it started from, and by what was
     looked at in its latents?"""
-    script, *words = cell.command.split()
-    script = importlib.import_module(os.path.basename(script).removesuffix(".py"))
-    now, was = vars(configure(script.Config, "", words)), record["config"]
+    script, now = settings(cell)
+    was = record["config"]
     if cell.start and cell.start == figures.start_of(record)[0]:
         was = was | {"init_from": now["init_from"]}  # whether the kept weights or those of out/paper
     shared = (now.keys() & was.keys()) - {*script.MAY_DIFFER}
     looked_at = not cell.analysis or "chance" in record.get("latents", {})  # the last thing that analyze_latents.py has learnt
     return all(was[key] in (now[key], "auto") for key in shared) and from_kept_base(cell, record) and looked_at
+
+
+def settings(cell):
+    """-> (its script, {setting: value})"""
+    script, *words = cell.command.split()
+    script = importlib.import_module(os.path.basename(script).removesuffix(".py"))
+    return script, vars(configure(script.Config, "", words))
 
 
 def from_kept_base(cell, record):
@@ -254,6 +274,7 @@ def run_cell(cell, commit):
         seconds = round(record["metrics"][-1]["seconds"])  # over all resumptions
         record |= dict(command=f"python {cell.command}", commit=commit, seconds=seconds, machine=platform.machine())
         record |= dict(python=platform.python_version(), cores=os.cpu_count())
+        record |= dict(gpu=torch.cuda.get_device_name()) if cell.on_gpu else {}
     with LOCK:
         records = read_records() | {cell.name: record}
         runtime.write_lines(RECORDS, [records[name] for name in sorted(records)])
@@ -279,8 +300,9 @@ def unfinished(cells, wanted):
 def run_all(todo, workers):
     """So many cells at a time -> {name: why it failed}; the others go on."""
     os.makedirs(OUT, exist_ok=True)
+    read = {str(value) for cell in todo for value in settings(cell)[1].values()}  # folders, and files in them
     for path, command in data_commands():
-        if not os.path.exists(path):
+        if not os.path.exists(path) and any(place.startswith(os.path.dirname(path)) for place in read):
             print(f"making {path}", flush=True)
             run(command, f"{OUT}/data.log")
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
@@ -329,6 +351,11 @@ def main():
                 print(f"{'':>9}  python {cell.analysis}")
         return
     todo = unfinished(cells, wanted)
+    if not runtime.cuda_available():
+        left = [cell for cell in todo if cell.on_gpu]
+        todo = [cell for cell in todo if not cell.on_gpu]
+        if left:
+            print(f"{len(left)} cells want a GPU, and there is none: left out", flush=True)
     print(f"{len(todo)} cells, {sum(cell.minutes for cell in todo) / 60:.1f} core-hours, {a.workers} at a time", flush=True)
     failed = run_all(todo, a.workers)
     if failed:

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import pickle
 import re
 import time
 
@@ -365,7 +366,7 @@ def test_rows_are_kept_as_they_are_and_empty_ones_are_counted(kind, gpt2, tmp_pa
     corpus.parts = {"000_00000": items}
     data.prepare(corpus, str(tmp_path), 1)
     assert sorted(documents(tmp_path, gpt2)) == sorted(texts)
-    assert capsys.readouterr().out.endswith("; 5 empty or missing texts left out\n")
+    assert capsys.readouterr().out.endswith("; 5 empty, missing or unreadable texts left out\n")
 
 
 @pytest.mark.parametrize(
@@ -442,3 +443,20 @@ def test_a_source_file_is_read_as_python_reads_it_line_ends_and_all(gpt2, tmp_pa
         (tmp_path / name).write_bytes(raw)
         with pytest.raises(ValueError, match=name):
             list(corpus.texts([str(tmp_path / name)]))
+
+
+def test_packages_are_read_beside_the_standard_library(tmp_path, monkeypatch):
+    """Tests and what Python could not read are left out; the tokenizer is the standard library's alone."""
+    monkeypatch.setattr(data.sysconfig, "get_paths", lambda: {x: str(tmp_path / x) for x in ("stdlib", "purelib")})
+    files = {"stdlib/a.py": b"abab" * 99, "purelib/p/b.py": b"zqzq" * 99, "purelib/p/tests/c.py": b"c", "purelib/d.py": b"\xff"}
+    for name, raw in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(raw)
+    (tmp_path / "out").mkdir()
+    corpus = data.Sample(str(tmp_path / "out"), 260, packages=True)
+    assert [os.path.relpath(f, tmp_path) for f in corpus.files] == ["stdlib/a.py", "purelib/d.py", "purelib/p/b.py"]
+    assert len(corpus.encode("abab" * 99)) < 200 < len(corpus.encode("zqzq" * 99))
+    (item,) = corpus.parts["000"]
+    train, val, left_out = pickle.loads(pickle.dumps(corpus)).tokenize(item)  # as a worker has it
+    assert left_out == 1 and (np.append(train, val) == corpus.tokenizer.eot).sum() == 2
+    assert data.Sample(str(tmp_path / "out")).files == corpus.files[:1]
