@@ -77,7 +77,7 @@ class Variant(nn.Module):
             if n_latents < 1:
                 raise ValueError(f"{type(self).__name__} needs n_latents >= 1, not {n_latents}")
             mean = base.wte.weight.detach().mean(dim=0)  # (C)
-            self.soft = nn.Parameter(mean + 0.02 * torch.randn(n_latents, base.config.width))  # (N_L, C)
+            self.soft = nn.Parameter(mean + 0.02 * torch.randn(n_latents, base.config.width).to(mean))  # (N_L, C)
         if self.has_coprocessor:
             tables = base.wte, base.head
             base.wte = base.head = None  # it never reads or writes a token, so it gets no embedding and no head

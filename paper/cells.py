@@ -202,6 +202,13 @@ def all_cells():
     return cells
 
 
+def hours_of(cells):
+    """What they cost, as text; "" if nothing"""
+    hours = {unit: sum(cell.minutes for cell in cells if cell.on_gpu == (unit == "GPU")) / 60 for unit in ("core", "GPU")}
+    told = [f"{n:.1f} {unit}-hours" if n < 100 else f"more than 100 {unit}-hours" for unit, n in hours.items() if n]
+    return " and ".join(told)
+
+
 def read_records():
     """-> {name: record} of all that has been run"""
     records = runtime.read_lines(RECORDS, like={"name": ""}) if os.path.exists(RECORDS) else []
@@ -356,7 +363,7 @@ def main():
         todo = [cell for cell in todo if not cell.on_gpu]
         if left:
             print(f"{len(left)} cells want a GPU, and there is none: left out", flush=True)
-    print(f"{len(todo)} cells, {sum(cell.minutes for cell in todo) / 60:.1f} core-hours, {a.workers} at a time", flush=True)
+    print(f"{len(todo)} cells, {hours_of(todo) or 'nothing to do'}, {a.workers} at a time", flush=True)
     failed = run_all(todo, a.workers)
     if failed:
         raise ValueError("; ".join(f"{name}: {why}" for name, why in failed.items()))

@@ -21,7 +21,7 @@ from scipy import stats
 
 from analyze_latents import interval
 from paper import figures
-from paper.cells import all_cells, finished
+from paper.cells import all_cells, finished, hours_of
 
 SEEDS = range(1, 11)
 
@@ -205,6 +205,17 @@ BEYOND = [
           for measure, must in (
               ("accuracy", "weight 0.01 > h2; weight 0.1 > h2"), ("capture", "weight 0.01 < h2; weight 0.1 < h2"),
               ("silhouette", "weight 0.01 > h2; weight 0.1 > h2")) for n in (3, 4)]),
+]  # fmt: skip
+
+LARGER_TEXT = of("small_gpt2_*", "h2 h1 liu soft continued") | {"the Base": "small_gpt2_continued@0"}
+LARGER = [
+    Claim("With 37M parameters, training both beats freezing", CLAIMS[0].paper, [
+          Group(LARGER_TEXT, "h2 < liu; h2 < h1", "h2 < the Base; liu < the Base; h1 < the Base; continued < the Base",
+                measure="perplexity")]),
+    Claim("With 37M parameters, one model nearly matches the pair", CLAIMS[1].paper, [
+          Group(LARGER_TEXT, "soft = h2 ± 5", "h2 < soft", measure="perplexity")]),
+    Claim("With 37M parameters, the pair beats continued pretraining", CLAIMS[2].paper, [
+          Group(LARGER_TEXT, "h2 < continued", measure="perplexity")]),
 ]  # fmt: skip
 
 
@@ -433,18 +444,17 @@ def what_would_tell(more):
     if NOTHING in other:
         return NOTHING
     seeds = {name: max((x for x in wanted if x not in other), default=0) for name, wanted in more.items()}
-    minutes = sum(n * minutes_a_seed(name) for name, n in seeds.items() if n)
-    hours = f"{minutes / 60:.1f} core-hours" if minutes < 6000 else "more than 100 core-hours"
-    return " and ".join([QUESTIONS] * (QUESTIONS in other) + [hours] * bool(minutes))
+    cost = hours_of([cell for name, n in seeds.items() for cell in cells_a_seed(name) * n])
+    return " and ".join([QUESTIONS] * (QUESTIONS in other) + [cost] * bool(cost))
 
 
-def minutes_a_seed(name):
-    """What one seed more of a run takes on one core, with the run of the same seed that it starts from"""
-    cells, minutes = all_cells(), 0.0
+def cells_a_seed(name):
+    """-> the cells of one seed of a run: itself, and the run of the same seed that it starts from"""
+    cells, found = all_cells(), []
     cell = next(cell for cell in cells.values() if re.fullmatch(rf"{name}_s\d+", cell.name))
-    while cell and not cell.is_base:
-        minutes, cell = minutes + cell.minutes, cells.get(cell.start)
-    return minutes
+    while cell and re.search(r"_s\d+$", cell.name):
+        found, cell = [*found, cell], cells.get(cell.start)
+    return found
 
 
 def told_values(xs, measure):
@@ -467,7 +477,12 @@ said of these, not of GPT-2 124M. The systems are those of the [README](../READM
 
 {claims}
 
-{overview}Beyond the paper's first version:
+{overview}The first three claims again, with a GPT-2 of 37M parameters: its Base has read 100M tokens of Python source, every
+system 8.2M more ({gpu_minutes:.0f} minutes of a GPU, which up to six runs shared):
+
+{larger}
+
+Beyond the paper's first version:
 
 {beyond}
 
@@ -529,8 +544,8 @@ def details(claim, weighed, records, drawn):
     left = [cell for cell in cells if cell.name not in records]
     names = ",".join(dict.fromkeys(re.sub(r"\d+$", "", cell.name) for cell in left or cells))
     starts = {cell.start for cell in left} - records.keys() - {""}
-    hours = sum(cell.minutes for cell in [*left, *(every[name] for name in starts)]) / 60
-    missing = f"still to be made: {len(left)} of {len(cells)} runs ({hours:.1f} core-hours)"
+    cost = hours_of([*left, *(every[name] for name in starts)])
+    missing = f"still to be made: {len(left)} of {len(cells)} runs ({cost})"
     paper = f"The paper: {claim.paper}." if claim.paper else "The paper does not ask."
     lines = [f"{paper} Here: **{weighed.word}**. {claim.note}".strip(), ""]
     lines += ["| compared | difference | |", "|---|---|---|", *weighed.table, ""]
@@ -542,7 +557,7 @@ def details(claim, weighed, records, drawn):
 def page(records, drawn):
     """-> the text of results/README.md"""
     rows, below = [], []
-    for n, claim in enumerate([*CLAIMS, *BEYOND], start=1):
+    for n, claim in enumerate([*CLAIMS, *LARGER, *BEYOND], start=1):
         found = weigh(claim, records)
         verdict = f"**[{found.word}](#{anchor(n, claim)})**" + f"; {found.would_tell} would tell" * bool(found.would_tell)
         rows.append(f"| {claim.words} | {claim.paper or '-'} | {'<br>'.join(found.short) or '-'} | {verdict} |")
@@ -551,8 +566,10 @@ def page(records, drawn):
     done = [records[name] for name in all_cells() if name in records]
     again = ", ".join(f"{r['name']} ({r['weights']})" for r in done if "weights" in r)
     return PAGE.format(
-        claims="\n".join(head + rows[: len(CLAIMS)]), beyond="\n".join(head + rows[len(CLAIMS) :]), details="\n".join(below),
-        done=len(done), all=len(all_cells()), hours=sum(r["seconds"] for r in done) / 3600, not_here=NOT_HERE, arrived=ARRIVED,
+        claims="\n".join(head + rows[: len(CLAIMS)]), beyond="\n".join(head + rows[-len(BEYOND) :]),
+        larger="\n".join(head + rows[len(CLAIMS) : -len(BEYOND)]), details="\n".join(below), done=len(done),
+        all=len(all_cells()), hours=sum(r["seconds"] for r in done if "gpu" not in r) / 3600,
+        gpu_minutes=sum(r["seconds"] for r in done if "gpu" in r) / 60, not_here=NOT_HERE, arrived=ARRIVED,
         rows=len(rows), overview=OVERVIEW if "overview" in drawn else "",
         unknown=sum("base_crc32" not in r["config"] for r in done),
         again=f"Trained a second time, for their weights: {again}." if again else "",

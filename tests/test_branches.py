@@ -21,8 +21,8 @@ from helpers import (
 from torch.nn.attention import flex_attention as flex
 
 import model as model_file
-from coprocessor import ahead_tokens
-from model import branch_mask, flex_attention, token_nll
+from coprocessor import VARIANTS, ahead_tokens, build
+from model import branch_mask, flex_attention, random_model, token_nll
 
 B, S, N_L, N_A = 2, 18, 3, 4
 # More branches than fit one group (8), in no order, some at the same site; the second group's prefix ends early.
@@ -85,6 +85,13 @@ def test_variant_equals_one_branch_and_one_token_per_call(case, family, path):
     assert own.keys() == grads.keys()
     for name in grads:
         torch.testing.assert_close(own[name], grads[name], rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_built_where_its_base_is(variant):
+    """On whatever device: what is on the meta device goes with nothing that is on the CPU."""
+    model = build(variant, random_model("tiny_gpt2").to("meta"), 2)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
 
 
 def test_continued_trains_on_every_token(family):

@@ -270,7 +270,7 @@ def test_every_line_of_a_config_fits(file):
     for ranks, script, config, c in runs(file):
         name = config.removeprefix("config/")
         {"train.py": large_scale, "finetune_reasoning.py": reasoning, "countdown.py": on_countdown}[script](name, c, ranks)
-        if not name.startswith("tiny"):
+        if not name.startswith(("tiny", "small")):
             assert ("qwen3" in name) == (c.init_from in ("Qwen/Qwen3-0.6B", "out/h2_qwen3"))
 
 
@@ -278,13 +278,13 @@ def large_scale(name, c, ranks):
     assert c.tokens_per_step % (c.seq_len * c.batch_size * ranks) == 0
     assert coprocessor.site_limit(c, 1024) >= c.n_sites
     assert c.tokens >= c.tokens_per_step
-    if not name.startswith("tiny"):
+    if not name.startswith(("tiny", "small")):
         assert name.startswith(c.variant + "_") and c.data.endswith("qwen3" if "qwen3" in name else "gpt2")
 
 
 def reasoning(name, c, ranks):
     assert c.batch_size % (c.micro_batch * ranks) == 0 and finetune_reasoning.plan(c)
-    if not name.startswith("tiny"):
+    if not name.startswith(("tiny", "small")):
         assert c.data.startswith("gsm8k" if "gsm8k" in name else "prosqa") and (c.tokenizer == "qwen3") == ("qwen3" in name)
         assert name.startswith((c.data.removesuffix("_aug") + "_", c.variant + "_")) and c.lr == 1e-4
         assert len(finetune_reasoning.plan(c)) <= 50
@@ -292,7 +292,7 @@ def reasoning(name, c, ranks):
 
 def on_countdown(name, c, ranks):
     assert c.batch_size % (c.micro_batch * ranks) == 0 and c.variant not in countdown.NOT_HERE
-    if not name.startswith("tiny"):
+    if not name.startswith(("tiny", "small")):
         assert name.startswith("countdown_") and (c.tokenizer == "qwen3") == ("qwen3" in name)
         assert (c.epochs, c.lr, c.train_limit, c.test_limit) == (3, 1e-4, 0, 0)  # the paper's
 

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import sys
 
 from configurator import configure
 
@@ -78,7 +79,7 @@ def test_the_kept_runs_are_runs_of_these_commands(monkeypatch):
         if match := re.match(STARTS, then["init_from"]):
             then["init_from"] = f"{cells.BASES if CELLS[match[2]].is_base else cells.OUT}/{match[2]}"
         for key, was in (("device", "cpu"), ("precision", "fp32")):
-            then[key] = was if then[key] == "auto" else then[key]
+            then[key] = was if then[key] == "auto" and not CELLS[name].on_gpu else then[key]
         assert then == now, name
 
 
@@ -130,7 +131,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-ALL = {claim.words: claim for claim in [*claims.CLAIMS, *claims.BEYOND]}
+ALL = {claim.words: claim for claim in [*claims.CLAIMS, *claims.LARGER, *claims.BEYOND]}
 
 
 def words(records):
@@ -171,7 +172,8 @@ def test_every_claim_names_the_cells_that_it_reads_and_every_cell_is_read():
         asked, named = records.asked & CELLS.keys(), {cell.name for cell in claims.cells_of(claim)}
         assert asked == named, claim.words
         everything |= asked
-    assert CELLS.keys() - everything == {name for name in CELLS if CELLS[name].is_base or re.match("(statements|sums)_", name)}
+    started = {name for name in CELLS if CELLS[name].is_base or re.match("statements_|sums_|small_base", name)}
+    assert CELLS.keys() - everything == started
 
 
 def test_latents_are_read_of_cells_whose_latents_are_looked_at():
@@ -200,7 +202,7 @@ def make_world(changes=()):
     tables, records = [dict(changes) | table for table in (PPL, RIGHT, SILHOUETTE, CAPTURE)], {}
     for name in CELLS:
         ppl, right, silhouette, capture = (next(x for pattern, x in t.items() if re.search(pattern, name)) for t in tables)
-        noise = int(name.rpartition("_s")[2]) / 1000 if not CELLS[name].is_base else 0
+        noise = sum(map(int, re.findall(r"_s(\d+)$", name))) / 1000
         tokens = 10**6 * (5 if name.startswith("long") else 1 if name.startswith("short") else 2)
         last = dict(tokens=tokens, val_ppl=ppl + noise, test_accuracy=right / 100 + noise)
         config = dict(re.findall(r"--(init_from|seed)=(\S+)", CELLS[name].command))
@@ -226,8 +228,9 @@ def test_where_the_paper_is_right_its_claims_hold(place):
 
 def test_the_page_opens_with_a_dozen_rows_that_lead_to_their_details():
     text = claims.page(make_world(), ["overview", "figure8"])
-    first, beyond = text.split("Beyond the paper")[0], text.split("# Details")[0].split("Beyond the paper")[1]
-    assert first.count("\n| ") == len(claims.CLAIMS) + 1 <= 13 and beyond.count("\n| ") == len(claims.BEYOND) + 1
+    first, larger, beyond = re.split("The first three claims again|Beyond the paper", text.split("# Details")[0])
+    assert first.count("\n| ") == len(claims.CLAIMS) + 1 <= 13
+    assert larger.count("\n| ") == len(claims.LARGER) + 1 and beyond.count("\n| ") == len(claims.BEYOND) + 1
     headings = re.findall(r"^## (.*)$", text, re.M)
     assert [heading.partition(". ")[2] for heading in headings] == [*ALL]
     # GitHub: lower case, no punctuation, hyphens for spaces
@@ -305,6 +308,7 @@ def test_what_would_tell():
         == f"{(30 * minutes[0] + 60 * sum(minutes[1:])) / 60:.1f} core-hours"
     )
     assert claims.what_would_tell({h2: [3000]}) == "more than 100 core-hours"
+    assert claims.what_would_tell({"small_gpt2_h2": [6]}) == f"{CELLS['small_gpt2_h2_s1'].minutes / 10:.1f} GPU-hours"
     assert claims.what_would_tell({h2: [claims.QUESTIONS]}) == "more questions"
     assert claims.what_would_tell({h2: [3, claims.QUESTIONS]}) == f"more questions and {3 * minutes[0] / 60:.1f} core-hours"
     assert claims.what_would_tell({h2: [claims.QUESTIONS], resumed: [claims.NOTHING]}) == "no number of runs like these"
@@ -491,6 +495,20 @@ def test_cells_run_after_what_they_start_from_and_failures_are_told(place, monke
     random_model("tiny_gpt2_once", 8).save_pretrained(f"{cells.BASES}/b")
     assert go("f") == {} and ran == ["c", "f"], "a Base whose weights are kept is not made again"
     assert go("b") == {} and ran == ["b"], "but where its own line is gone"
+
+
+def test_only_what_this_machine_can_run_and_the_data_that_it_reads(place, monkeypatch, capsys):
+    ran = []
+    shutil.copytree(ROOT / "config", "config")
+    monkeypatch.setattr(cells, "run", lambda command, log: ran.append(command))
+    monkeypatch.setattr(cells, "run_cell", lambda cell, commit: ran.append(cell.name))
+    for has_gpu, begin in ((False, []), (True, ["data.py sample --packages --vocab_size=8192", "small_base"])):
+        monkeypatch.setattr(cells.runtime, "cuda_available", lambda has_gpu=has_gpu: has_gpu)
+        monkeypatch.setattr(sys, "argv", ["cells.py", "--only=small_gpt2_h2", "--workers=1"])
+        ran.clear()
+        cells.main()
+        assert ran == begin + [f"small_gpt2_h2_s{s}" for s in (1, 2, 3)] * has_gpu
+    assert capsys.readouterr().out.startswith("4 cells want a GPU, and there is none: left out\n0 cells, nothing to do")
 
 
 @pytest.mark.parametrize("loss, same", [(2.0001, True), (2.1, False)])
