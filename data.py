@@ -454,8 +454,9 @@ class Rows:
     def __post_init__(self):
         paths = sorted(glob.glob(os.path.join(self.folder, f"{self.split}_*.bin")))
         if not paths:
-            _, _, tokenizer = os.path.basename(os.path.normpath(self.folder)).partition("_edu_")
-            command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else "sample"
+            corpus, _, tokenizer = os.path.basename(os.path.normpath(self.folder)).partition("_edu_")
+            sample = "sample --packages" if corpus == "packages" else "sample"
+            command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else sample
             raise FileNotFoundError(
                 f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more), "
                 f"prosqa.py --statements and countdown.py --sums make others; it was looked for from {os.getcwd()}"

@@ -70,6 +70,7 @@ def of(pattern, labels):
 
 TEXT = of("figure2_gpt2_*", "h2 h1 liu soft pause continued") | {"the Base": "figure2_gpt2_continued@0"}
 PROSQA = of("prosqa_*", "h2 soft coconut liu h1 cot no_cot no_thought")
+RESUMED = {"h2": "prosqa_h2"} | of("resume_prosqa_*", "curriculum straight literal continued")
 ANALYSED = {"text, 8 latents": "latents_gpt2_h2_8", "ProsQA": "prosqa_h2", "Countdown, 3 operands": "countdown_h2_3_16"}
 ANALYSED |= {"Countdown, 4 operands": "countdown_h2_4_16"}
 ASIDE = {"text, 2 latents": TEXT["h2"], "ProsQA, Coconut": "prosqa_coconut"}
@@ -167,8 +168,9 @@ CLAIMS = [
 
     # Table 4 and Figure 8: after large-scale training
     Claim("Large-scale training first hurts ProsQA", "99.0 to 97.1 (GPT-2), 99.5 to 88.3 (Qwen-3)", [
-          Group({"h2": "prosqa_h2"} | of("resume_prosqa_*", "curriculum straight literal continued"), "curriculum < h2",
-                "curriculum < continued; straight < h2; literal < h2", apart=True)],
+          Group(RESUMED, "curriculum < h2", "curriculum < continued; straight < h2; literal < h2; straight < literal",
+                apart=True),
+          Group(RESUMED, "curriculum < h2", "curriculum < continued", measure=ARRIVE, apart=True, aside=True)],
           "curriculum: h2 again, from a large-scale run. continued: from a Base that has read as much without latents. "
           "straight: from that run at once to all latents, no step in words. literal: the same, and only the first step "
           "gives way."),

@@ -58,7 +58,8 @@ def run(command, limit):
 
 def tests():
     """-> the command"""
-    workers = ["-n", "4"] if subprocess.run([sys.executable, "-c", "import xdist"], capture_output=True).returncode == 0 else []
+    has_xdist = subprocess.run([sys.executable, "-c", "import xdist"], capture_output=True).returncode == 0
+    workers = ["-n", str(max(1, min(8, (os.cpu_count() or 1) // 2)))] if has_xdist else []  # each compiles for itself
     return [sys.executable, "-m", "pytest", "-q", *workers, "tests/test_cuda.py", "-k", "not full_size"]
 
 

@@ -87,6 +87,8 @@ def test_sites_are_distinct_uniform_and_depend_on_seed_and_number_alone():
 def test_rows_refuse_what_they_cannot_serve(tmp_path):
     with pytest.raises(FileNotFoundError, match="`python data.py sample` makes them"):
         data.Rows(tmp_path, "train", 10)
+    with pytest.raises(FileNotFoundError, match="`python data.py sample --packages` makes them"):
+        data.Rows(tmp_path / "packages", "train", 10)
     make_shards(tmp_path, [9])
     with pytest.raises(ValueError, match="no train shard holds seq_len=10"):
         data.Rows(tmp_path, "train", 10)
