@@ -173,7 +173,7 @@ CLAIMS = [
           Group(RESUMED, "curriculum < h2", "curriculum < continued", measure=ARRIVE, apart=True, aside=True)],
           "curriculum: h2 again, from a large-scale run. continued: from a Base that has read as much without latents. "
           "straight: from that run at once to all latents, no step in words. literal: the same, and only the first step "
-          "gives way."),
+          "gives way; the others stay in words, as all of them do under cot."),
     Claim("Large-scale training first helps Countdown", "above h2 and h1 at every number of operands", [
           Group(of(f"figure8_countdown_*_{n}", "resumed h2 h1 continued"), "resumed > h2; resumed > h1", "resumed > continued",
                 what=f"{n} operands", apart=True, aside=n == 4) for n in (3, 4)],
@@ -341,7 +341,7 @@ def seeds_to_tell(distance, variance, fixed, n, sides):
     difference -> seeds, or what else would tell
     """
     if 1.96 * fixed**0.5 >= distance:
-        return QUESTIONS if distance else NOTHING
+        return QUESTIONS if 1.96 * (fixed / 10) ** 0.5 < distance else NOTHING  # ten times as many, at most
     m = next(
         (m for m in range(n + 1, 1000) if stats.t.ppf(0.975, sides * (m - 1)) * (variance / m + fixed) ** 0.5 < distance), 0
     )
@@ -462,7 +462,7 @@ def cells_a_seed(name):
 def told_values(xs, measure):
     """Mean ± standard deviation (seeds), or how many of them got there, with the interval of that share"""
     if measure.how != "arrived":
-        return figures.spread(xs, measure.own_digits)
+        return figures.spread(xs, measure.own_digits) + " (1)" * (len(xs) == 1)
     right = sum(x > ARRIVED for x in xs)
     low, high = share(right, len(xs))
     accuracies = " ".join(f"{x:.0f}" for x in sorted(xs))
