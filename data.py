@@ -24,7 +24,7 @@ import sysconfig
 import tokenize
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from configurator import Parser, at_least, note, one_line_errors, read_json
 
@@ -735,13 +735,13 @@ def main():
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    names = dict(sample="sample", fineweb_edu=f"fineweb_edu_{getattr(a, 'tokenizer', '')}")
-    out = a.out or os.path.join("data", "packages" if vars(a).get("packages") else names[a.command])
+    if a.command == "sample":
+        name, make = "packages" if a.packages else "sample", partial(Sample, vocab_size=a.vocab_size, packages=a.packages)
+    else:
+        name, make = f"fineweb_edu_{a.tokenizer}", partial(FineWebEdu, tokenizer_name=a.tokenizer, shards=a.shards)
+    out = a.out or os.path.join("data", name)
     with alone_in(out):
-        if a.command == "sample":
-            corpus = Sample(out, a.vocab_size, a.packages)
-        else:
-            corpus = FineWebEdu(out, a.tokenizer, a.shards)
+        corpus = make(out)
         prepare(corpus, out, a.workers)
 
 

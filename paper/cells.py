@@ -46,7 +46,7 @@ CELLS = """
 # Coprocessor have together, by width (wide) and by depth (twice)
 train.py config/tiny_base.py
     base_gpt2                                                 66
-    base_once                                                 25   --init_from=random:tiny_gpt2_once
+    base_once                                                 30   --init_from=random:tiny_gpt2_once
     base_wide                                                 86   --init_from=random:tiny_gpt2_wide
     base_twice                                                98   --init_from=random:tiny_gpt2_twice
 
@@ -65,9 +65,9 @@ train.py config/tiny_text.py --tokens=4915200 --eval_every=300 --seed=$s
     wide_gpt2_continued_s{1..3}                               5    --variant=continued --init_from=results/bases/base_wide
     {wide,twice}_gpt2_soft_s{1,2}                             14   --variant=soft --init_from=results/bases/base_$1
 train.py config/tiny_base.py --tokens=4915200 --eval_every=300 --seed=$s
-    random_gpt2_{continued,h2}_s{1..3}                        6    --variant=$1
+    random_gpt2_{continued,h2}_s{1,2}                         6    --variant=$1
 
-# Figure 2 once more, on a GPU, with a GPT-2 of 37M parameters, whose weights are too large to be kept
+# Figure 2 once more, on a GPU, with a GPT-2 of 37M parameters
 train.py config/small_text.py --device=cuda --seed=$s
     small_gpt2_{continued,soft,liu,h1,h2}_s{1..3}             1    --variant=$1 --init_from=out/paper/small_base
 train.py config/small_text.py --device=cuda --variant=continued --init_from=random:small_gpt2 --lr=1e-3 --tokens=100000000
@@ -93,7 +93,7 @@ finetune_reasoning.py config/tiny_prosqa.py --seed=$s --init_from=results/bases/
 # Table 4: h2 from a large-scale run on text in the questions' words, and from a Base that has read as much without latents.
 # Straight to all latents, in two readings: without any step in words, and with latents for the first step alone
 train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --seed=$s --init_from=results/bases/statements
-    statements_h2_s{1..3}                                     5    --data=data/statements_9 --n_latents=4
+    statements_h2_s{1..3}                                     6.5  --data=data/statements_9 --n_latents=4
     statements_continued_s{1..3}                              1.5  --data=data/statements_9 --variant=continued
 finetune_reasoning.py config/tiny_prosqa.py --seed=$s
     resume_prosqa_curriculum_s{1..3}                          6    --init_from=out/paper/statements_h2_s$s
@@ -158,7 +158,7 @@ class Cell:
 
     @property
     def is_base(self):
-        """Others, of all seeds, start from it: its weights are kept."""
+        """Others, of all seeds, start from it: its weights are kept, unless they are a GPU's, which are too large."""
         return not self.on_gpu and not re.search(r"_s\d+$", self.name)
 
     @property
