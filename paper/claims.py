@@ -341,12 +341,14 @@ def seeds_to_tell(distance, variance, fixed, n, sides):
     variance: of a seed; fixed: what no seed takes away, the questions' variance; sides: of how many means this is the
     difference -> seeds, or what else would tell
     """
+
+    def tells(seeds, times=1):
+        """So many seeds, asked so many times as many questions"""
+        return stats.t.ppf(0.975, sides * (seeds - 1)) * (variance / seeds + fixed / times) ** 0.5 < distance
+
     if 1.96 * fixed**0.5 >= distance:
-        return QUESTIONS if 1.96 * (fixed / 10) ** 0.5 < distance else NOTHING  # ten times as many, at most
-    m = next(
-        (m for m in range(n + 1, 1000) if stats.t.ppf(0.975, sides * (m - 1)) * (variance / m + fixed) ** 0.5 < distance), 0
-    )
-    return m - n if m else NOTHING
+        return QUESTIONS if any(tells(m, times=10) for m in range(n, 3 * n + 1)) else NOTHING
+    return next((m - n for m in range(n + 1, 1000) if tells(m)), NOTHING)
 
 
 def compare(records, group, a, sign, b, limit):
@@ -494,7 +496,8 @@ paired by seed; of accuracy in points, by Welch's t with the noise of the questi
 above b; "a = b ± 5": they are less than 5 apart. ProsQA's runs end far apart, so rows there count those above {arrived} %, half
 of the way from a guess to all right, and Fisher's exact test decides. A claim holds if all of its comparisons hold, that
 is, lie with the whole interval on one side of their limit, and does not hold if one lies on the other. All limits are this
-page's, not the paper's. What would tell supposes that means and spreads stay as they are: an even chance.
+page's, not the paper's. What would tell supposes that means and spreads stay as they are: an even chance. "More
+questions" are ten times as many, put to up to three times as many seeds.
 
 What the intervals leave out: the noise of the validation text, and of the questions where the same run is looked at twice
 (latents); that there are {rows} rows, and that seeds were added where nothing could be told; and another Base. The seeds of

@@ -299,8 +299,9 @@ def test_seeds_that_disagree_tell_nothing_and_the_page_says_what_would():
 
 def test_what_would_tell():
     assert claims.seeds_to_tell(1, 4, 0, 3, 1) == 15, "1 > 2.1098 * 2 / sqrt(18), but not 2.1199 * 2 / sqrt(17)"
-    assert claims.seeds_to_tell(1, 4, 0.3, 3, 1) == claims.QUESTIONS, "1.96 * sqrt(0.3) is more than 1"
-    assert claims.seeds_to_tell(0.1, 4, 0.3, 3, 1) == claims.NOTHING, "nor ten times as many questions: 1.96 * sqrt(0.03)"
+    # 1.96 * sqrt(0.3) is more than 1: ten times as many questions, of up to nine seeds
+    assert claims.seeds_to_tell(1, 1.4, 0.3, 3, 1) == claims.QUESTIONS, "2.3060 * sqrt(1.4 / 9 + 0.03) = 0.99"
+    assert claims.seeds_to_tell(1, 1.5, 0.3, 3, 1) == claims.NOTHING, "2.3060 * sqrt(1.5 / 9 + 0.03) = 1.02"
     assert claims.seeds_to_tell(0, 4, 0, 3, 1) == claims.seeds_to_tell(0.01, 4, 0, 3, 1) == claims.NOTHING
     h2, resumed = "countdown_h2_3_4", "figure8_countdown_resumed_3"
     minutes = [CELLS[f"{name}_s1"].minutes for name in (h2, resumed, "sums_h2")]
