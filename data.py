@@ -542,7 +542,7 @@ class Corpus:
         return Tokenizer(self.tokenizer_name)
 
     def __getstate__(self):  # for a worker, which makes its own tokenizer and is handed its items
-        return {key: vars(self)[key] for key in ("tokenizer_name", "packages") if key in vars(self)}
+        return {key: value for key, value in vars(self).items() if key not in ("files", "parts", "tokenizer")}
 
 
 class Sample(Corpus):
