@@ -1,20 +1,22 @@
-"""The variants: how does a branch begin?
+"""The variants: how does a branch start?
 
 All systems run the same three passes over a batch of sequences with M sites each (paper, section 4.1 and Figure 5):
 
-    pass 1  the Base reads the sequence                          -> the cache KV_theta(x)
-    pass 2  the branch begins at every site                      -> latents, a cache, or soft tokens: the variant's answer
-    pass 3  the Base runs what begins the branch, then the N_A   -> the loss of predicting each of them
+    pass 1  the Base reads the sequence                           -> the cache KV_theta(x)
+    pass 2  a branch starts at every site                         -> latents, a cache, or soft tokens: the variant's answer
+    pass 3  the Base runs what starts the branch, then the N_A    -> the loss of predicting each of them
             ahead tokens, all branches at once
 
 A variant is one small class that answers pass 2:
 
     continued  with the site's own token: an ordinary language model          trains the Base           Baseline 1
     soft       with N_L soft embeddings                                       Base, soft tokens         Baseline 2
+    tied       with Z, made by the Base itself: one network, three passes     Base, soft tokens         Baseline 2 (?)
     pause      with one soft embedding, N_L times                             Base, soft token          control, not there
     liu        with Z, the Coprocessor's last hidden states                   Coprocessor, soft tokens  Liu et al. 2024b
-    h1         with KV_phi, the Coprocessor's cache, and the site's token     Coprocessor, soft tokens  Hypothesis 1
+    h1         with KV_phi, the Coprocessor's cache, then the site's token    Coprocessor, soft tokens  Hypothesis 1
     h2         with Z, as liu                                                 all of them               Hypothesis 2
+    rounds     with Z, made step after step (reasoning only)                  all of them               ours
     coconut    with N_L hidden states, each made from the one before          Base                      Coconut (reasoning only)
     cot        as continued, for reasoning: scored on the answer alone        Base                      reference row
     no_cot     the same, without steps; no_thought: they go stage by stage    Base                      reference rows
@@ -40,37 +42,57 @@ from model import load_pretrained, random_model, token_nll, upcast
 from runtime import is_run, load_tensors, read_json, send, weights_of
 
 
-class Beginning(NamedTuple):
-    """What pass 2 hands to pass 3. The branch hangs at `sites`, holds `kv` already, and `x` is fed first."""
+@dataclasses.dataclass
+class Options:
+    """Settings of the variants, which every training script takes."""
+
+    text_positions: str = "own"  # own: ahead tokens stand where they stand in the text | pushed: behind the latents
+    scale_latents: bool = False  # liu, h2, tied, rounds: feed Z at a learnable scale instead of plain
+    step_weight: float = 0.0  # of the loss of latents that spell their step (questions only; see Variant.step_nll)
+    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
+
+
+class Prefix(NamedTuple):
+    """What pass 1 hands to pass 2."""
+
+    tokens: torch.Tensor  # (B, S)
+    kv: list  # KV_theta(x), per layer K, V (B, H_kv, S, D)
+    hidden: torch.Tensor | None = None  # (B, S, C), for a variant that reads it
+
+
+class BranchStart(NamedTuple):
+    """What pass 2 hands to pass 3. The branch is attached at `sites`, holds `kv` already, and `x` is fed first."""
 
     x: torch.Tensor  # (B, M, T, C) input embeddings; the last one's output predicts the first ahead token
-    sites: torch.Tensor  # (B, M)
+    sites: torch.Tensor  # (B, M) up to where it sees the prefix
+    positions: torch.Tensor  # (B, M, T) of x
+    ahead: torch.Tensor  # (B, M) the position of the first ahead token
     kv: list | None = None  # per layer K, V (B, H_kv, M, P, D)
     z: torch.Tensor | None = None  # (B, M, N_L, C) the latents, to look at
 
 
 class Variant(nn.Module):
-    """A Base, and what a variant adds to it. Subclasses set four facts and give pass2_begin."""
+    """A Base, and what a variant adds to it. Subclasses set these facts and give pass2_start."""
 
     trains_base = True
     has_latents = True
     has_soft_tokens = True
     has_coprocessor = False
+    n_passes = 2  # of Base and Coprocessor, until the first token of an answer is there
+    adds_tokens = 0  # rows that it appends to the Base's embedding: Coconut's markers
     ends_prompts_with = []  # ids that it wants behind a prompt: Coconut's marker
-    # settings of its own, {name: (default, what it means)}: every script takes them as --name=value, every run keeps them, and
-    # the variant finds them as self.name
-    options = {}
+    # settings; a variant's own stand in its class (and in Options), and build() sets them
+    text_positions, step_weight, orthogonality_weight = "own", 0.0, 0.0
+    latents_per_step = 0  # c, the latents that stand for one step of a question
 
     def __init__(self, base, n_latents, **options):
-        """base: a Model, used as it is (not copied). n_latents: N_L. options: values for some of self.options.
+        """base: a Model, used as it is (not copied). n_latents: N_L. options: values for the settings above.
 
-        The attribute n_latents may be lowered afterwards: a branch then begins with the first n_latents slots.
-        orthogonality_weight may be raised: see `forward`.
+        The attribute n_latents may be lowered afterwards: a branch then starts with the first n_latents slots.
         """
         super().__init__()
-        for name, (default, _) in self.options.items():
-            setattr(self, name, options.get(name, default))
-        self.orthogonality_weight = 0.0
+        for name, value in options.items():
+            setattr(self, name, value)
         self.base = base.requires_grad_(self.trains_base)
         self.n_latents = n_latents if self.has_latents else 0
         if self.has_soft_tokens:
@@ -79,82 +101,148 @@ class Variant(nn.Module):
             mean = base.wte.weight.detach().mean(dim=0)  # (C)
             self.soft = nn.Parameter(mean + 0.02 * torch.randn(n_latents, base.config.width).to(mean))  # (N_L, C)
         if self.has_coprocessor:
-            tables = base.wte, base.head
-            base.wte = base.head = None  # it never reads or writes a token, so it gets no embedding and no head
-            self.coprocessor = copy.deepcopy(base).requires_grad_()
-            base.wte, base.head = tables
+            self.coprocessor = self.make_coprocessor(base).requires_grad_()
+
+    def make_coprocessor(self, base):
+        """A copy of the Base. It never reads or writes a token, so it gets no embedding and no head."""
+        tables = base.wte, base.head
+        base.wte = base.head = None
+        coprocessor = copy.deepcopy(base)
+        base.wte, base.head = tables
+        return coprocessor
 
     # The three passes
 
-    def pass1_read(self, tokens):
-        """tokens (B,S) -> KV_theta(x), per layer K, V (B,H_kv,S,D). A frozen Base builds no graph."""
+    def pass1_prefix(self, tokens):
+        """tokens (B,S) -> Prefix. A frozen Base builds no graph."""
         with torch.set_grad_enabled(self.trains_base and torch.is_grad_enabled()):
-            return self.base.prefix(tokens, cache_only=True)[1]
+            return Prefix(tokens, self.base.prefix(tokens, cache_only=True)[1])
 
-    def pass2_begin(self, tokens, sites, prefix_kv):
-        """How does a branch begin? tokens (B,S), sites (B,M) -> Beginning. Every variant answers this."""
+    def pass2_start(self, prefix, sites):
+        """How does a branch start? Prefix, sites (B,M) -> BranchStart. Every variant answers this."""
         raise NotImplementedError
 
-    def pass3_decode(self, begin, ahead, prefix_kv):
-        """ahead (B,M,N) token ids -> hidden (B,M,N,C), of which position i predicts ahead token i.
-
-        The last ahead token is not fed: nothing is predicted from it.
+    def pass3_predict(self, prefix, start, ahead):
+        """ahead (B,M,N) token ids -> hidden (B,M,T+N-1,C): at what starts the branch, of which the last position predicts
+        ahead token 1, and at all ahead tokens but the last, from which nothing is predicted.
         """
-        x = torch.cat([begin.x, self.base.embed(ahead[..., :-1])], dim=2)  # (B, M, T0 + N - 1, C)
-        hidden, _ = self.base.branch(x, prefix_kv, begin.sites, begin.kv)
-        return hidden[:, :, begin.x.size(2) - 1 :]
+        x = torch.cat([start.x, self.base.embed(ahead[..., :-1])], dim=2)
+        along = start.ahead[..., None] + torch.arange(ahead.size(2) - 1, device=ahead.device)  # (B, M, N-1)
+        positions = torch.cat([start.positions, along], dim=2)
+        return self.base.branch(x, prefix.kv, start.sites, positions, start.kv)[0]
 
-    def begin(self, tokens, sites):
-        """Passes 1 and 2: tokens (B,S), sites (B,M) -> KV_theta(x), Beginning"""
-        prefix_kv = self.pass1_read(tokens)
-        return prefix_kv, self.pass2_begin(tokens, sites, prefix_kv)
+    def forward(self, tokens, sites, ahead, steps=None, penalties=True):
+        """The training loss per target, of which the mean over all is the objective.
+
+        tokens (B,S), sites (B,M), ahead (B,M,N) token ids -> (B,M,N). A branch is causal, so ahead may be padded at its end
+        and the padding's values thrown away. steps (B,K,N): the text of each step of a question, padded with -1.
+        What a branch's latents are charged with is added to the loss of each of its targets.
+        """
+        prefix = self.pass1_prefix(tokens)  # pass 1: the Base reads the sequence
+        start = self.pass2_start(prefix, sites)  # pass 2: latents are made at every site
+        hidden = self.pass3_predict(prefix, start, ahead)  # pass 3: the Base predicts what comes after them
+        nll = token_nll(self.base, hidden[:, :, -ahead.size(2) :], ahead)  # (B, M, N)
+        if penalties and self.orthogonality_weight and start.z is not None:
+            nll = nll + self.orthogonality_weight * overlap(start.z)[..., None]
+        if penalties and self.step_weight and steps is not None:
+            nll = nll + self.step_weight * self.step_nll(self.step_latents(start, hidden), steps, prefix.kv)[..., None]
+        return nll
 
     def ahead_nll(self, tokens, sites, ahead):
-        """All three passes -> -log p of each ahead token: tokens (B,S), sites (B,M), ahead (B,M,N) -> (B,M,N).
-
-        A branch is causal, so ahead may be padded at its end and the padding's values thrown away.
-        """
-        prefix_kv, begin = self.begin(tokens, sites)
-        return token_nll(self.base, self.pass3_decode(begin, ahead, prefix_kv), ahead)
-
-    def forward(self, tokens, sites, ahead):
-        """The training loss per target, of which the mean over all is the objective: shapes as in ahead_nll.
-
-        With orthogonality_weight, the overlap of a branch's latents is added to the loss of each of its targets.
-        """
-        prefix_kv, begin = self.begin(tokens, sites)
-        nll = token_nll(self.base, self.pass3_decode(begin, ahead, prefix_kv), ahead)  # (B, M, N)
-        if self.orthogonality_weight and begin.z is not None:
-            nll = nll + self.orthogonality_weight * overlap(begin.z)[..., None]
-        return nll
+        """All three passes -> -log p of each ahead token, and nothing else: shapes as in forward."""
+        return Variant.forward(self, tokens, sites, ahead, penalties=False)
 
     # What the variants' answers are made of
 
-    def latents(self, sites, prefix_kv, cache_only=False):
+    def latents(self, prefix, sites, cache_only=False):
         """Pass 2 of the dual models: the Coprocessor runs the soft tokens -> Z (B,M,N_L,C), KV_phi."""
+        network = self.coprocessor if self.has_coprocessor else self.base
         soft = self.soft_tokens(sites)
-        return self.coprocessor.branch(soft, prefix_kv, sites, cache_only=cache_only)
+        return network.branch(soft, prefix.kv, sites, self.latent_positions(sites), cache_only=cache_only)
 
     def soft_tokens(self, sites):
         return self.soft[: self.n_latents].expand(*sites.shape, self.n_latents, -1)  # (B, M, N_L, C)
 
-    def as_input(self, z):
-        """Z as input embeddings: plain, as in the paper, or with scale_latents at a learnable rms that starts at theirs."""
-        if not hasattr(self, "latent_scale"):
-            return z
-        return F.rms_norm(z, z.shape[-1:]) * self.latent_scale
+    def latent_positions(self, sites):
+        """Where N_L latents stand -> (B, M, N_L): at their site's position, so that the text keeps its own."""
+        if self.text_positions == "own":
+            return sites[..., None].expand(*sites.shape, self.n_latents)
+        return sites[..., None] + 1 + torch.arange(self.n_latents, device=sites.device)
 
-    def site_embedding(self, tokens, sites):
+    def start_with(self, x, sites, z):
+        """A branch that starts with N_L latents as inputs: x (B,M,N_L,C), sites (B,M) -> BranchStart"""
+        positions = self.latent_positions(sites)
+        ahead = sites + 1 if self.text_positions == "own" else positions[..., -1] + 1
+        return BranchStart(x, sites, positions, ahead, z=z)
+
+    def start_plain(self, prefix, sites):
+        """A branch that starts with x_site in its own place: an ordinary language model -> BranchStart"""
+        return BranchStart(self.site_embedding(prefix, sites), sites - 1, sites[..., None], sites + 1)
+
+    def site_embedding(self, prefix, sites):
         """The embedding of each site's own token: (B,M,1,C)."""
-        return self.base.embed(tokens.gather(1, sites))[:, :, None]
+        return self.base.embed(prefix.tokens.gather(1, sites))[:, :, None]
+
+    def send(self, x=None, kv=None):
+        """The message of the Coprocessor, or the soft tokens, on its way to the Base: inputs x (B,M,N_L,C), or a cache kv."""
+        return x if kv is None else kv
+
+    def as_input(self, z):
+        """Z as input embeddings: plain, as in the paper"""
+        return z
+
+    # Latents that spell their step (ours; after SIM-CoT, Wei et al. 2025)
+
+    def step_latents(self, start, hidden):
+        """-> (B,M,N_L,C), as the Base is fed them: what has to spell the steps"""
+        return self.as_input(start.z)
+
+    def step_nll(self, z, steps, prefix_kv):
+        """-log p of each step's text, told its c latents and nothing else: z (B,M,N_L,C), steps (B,K,N) -> (B,M).
+
+        A mean over a step's tokens, then over the branch's steps. The branch is at site -1, where no question is seen, and
+        counts from 0, so what the latents say must be in them.
+        """
+        x, target = self.step_branches(z), self.step_targets(steps, z)  # (B, M K, c, C), (B, M K, N)
+        text = self.base.embed(target[..., :-1].clamp(min=0))
+        hidden, _ = self.alone(torch.cat([x, text], dim=2), prefix_kv)
+        labelled = target >= 0
+        nll = token_nll(self.base, hidden[:, :, x.size(2) - 1 :], target.clamp(min=0)) * labelled  # (B, M K, N)
+        nll = (nll.sum(-1) / labelled.sum(-1).clamp(min=1)).unflatten(1, (z.size(1), -1))  # (B, M, K)
+        return nll.sum(-1) / labelled.any(-1).unflatten(1, (z.size(1), -1)).sum(-1).clamp(min=1)
+
+    def step_branches(self, z):
+        """(B,M,N_L,C) -> (B,M K,c,C): every step's latents start a branch of their own"""
+        return z.unflatten(2, (-1, self.latents_per_step or z.size(2))).flatten(1, 2)
+
+    def step_targets(self, steps, z):
+        """The first K steps, those that latents stand for: (B,K',N) -> (B,M K,N), padded with -1"""
+        k = z.size(2) // (self.latents_per_step or z.size(2))
+        steps = F.pad(steps, (0, 0, 0, k - steps.size(1)), value=-1)
+        return steps[:, None].expand(-1, z.size(1), -1, -1).flatten(1, 2)
+
+    def alone(self, x, prefix_kv):
+        """The Base on branches at site -1: x (B,M,T,C) -> hidden (B,M,T,C), branch_kv. They see no prefix, nor hold one."""
+        B, M, T, _ = x.shape
+        positions = torch.arange(T, device=x.device).expand(B, M, T)
+        return self.base.branch(x, nothing_of(prefix_kv, B), positions[..., 0] - 1, positions)
 
     @torch.no_grad()
-    def span(self):
-        """How many positions a branch has taken when its first ahead token comes: what `begin` holds and feeds, measured."""
+    def spell(self, z, prefix_kv, n_tokens):
+        """What each step's latents say, greedily: z (B,1,N_L,C) as in step_nll -> tokens (B,K,n <= n_tokens)"""
+        x = self.step_branches(z).flatten(0, 1)[:, None]  # (B K, 1, c, C)
+        hidden, branch_kv = self.alone(x, prefix_kv)
+        sites = torch.full((len(x), 1), -1, device=x.device)
+        nothing, first = nothing_of(prefix_kv, len(x)), sites + 1 + x.size(2)
+        return self.base.decode(hidden[:, 0, -1], nothing, sites, first, branch_kv, n_tokens).view(len(z), -1, n_tokens)
+
+    # Asking
+
+    @torch.no_grad()
+    def branch_offset(self):
+        """By how many positions latents push on the text behind them: 0 where it keeps its own. Measured."""
         site = torch.zeros((1, 1), dtype=torch.int64, device=self.base.wte.weight.device)
-        begin = self.begin(site, site)[1]  # a prefix of one token, and a branch at it
-        held = max((k.size(3) for k, _ in begin.kv), default=0) if begin.kv else 0
-        return int(begin.sites) + held + begin.x.size(2)
+        return int(self.pass2_start(self.pass1_prefix(site), site).ahead) - 1  # a prefix of one token, and a branch at it
 
     @torch.no_grad()
     def generate(self, tokens, lengths, n_tokens, with_latents=True, **how):
@@ -164,9 +252,15 @@ class Variant(nn.Module):
         """
         if not with_latents:
             return self.base.generate(tokens, lengths, n_tokens, **how)
-        prefix_kv, begin = self.begin(tokens, (lengths - 1)[:, None])
-        hidden, branch_kv = self.base.branch(begin.x, prefix_kv, begin.sites, begin.kv)
-        return self.base.decode(hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv, n_tokens, **how)
+        prefix = self.pass1_prefix(tokens)
+        start = self.pass2_start(prefix, (lengths - 1)[:, None])
+        hidden, branch_kv = self.base.branch(start.x, prefix.kv, start.sites, start.positions, start.kv)
+        return self.base.decode(hidden[:, 0, -1], prefix.kv, start.sites, start.ahead, branch_kv, n_tokens, **how)
+
+
+def nothing_of(prefix_kv, B):
+    """A prefix of no positions for B rows, of the same kind"""
+    return [tuple(t[:1, :, :0].expand(B, -1, -1, -1) for t in pair) for pair in prefix_kv]
 
 
 def overlap(z):
@@ -185,10 +279,10 @@ class Continued(Variant):
 
     has_latents = has_soft_tokens = False
 
-    def pass2_begin(self, tokens, sites, prefix_kv):
-        return Beginning(self.site_embedding(tokens, sites), sites - 1)  # x_site in its own place: the plain causal pass
+    def pass2_start(self, prefix, sites):
+        return self.start_plain(prefix, sites)
 
-    def forward(self, tokens, sites=None, ahead=None):
+    def forward(self, tokens, sites=None, ahead=None, steps=None):
         """Its objective is the ordinary one, over every token: (B,S) -> (B,S-1). Sites play no part."""
         hidden, _ = self.base.prefix(tokens)
         return token_nll(self.base, hidden[:, :-1], tokens[:, 1:])
@@ -205,34 +299,50 @@ class Coconut(Variant):
 
     Latent j is the final-norm hidden state of the position before latent j, so latents are made one after the other. The
     prefix ends with the marker <|start-latent|>; after the last latent stands <|end-latent|>. These and <|latent|>, which is
-    never fed, are the last three rows of the embedding.
+    never fed, are the last three rows of the embedding. Positions count on, as published.
     """
 
     has_soft_tokens = False
+    adds_tokens = 3
 
     def __init__(self, base, n_latents, **options):
         super().__init__(base, n_latents, **options)
         self.ends_prompts_with, self.end = [base.config.vocab_size - 3], base.config.vocab_size - 2
 
-    def begin(self, tokens, sites):
-        """N_L passes: one over the prefix, whose last hidden state is the first latent, then one for each later latent."""
-        hidden, prefix_kv = self.base.prefix(tokens)
+    def pass1_prefix(self, tokens):
+        hidden, kv = self.base.prefix(tokens)
+        return Prefix(tokens, kv, hidden)
+
+    def pass2_start(self, prefix, sites):
+        """N_L passes, with pass 1: the prefix's last hidden state is the first latent, then one for each later latent."""
         end = self.base.embed(torch.full_like(sites, self.end))[:, :, None]  # (B, M, 1, C)
+        position = sites[..., None] + 1  # (B, M, 1)
         if not self.n_latents:
-            return prefix_kv, Beginning(end, sites)
-        z, kv = [hidden.gather(1, sites[:, :, None].expand(-1, -1, hidden.size(-1)))[:, :, None]], None  # (B, M, 1, C) each
+            return BranchStart(end, sites, position, sites + 2)
+        index = sites[:, :, None].expand(-1, -1, prefix.hidden.size(-1))
+        z, kv = [prefix.hidden.gather(1, index)[:, :, None]], None  # (B, M, 1, C) each
         for _ in range(self.n_latents - 1):
-            more, kv = self.base.branch(z[-1], prefix_kv, sites, kv)
+            more, kv = self.base.branch(z[-1], prefix.kv, sites, position, kv)
             z.append(more)
-        return prefix_kv, Beginning(torch.cat([z[-1], end], dim=2), sites, kv, torch.cat(z, dim=2))
+            position = position + 1
+        x, positions = torch.cat([z[-1], end], dim=2), torch.cat([position, position + 1], dim=2)
+        return BranchStart(x, sites, positions, positions[..., -1] + 1, kv, torch.cat(z, dim=2))
+
+    @property
+    def n_passes(self):
+        return max(2, self.n_latents + 1)
 
 
 class Soft(Variant):
     """Baseline 2: one network, and the same number of latent slots as soft tokens. There is no pass 2 to run."""
 
-    def pass2_begin(self, tokens, sites, prefix_kv):
+    def pass2_start(self, prefix, sites):
         soft = self.soft_tokens(sites)
-        return Beginning(soft, sites, z=soft)
+        return self.start_with(self.send(x=soft), sites, z=soft)
+
+    def step_latents(self, start, hidden):
+        """Soft tokens are the same for every question; what the Base makes of them in pass 3 is not. (A control.)"""
+        return hidden[:, :, : self.n_latents]
 
 
 class Pause(Soft):
@@ -247,16 +357,21 @@ class H2(Variant):
     """Hypothesis 2: the Base reads Z as input embeddings, and both models learn."""
 
     has_coprocessor = True
-    options = {"scale_latents": (False, "feed Z at a learnable scale instead of plain")}
+    n_passes = 3
+    scale_latents = False
 
     def __init__(self, base, n_latents, **options):
         super().__init__(base, n_latents, **options)
         if self.scale_latents:
             self.latent_scale = nn.Parameter(base.wte.weight.detach().square().mean().sqrt())
 
-    def pass2_begin(self, tokens, sites, prefix_kv):
-        z, _ = self.latents(sites, prefix_kv)
-        return Beginning(self.as_input(z), sites, z=z)
+    def as_input(self, z):
+        """Z plain, as in the paper, or with scale_latents at a learnable rms that starts at that of token embeddings."""
+        return F.rms_norm(z, z.shape[-1:]) * self.latent_scale if self.scale_latents else z
+
+    def pass2_start(self, prefix, sites):
+        z, _ = self.latents(prefix, sites)
+        return self.start_with(self.send(x=self.as_input(z)), sites, z=z)
 
 
 class Liu(H2):
@@ -265,21 +380,56 @@ class Liu(H2):
     trains_base = False
 
 
+class Tied(H2):
+    """H2 with the Base as its own Coprocessor: one network, three passes. Does the gain need a second network?"""
+
+    has_coprocessor = False
+
+
+class Rounds(H2):
+    """H2 whose Coprocessor makes the latents step after step, the c latents of a step side by side.
+
+    Round g reads the latents of round g - 1 as inputs, behind its own cache of the rounds before. Z is all rounds' together.
+    """
+
+    def latents(self, prefix, sites, cache_only=False):
+        c = self.latents_per_step or self.n_latents
+        soft = self.soft_tokens(sites).split(c, dim=2)  # a round each: (B, M, c, C)
+        positions = self.latent_positions(sites).split(c, dim=2)
+        z, kv = [], None
+        for g in range(len(soft)):
+            x, stand = soft[g], positions[g]
+            if g:  # the latents of the round before are read, at the places where they were made
+                x, stand = torch.cat([self.as_input(z[-1]), x], dim=2), torch.cat([positions[g - 1], stand], dim=2)
+            hidden, kv = self.coprocessor.branch(x, prefix.kv, sites, stand, kv)
+            z.append(hidden[:, :, -soft[g].size(2) :])
+        return torch.cat(z, dim=2), kv
+
+    @property
+    def n_passes(self):
+        return 2 + -(-self.n_latents // (self.latents_per_step or self.n_latents))
+
+
 class H1(Variant):
-    """Hypothesis 1: the frozen Base attends to the Coprocessor's cache in every layer; x_site, fed again, asks."""
+    """Hypothesis 1: the frozen Base attends to the Coprocessor's cache in every layer; x_site asks, in its own place."""
 
     trains_base = False
     has_coprocessor = True
+    n_passes = 3
 
     def __init__(self, base, n_latents, **options):
         super().__init__(base, n_latents, **options)
         for p in self.coprocessor.after_cache():
             p.requires_grad_(False)  # only its cache is read, so these would never get a gradient
 
-    def pass2_begin(self, tokens, sites, prefix_kv):
-        unread = self.training and not self.orthogonality_weight  # Z then has no use
-        z, kv_phi = self.latents(sites, prefix_kv, cache_only=unread)
-        return Beginning(self.site_embedding(tokens, sites), sites, kv_phi, z)
+    def pass2_start(self, prefix, sites):
+        unread = self.training and not self.orthogonality_weight and not self.step_weight  # Z then has no use
+        z, kv_phi = self.latents(prefix, sites, cache_only=unread)
+        start = self.start_plain(prefix, sites)._replace(kv=self.send(kv=kv_phi), z=z)
+        if self.text_positions == "own":
+            return start
+        asks = self.latent_positions(sites)[..., -1:] + 1  # x_site once more, behind the cache
+        return start._replace(sites=sites, positions=asks, ahead=asks[..., 0] + 1)
 
 
 VARIANTS = {
@@ -288,9 +438,10 @@ VARIANTS = {
     "liu": Liu,
     "h1": H1,
     "h2": H2,
+    "tied": Tied,
     "pause": Pause,
 }
-REASONING = {"coconut": Coconut, "cot": CoT, "no_cot": CoT, "no_thought": CoT}  # these know questions only
+REASONING = {"rounds": Rounds, "coconut": Coconut, "cot": CoT, "no_cot": CoT, "no_thought": CoT}  # these know questions only
 VARIANTS |= REASONING
 
 
@@ -298,39 +449,23 @@ VARIANTS |= REASONING
 # Making, saving and loading them
 
 
-def all_options():
-    """{name: (default, what it means)} of every variant"""
-    return {name: option for variant in VARIANTS.values() for name, option in variant.options.items()}
-
-
 def options_of(config):
-    """The settings of a run, as a dict -> those of them that are some variant's own"""
-    return {name: config.get(name, default) for name, (default, _) in all_options().items()}
+    """The settings of a run, as a dict -> those that are a variant's. A run from before text_positions pushed its text."""
+    config = {"text_positions": "pushed"} | config
+    return {f.name: config.get(f.name, f.default) for f in dataclasses.fields(Options)}
 
 
-def with_options(config_class):
-    """A script's Config gets a field for every option of a variant that it does not have yet."""
-    own = {field.name for field in dataclasses.fields(config_class)}
-    more = [(name, type(default), default) for name, (default, _) in all_options().items() if name not in own]
-    made = dataclasses.make_dataclass(config_class.__name__, more, bases=(config_class,)) if more else config_class
-    made.__module__ = config_class.__module__
-    return made
-
-
-def build(variant, base, n_latents, orthogonality_weight=0.0, **options):
-    """Name -> Variant around that Base. Raises ValueError for an unknown name, and for options that it cannot have."""
+def build(variant, base, n_latents, **options):
+    """Name -> Variant around that Base. Raises ValueError for an unknown name, and for options that it does not have."""
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
-    own = VARIANTS[variant].options
+    own = VARIANTS[variant]
     for name, value in options.items():
-        if name not in own and value != all_options()[name][0]:
-            owners = [v for v, found in VARIANTS.items() if name in found.options]
-            raise ValueError(f"{name} is for {' and '.join(owners)}, not for {variant}")
-    if orthogonality_weight < 0 or orthogonality_weight and not VARIANTS[variant].has_latents:
-        raise ValueError(f"orthogonality_weight={orthogonality_weight}: 0 or more, and for variants with latents")
-    model = VARIANTS[variant](base, n_latents, **{name: value for name, value in options.items() if name in own})
-    model.orthogonality_weight = orthogonality_weight
-    return model
+        if value and (not hasattr(own, name) or name.endswith("_weight") and not own.has_latents):
+            raise ValueError(f"{variant} has no {name}, so it cannot be {value}")
+    if options.get("text_positions", "own") not in ("own", "pushed"):
+        raise ValueError(f"text_positions must be own or pushed, not {options['text_positions']!r}")
+    return own(base, n_latents, **{name: value for name, value in options.items() if hasattr(own, name)})
 
 
 def save(model, folder):
@@ -400,7 +535,8 @@ def load_run(run):
         config["data"] = there  # asked from another folder than it was trained in
     folder = weights_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
-    model = build(config["variant"], base, config["n_latents"], **options_of(config))
+    c = config.get("latents_per_step", 0)
+    model = build(config["variant"], base, config["n_latents"], latents_per_step=c, **options_of(config))
     load(model, folder, base)
     return model.eval(), config
 
@@ -415,16 +551,14 @@ def ahead_tokens(tokens, sites, n_ahead):
     return tokens.gather(1, index.flatten(1)).view(index.shape)
 
 
-def site_limit(c, context, span=0):
-    """Sites lie in [0, limit): each needs N_A tokens after it, and positions for its latents and ahead tokens.
+def site_limit(c, context, offset=0):
+    """Sites lie in [0, limit): each needs N_A tokens of the sequence after it.
 
-    All variants whose branch ends by site + N_L + N_A share their sites; one that takes more (span: see Variant) has fewer.
+    offset: see Variant.branch_offset. Where latents push the text on, there must be positions for it, too.
     """
     if c.seq_len > context:
         raise ValueError(f"seq_len={c.seq_len} is more than the {context} positions of {c.init_from}")
-    if c.n_latents > (c.max_latents or c.n_latents):
-        raise ValueError(f"n_latents={c.n_latents} is more than max_latents={c.max_latents}")
-    limit = min(c.seq_len - c.n_ahead, context - c.n_ahead - max(c.max_latents or c.n_latents, span - 1))
+    limit = min(c.seq_len - c.n_ahead, context - c.n_ahead - max(0, offset - 1))
     if limit < 1:
         raise ValueError(f"seq_len={c.seq_len}, n_ahead={c.n_ahead}, n_latents={c.n_latents}: no place where a branch fits")
     return limit
@@ -444,7 +578,7 @@ class Batches:
 
 @torch.no_grad()
 def validate(model, batches, c, machine):
-    """-log p on the validation sequences, by ahead token: (N_A,) fp64, of whose mean the perplexity is exp.
+    """The validation sequences -> {val_ppl, val_nll: -log p by ahead token, N_A numbers, of whose mean val_ppl is exp}
 
     The sites are fixed: the same targets for every variant and every N_L.
     """
@@ -458,4 +592,5 @@ def validate(model, batches, c, machine):
         total += nll.cpu().double().sum(dim=(0, 1))
         count += nll.size(0) * nll.size(1)
     model.train()
-    return machine.total(total).cpu() / machine.total(count).cpu()
+    nll = machine.total(total).cpu() / machine.total(count).cpu()
+    return dict(val_ppl=nll.mean().exp().item(), val_nll=nll.tolist())

@@ -29,7 +29,7 @@ import coprocessor
 import questions
 import runtime
 from data import Tokenizer, alone_in, in_workers, tokenizer_of, train_tokenizer, whole, write_text
-from questions import REASONS, Answers, answer, grade_equations, prompt, verify, wilson
+from questions import REASONS, Answers, Written, answer, grade_equations, operations, prompt, verify, wilson
 
 # -----------------------------------------------------------------------------
 # The solver: all expressions of many problems at once
@@ -218,15 +218,12 @@ def statistics(problems):
 # Training and evaluation
 
 
-@coprocessor.with_options
 @dataclasses.dataclass
-class Config:
+class Config(coprocessor.Options):
     # the system
-    variant: str = "h2"  # soft | pause | liu | h1 | h2 | no_cot
+    variant: str = "h2"  # soft | tied | pause | liu | h1 | h2 | rounds | no_cot
     init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
     n_latents: int = 16  # N_L
-    scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
-    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the problems
     operands: Count = 4  # 3 | 4 | 5
     data: str = "data/countdown"  # where problems are kept, and made where there are none yet
@@ -269,36 +266,44 @@ MAY_DIFFER += ("solve", "show", "sums")
 NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or steps; every other variant can be trained
 
 
+def written(problem, tokenizer, with_steps):
+    """A problem -> questions.Written. Its steps are never written out, only spelled by latents (--step_weight)."""
+    question, text = prompt(problem["numbers"], problem["target"]), answer(problem["solution"])
+    steps = [tokenizer.encode(step + "\n") for step in operations(problem["solution"])] if with_steps else []
+    return Written(tokenizer.encode(question), [*tokenizer.encode(text), tokenizer.eot], steps, 0)
+
+
 def train(c, machine):
     """One run: train, then ask all held-out problems."""
     torch.manual_seed(c.seed)
+    latents_per_step, uneven = divmod(c.n_latents, c.operands - 1)
+    if uneven and (c.step_weight or c.variant == "rounds"):
+        raise ValueError(f"n_latents={c.n_latents} cannot be shared by the {c.operands - 1} steps of a solution")
     with machine.rank_0_first():
         make_problems(c.data, c.operands, c.data_seed)
         tokenizer = Tokenizer(c.tokenizer)
-        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.n_latents)
+        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.n_latents, latents_per_step)
     model = model.to(machine.device).train()
 
     problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
     held_out = read_problems(c.data, c.operands, c.data_seed, "test", c.test_limit)
-    pairs = [
-        (tokenizer.encode(prompt(p["numbers"], p["target"])), [*tokenizer.encode(answer(p["solution"])), tokenizer.eot])
-        for p in problems
-    ]
-    longest, context = max(len(q) + len(text) for q, text in pairs) + model.span(), model.base.config.context
+    items = [written(p, tokenizer, with_steps=c.step_weight > 0) for p in problems]
+    longest = max(len(item.question) + len(item.text) for item in items) + model.branch_offset()
+    context = model.base.config.context
     if longest > context:
         raise ValueError(f"{longest} tokens, the model has {context} positions")
-    steps_per_epoch = len(pairs) // c.batch_size
+    steps_per_epoch = len(items) // c.batch_size
     if not steps_per_epoch:
-        raise ValueError(f"{len(pairs)} training problems do not fill a batch of {c.batch_size}")
+        raise ValueError(f"{len(items)} training problems do not fill a batch of {c.batch_size}")
     test = Answers([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
 
     optimizer, names, parameters = questions.adamw(model, c, machine.device)
-    checksum = questions.crc32([ids for pair in pairs for ids in pair])
-    settings = dataclasses.asdict(c) | dict(started_from=origin, base_crc32=base_crc32)
+    checksum = questions.crc32([ids for item in items for ids in (item.question, item.text)])
+    settings = dataclasses.asdict(c) | dict(latents_per_step=latents_per_step, started_from=origin, base_crc32=base_crc32)
     state, metrics, seconds = runtime.enter(
         c, settings, MAY_DIFFER, machine, tokenizer.path,
         lambda folder: coprocessor.load(model, folder), optimizer, names,
-        dict(step=0, seconds=0.0, rows=len(pairs), data_crc32=checksum, tokens=0),
+        dict(step=0, seconds=0.0, rows=len(items), data_crc32=checksum, tokens=0),
     )  # fmt: skip
     run = runtime.wrap(model, machine)
 
@@ -307,7 +312,7 @@ def train(c, machine):
         print(show(c))
         print(
             f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of "
-            f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(pairs):,} problems of {c.operands} operands, "
+            f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(items):,} problems of {c.operands} operands, "
             f"{c.epochs} epochs of {steps_per_epoch:,} steps"
         )
 
@@ -335,15 +340,15 @@ def train(c, machine):
 
     first, pace, interrupt = state["step"], runtime.Pace(seconds), runtime.Interrupt(machine)
     for epoch in range(first // steps_per_epoch, c.epochs):
-        rows = questions.order(c.seed, epoch, len(pairs))
+        rows = questions.order(c.seed, epoch, len(items))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
-            # the global batch, the same on every rank: pass 1 reads the problems, pass 2 begins a branch at the end of each,
+            # the global batch, the same on every rank: pass 1 reads the problems, pass 2 starts a branch at the end of each,
             # pass 3 writes the answers; then one step of AdamW
-            chosen = [pairs[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
+            chosen = [items[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
             loss, norm = questions.train_step(run, chosen, optimizer, parameters, c, machine)
 
             state["step"] += 1
-            state["tokens"] += sum(len(question) + len(text) for question, text in chosen)
+            state["tokens"] += sum(len(item.question) + len(item.text) for item in chosen)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
                 mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)

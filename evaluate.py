@@ -6,7 +6,7 @@
     python evaluate.py --model=out/gsm8k_gpt2 --questions=svamp.json
 
 Of a benchmark, a choice is scored by its log-likelihood after the context. The context is read once, as a prefix, and every
-choice is a branch at its end, which begins with the latents where the run has some. Formats and scores are those of
+choice is a branch at its end, which starts with the latents where the run has some. Formats and scores are those of
 lm-evaluation-harness 0.4. A question is answered in words, greedily, and the answer is compared with the right one.
 """
 
@@ -45,7 +45,6 @@ class Config:
     seq_len: int = 0  # S
     n_sites: int = 0  # M
     n_ahead: int = 0  # N_A
-    max_latents: int = 0  # sites leave room for this many
     eval_rows: int = 0  # validation sequences
     # the machine
     device: str = "auto"  # auto | cpu | cuda | mps
@@ -180,7 +179,7 @@ def prefixes_of(docs, tokenizer, room):
 
 def room_for_text(model):
     """Positions that are left for context and choice but its last token, which is never fed."""
-    return model.base.config.context - model.span()
+    return model.base.config.context - model.branch_offset()
 
 
 def batches(prefixes, batch_size, room):
@@ -212,8 +211,9 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
         sites = (lengths - 1)[:, None].expand_as(sizes)  # (B, M)
         written = torch.arange(ahead.size(2), device=machine.device) < sizes[..., None]  # (B, M, N), the rest is padding
         with machine.autocast():
-            prefix_kv, begin = model.begin(tokens, sites)  # passes 1 and 2
-            hidden = model.pass3_decode(begin, ahead, prefix_kv)  # (B, M, N, C)
+            prefix = model.pass1_prefix(tokens)
+            start = model.pass2_start(prefix, sites)
+            hidden = model.pass3_predict(prefix, start, ahead)[:, :, -ahead.size(2) :]  # (B, M, N, C)
             nll = token_nll(model.base, hidden[written], ahead[written])
         sums = torch.zeros(ahead.shape, dtype=torch.float64)
         sums[written.cpu()] = -nll.cpu().double()
@@ -247,7 +247,7 @@ def summary(predictions):
 
 
 # The paper's, for a checkpoint that no run of ours has trained
-LARGE_SCALE = dict(data="data/fineweb_edu_gpt2", seq_len=1024, n_sites=64, n_ahead=16, max_latents=0, eval_rows=512)
+LARGE_SCALE = dict(data="data/fineweb_edu_gpt2", seq_len=1024, n_sites=64, n_ahead=16, eval_rows=512)
 
 
 def perplexity(c, model, trained, machine):
@@ -257,13 +257,14 @@ def perplexity(c, model, trained, machine):
             raise ValueError(f"{c.model} was trained on questions: --data=FOLDER names the text (data.py makes some)")
         trained = {}
     settings = {key: getattr(c, key) or trained.get(key) or default for key, default in LARGE_SCALE.items()}
-    n_latents = trained.get("n_latents", c.max_latents or 16)  # what sites leave room for
-    t = argparse.Namespace(init_from=c.model, n_latents=n_latents, batch_size=c.batch_size, **settings)
+    t = argparse.Namespace(init_from=c.model, n_latents=model.n_latents, batch_size=c.batch_size, **settings)
     rows = Rows(t.data, "val", t.seq_len)
     coprocessor.check_vocabulary(model.base, c.model, rows.vocab_size)
-    batches = coprocessor.Batches(rows, t, coprocessor.site_limit(t, model.base.config.context, model.span()), machine.device)
-    nll = coprocessor.validate(model, batches, t, machine)  # (N_A)
-    return dict(perplexity=nll.mean().exp().item(), by_position=nll.exp().tolist(), **settings)
+    batches = coprocessor.Batches(
+        rows, t, coprocessor.site_limit(t, model.base.config.context, model.branch_offset()), machine.device
+    )
+    found = coprocessor.validate(model, batches, t, machine)
+    return dict(perplexity=found["val_ppl"], by_position=np.exp(found["val_nll"]).tolist(), **settings)
 
 
 # -----------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def perplexity(c, model, trained, machine):
 
 def read_items(c, model, tokenizer):
     """-> (list of Items that fit the model, rows left out)"""
-    room = model.base.config.context - model.span()  # with one to answer in
+    room = model.base.config.context - model.branch_offset()  # with one to answer in
 
     def make(example):
         item = Item(example, tokenizer, model.ends_prompts_with)

@@ -3,7 +3,7 @@
     python finetune_reasoning.py config/tiny_prosqa.py
     torchrun --nproc_per_node=8 finetune_reasoning.py config/gsm8k_gpt2.py --variant=h2
 
-The question is the prefix; one branch hangs at its end and begins with the latents. At stage k the first k steps of the
+The question is the prefix; one branch is attached at its end and starts with the latents. At stage k the first k steps of the
 chain of thought have given way to k x c latents; after the last stage all the other steps go, too (c = 2, k = 2):
 
     stage 0    question |            step 1  step 2  step 3  ### answer
@@ -11,7 +11,8 @@ chain of thought have given way to k x c latents; after the last stage all the o
     stage 2    question | z z z z                    step 3  ### answer
     last       question | z z z z                            ### answer
 
-The loss is the mean over the tokens that are written in words behind the bar.
+The loss is the mean over the tokens that are written in words behind the bar. With --step_weight, the c latents that stand
+for a step must also spell it, told nothing else (coprocessor.py).
 """
 
 import dataclasses
@@ -29,14 +30,11 @@ from data import Tokenizer
 from questions import Answers, Item, grade_answers
 
 
-@coprocessor.with_options
 @dataclasses.dataclass
-class Config:
+class Config(coprocessor.Options):
     # the system
-    variant: str = "h2"  # coconut | soft | pause | liu | h1 | h2 | cot | no_cot | no_thought: the curriculum without latents
+    variant: str = "h2"  # coconut | soft | tied | pause | liu | h1 | h2 | rounds | cot | no_cot | no_thought: no latents
     init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
-    scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
-    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the questions
     data: str = "gsm8k_aug"  # gsm8k | gsm8k_aug | prosqa | a folder (questions.py)
     tokenizer: str = "gpt2"  # gpt2 | qwen3 | a tokenizer.json
@@ -112,12 +110,12 @@ def system_at(c, stage, model, n_latents):
 def read_items(c, split, tokenizer, model):
     """-> (list of Items, each of which fits the model at every stage; rows left out)"""
     n_latents = model.n_latents
-    spans = {stage: system_at(c, stage, model, n_latents).span() for stage in {*plan(c)}}
+    offsets = {stage: system_at(c, stage, model, n_latents).branch_offset() for stage in {*plan(c)}}
     model.n_latents, context = n_latents, model.base.config.context
 
     def make(example):
         item = Item(example, tokenizer, model.ends_prompts_with)
-        longest = max(len(item.question) + span + len(item.text(c, stage)) for stage, span in spans.items())
+        longest = max(len(item.question) + offset + len(item.text(c, stage)) for stage, offset in offsets.items())
         if longest > context:
             raise ValueError(f"{longest} tokens, the model has {context} positions")
         return item
@@ -145,7 +143,7 @@ def main():
     items, left_out = {}, []
     with machine.rank_0_first():
         tokenizer = Tokenizer(c.tokenizer)
-        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
+        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
         for split in questions.SPLITS:
             items[split], bad = read_items(c, split, tokenizer, model)
             left_out += bad
@@ -181,7 +179,7 @@ def main():
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
         runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
         runtime.finite_weights(
-            machine, state["step"], lambda: questions.text_nll(asked, pairs[: c.micro_batch], machine.device),
+            machine, state["step"], lambda: questions.text_nll(asked, texts[: c.micro_batch], machine.device),
             model, optimizer, parameter_names, c.out_dir,
         )  # fmt: skip
 
@@ -208,12 +206,12 @@ def main():
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
             # the global batch, the same on every rank; each question is followed by the words that this stage leaves
             chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
-            pairs = [(item.question, item.text(c, stage)) for item in chosen]
-            # pass 1 reads the questions, pass 2 begins a branch at the end of each, pass 3 writes; then one step of AdamW
-            loss, norm = questions.train_step(run, pairs, optimizer, parameters, c, machine)
+            texts = [item.written(c, stage) for item in chosen]
+            # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
+            loss, norm = questions.train_step(run, texts, optimizer, parameters, c, machine)
 
             state["step"] += 1
-            state["tokens"] += sum(len(question) + len(text) for question, text in pairs)
+            state["tokens"] += sum(len(t.question) + len(t.text) for t in texts)
             done, epoch_ends = state["step"], i == steps_per_epoch - 1
             if done % c.log_every == 0 or epoch_ends or done == 1:
                 mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)

@@ -1,7 +1,7 @@
 """GPT-2 and Qwen-3 by hand, with their KV caches in plain sight.
 
 Every system in this project is one picture. A *prefix* is read once, causally, and leaves a KV cache. At a *site* (the
-index of a prefix token) hangs a *branch*, a short run of positions:
+index of a prefix token) a *branch* is attached, a short run of positions:
 
     prefix   x1 x2 x3 x4 x5 x6 x7 x8          S tokens, one causal pass
                    |     |
@@ -9,14 +9,17 @@ index of a prefix token) hangs a *branch*, a short run of positions:
                    +-- z' z'' x4 x5           the branch at x3
 
 A branch position sees the prefix up to and including its site, the earlier positions of its own branch, and itself; no
-other. Its position id counts on from the site: site + 1, site + 2, ... Site -1 sees no prefix at all.
+other. Site -1 sees no prefix at all. What a position sees and where it stands are two things: a branch is told its
+position ids, so ahead tokens keep the places that they have in the text, however many latents come before them.
 
 Both families offer the same four calls (shapes: B batch, S prefix, M sites, T branch, C width, H heads, D head size):
 
     x                 = model.embed(tokens)                           # (...) -> (..., C), without positions
     hidden, prefix_kv = model.prefix(tokens)                          # (B,S) -> (B,S,C); per layer K,V (B,H_kv,S,D)
-    hidden, branch_kv = model.branch(x, prefix_kv, sites, branch_kv)  # x (B,M,T,C), sites (B,M) -> (B,M,T,C); per layer
-                                                                      # K,V (B,H_kv,M,T,D), or longer if it had begun
+    hidden, branch_kv = model.branch(x, prefix_kv, sites, positions, branch_kv)
+                                                                      # x (B,M,T,C), sites (B,M), positions (B,M,T)
+                                                                      # -> (B,M,T,C); per layer K,V (B,H_kv,M,P+T,D),
+                                                                      # P positions of which branch_kv held already
     logits            = model.logits(hidden)                          # (..., C) -> (..., V)
 
 A cache is a list of (K, V), a value that is passed in and returned. Nothing about position lives on the model. Only
@@ -249,23 +252,21 @@ class Model(nn.Module):
             x = block.finish(x, causal_attention(q, k, v))
         return self.norm(x), kv
 
-    def branch(self, x, prefix_kv, sites, branch_kv=None, cache_only=False):
+    def branch(self, x, prefix_kv, sites, positions, branch_kv=None, cache_only=False):
         """Run T new positions on each of M branches per row.
 
-        x (B,M,T,C) input embeddings; sites (B,M) int64 in [-1, S-1]; branch_kv what the same branches hold already, in some
-        layers perhaps less than in others.
+        x (B,M,T,C) input embeddings; sites (B,M) int64 in [-1, S-1], up to which the prefix is seen; positions (B,M,T) int64,
+        the position ids; branch_kv what the same branches hold already, in some layers perhaps less than in others.
         Returns hidden (B,M,T,C) after the final norm (None with cache_only, as in prefix) and the longer branch_kv.
         Raises ValueError for a site outside the prefix and a position outside the model (not on CUDA, nor when compiled).
         """
         B, M, T, C = x.shape
         S = prefix_kv[0][0].size(2)
         held = [k.size(3) for k, _ in branch_kv] if branch_kv else [0] * len(self.blocks)
-        P = max(held)
         if not sites.is_cuda and not torch.compiler.is_compiling():  # on CUDA looking would wait for the device
             if not -1 <= int(sites.min()) <= int(sites.max()) < S:
                 raise ValueError(f"sites must lie in [-1, {S - 1}], the prefix has {S} positions")
-            self.check_positions(int(sites.max()) + 1 + P + T)
-        positions = sites[:, :, None] + 1 + P + torch.arange(T, device=x.device)  # (B, M, T)
+            self.check_positions(int(positions.max()) + 1)
         x, rope = self.place(x, positions)
         attend = {n: branch_attention(self.attention, sites, S, n, T) for n in set(held)}  # one for all layers, as a rule
         kv = []
@@ -293,16 +294,18 @@ class Model(nn.Module):
     # decoding
 
     @torch.no_grad()
-    def decode(self, hidden, prefix_kv, sites, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None):
+    def decode(
+        self, hidden, prefix_kv, sites, positions, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None
+    ):
         """Carry on B branches that have begun (M = 1), one token a step.
 
-        hidden (B,C) is the last position's; sites (B,1). temperature 0 is greedy. Returns tokens (B, n <= n_tokens); after
-        a row's eos it holds eos only, and all stop when every row has met it. Raises ValueError where n_tokens do not fit.
+        hidden (B,C) is the last position's; sites (B,1); positions (B,1) are those of the first new token. temperature 0 is
+        greedy. Returns tokens (B, n <= n_tokens); after a row's eos it holds eos only, and all stop when every row has met
+        it. Raises ValueError where n_tokens do not fit.
         """
         if n_tokens < 1:
             raise ValueError(f"n_tokens must be at least 1, not {n_tokens}")
         cache, mask = decoding_cache(prefix_kv, sites, branch_kv, n_tokens - 1)  # the last token is not fed
-        positions = sites + 1 + max(k.size(3) for k, _ in branch_kv)  # (B, 1) of the first token
         self.check_positions(int(positions.max()) + n_tokens - 1)
         out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         for n in range(n_tokens):
@@ -337,13 +340,13 @@ class Model(nn.Module):
     def generate(self, tokens, lengths, n_tokens, **how):
         """Continue prompts: tokens (B,S) padded on the right with anything, lengths (B) >= 1 -> tokens (B, n <= n_tokens).
 
-        Ragged prompts are nothing special: each row's branch begins with its own last token, hung one place before it.
+        Ragged prompts are nothing special: each row's branch begins with its own last token, attached one place before it.
         """
         last = (lengths - 1)[:, None]  # (B, 1)
         _, prefix_kv = self.prefix(tokens, cache_only=True)
         x = self.embed(tokens.gather(1, last))[:, :, None]  # (B, 1, 1, C)
-        hidden, branch_kv = self.branch(x, prefix_kv, last - 1)
-        return self.decode(hidden[:, 0, -1], prefix_kv, last - 1, branch_kv, n_tokens, **how)
+        hidden, branch_kv = self.branch(x, prefix_kv, last - 1, last[..., None])
+        return self.decode(hidden[:, 0, -1], prefix_kv, last - 1, last + 1, branch_kv, n_tokens, **how)
 
     # weights
 

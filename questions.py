@@ -266,6 +266,23 @@ def postfix(tokens):
     return out + waiting[::-1]
 
 
+def work_out(x, operator, y):
+    return x + y if operator == "+" else x - y if operator == "-" else x * y if operator in "*×" else Fraction(x, y)
+
+
+def operations(solution):
+    """The steps of a solution in the order in which they are worked out: "(36 + 55) / 7" -> 36 + 55 = 91, 91 / 7 = 13"""
+    values, steps = [], []
+    for token in postfix(re.findall(r"[0-9]+|[-+*/()]", solution)):
+        if token.isdigit():
+            values.append(int(token))
+            continue
+        y, x = values.pop(), values.pop()
+        values.append(work_out(x, token, y))
+        steps.append(f"{x} {token} {y} = {values[-1]}")
+    return steps
+
+
 def verify(text, numbers, target):
     """A completion that should hold one <answer>...</answer> and end with it -> (is it right?, one of REASONS).
 
@@ -293,7 +310,7 @@ def verify(text, numbers, target):
         y, x = values.pop(), values.pop()
         if step in "/÷" and y == 0:
             return False, "division by zero"
-        values.append(x + y if step == "+" else x - y if step == "-" else x * y if step in "*×" else x / y)
+        values.append(work_out(x, step, y))
     return (True, "correct") if values[0] == target else (False, "wrong value")
 
 
@@ -317,6 +334,15 @@ def wilson(right, count, z=1.96):
 # Training
 
 
+class Written(NamedTuple):
+    """A question and what is to be written after it, in ids. steps: those of its solution, whether they are written or not."""
+
+    question: list
+    text: list
+    steps: list
+    answer_at: int  # where in the text the answer begins
+
+
 class Item:
     """An Example in tokens."""
 
@@ -326,6 +352,11 @@ class Item:
         self.question = [*tokenizer.encode(example.question + "\n"), *ends_with]
         self.steps = [tokenizer.encode(step + "\n") for step in example.steps]
         self.answer = [*tokenizer.encode("### " + example.answer), tokenizer.eot]
+
+    def written(self, c, stage):
+        """-> Written, as the item is trained on at that stage"""
+        text = self.text(c, stage)
+        return Written(self.question, text, self.steps, len(text) - len(self.answer))
 
     def text(self, c, stage):
         """What is to be written at that stage: the steps that no latent stands for, and the answer -> ids"""
@@ -342,13 +373,22 @@ def pad(rows, device):
     return runtime.send(padded, device), runtime.send(lengths, device)
 
 
-def text_nll(model, pairs, device):
-    """Pairs of (question, text) as ids -> the summed -log p of all texts, a scalar. Padding adds exactly nothing."""
-    questions, texts = zip(*pairs, strict=True)
-    tokens, lengths = pad(questions, device)  # (B, S), (B)
-    text, text_lengths = pad(texts, device)  # (B, N), (B)
-    # pass 1 reads the questions, pass 2 begins one branch at the end of each, pass 3 writes
-    nll = model(tokens, lengths[:, None] - 1, text[:, None])  # (B, 1, N)
+def pad_steps(items, device):
+    """The steps of each -> (B, most steps, longest step) padded with -1; None where there are none"""
+    n, longest = max(len(item.steps) for item in items), max((len(step) for item in items for step in item.steps), default=0)
+    padded = torch.full((len(items), n, longest), -1, dtype=torch.int64)
+    for i, item in enumerate(items):
+        for j, step in enumerate(item.steps):
+            padded[i, j, : len(step)] = torch.tensor(step)
+    return runtime.send(padded, device) if padded.numel() else None
+
+
+def text_nll(model, items, device):
+    """Written items -> the summed loss of all texts' tokens, a scalar. Padding adds exactly nothing."""
+    tokens, lengths = pad([item.question for item in items], device)  # (B, S), (B)
+    text, text_lengths = pad([item.text for item in items], device)  # (B, N), (B)
+    # pass 1 reads the questions, pass 2 starts one branch at the end of each, pass 3 writes
+    nll = model(tokens, lengths[:, None] - 1, text[:, None], pad_steps(items, device))  # (B, 1, N)
     labelled = torch.arange(text.size(1), device=device) < text_lengths[:, None]  # (B, N)
     return nll[:, 0].masked_fill(~labelled, 0).sum()
 
@@ -361,19 +401,19 @@ def check_batch(c, machine):
         )
 
 
-def train_step(run, pairs, optimizer, parameters, c, machine):
-    """One optimizer step on the global batch, pairs of (question, text) as ids -> (this rank's part of the loss, gradient norm)
+def train_step(run, items, optimizer, parameters, c, machine):
+    """One optimizer step on the global batch, Written items -> (this rank's part of the loss, gradient norm)
 
     The loss is the mean over all tokens of the texts, whoever computes them.
     """
-    pairs = sorted(pairs, key=lambda pair: len(pair[0]))  # neighbours share a micro-batch: less padding
-    labels = sum(len(text) for _, text in pairs)
+    items = sorted(items, key=lambda item: len(item.question))  # neighbours share a micro-batch: less padding
+    labels = sum(len(item.text) for item in items)
     loss = torch.zeros((), device=machine.device)
-    starts = range(machine.rank * c.micro_batch, len(pairs), machine.world * c.micro_batch)
+    starts = range(machine.rank * c.micro_batch, len(items), machine.world * c.micro_batch)
     for start in starts:
         with contextlib.nullcontext() if start == starts[-1] or machine.world == 1 else run.no_sync():
             with machine.autocast():
-                nll = text_nll(run, pairs[start : start + c.micro_batch], machine.device)
+                nll = text_nll(run, items[start : start + c.micro_batch], machine.device)
             micro_loss = nll / labels
             (micro_loss * machine.world).backward()  # DDP averages gradients, the objective is a sum over ranks
         loss += micro_loss.detach()
@@ -413,7 +453,7 @@ class Answers:
         self.questions, self.tokenizer, self.c, self.machine = questions, tokenizer, c, machine
         longest = max(map(len, questions))
         # the same for all, so that an answer does not depend on whom it is batched with
-        self.n_tokens = min(c.max_new_tokens, model.base.config.context - longest - model.span() + 1)
+        self.n_tokens = min(c.max_new_tokens, model.base.config.context - longest - model.branch_offset() + 1)
 
     def decode(self, ids):
         ids = ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids
@@ -490,7 +530,7 @@ def counted_passes(model):
 # Where a run starts
 
 
-def load_start(c, tokenizer, n_latents):
+def load_start(c, tokenizer, n_latents, latents_per_step):
     """init_from -> (Variant, what it starts from in words, that Base's checksum): a run of the same variant is taken whole, of
     anything else the Base.
     """
@@ -503,20 +543,22 @@ def load_start(c, tokenizer, n_latents):
         if before["variant"] == c.variant and before["n_latents"]:
             model, _ = coprocessor.load_run(c.init_from)
             coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)
-            options = coprocessor.options_of(before)
-            if before["n_latents"] < n_latents or options != coprocessor.options_of(vars(c)):
-                told = "".join(f", {name}={value}" for name, value in options.items())
-                raise ValueError(f"{c.init_from} has {before['n_latents']} latents{told}")
+            for name in ("text_positions", "scale_latents"):
+                if (had := coprocessor.options_of(before)[name]) != getattr(c, name):
+                    raise ValueError(f"{c.init_from} has {name}={had}, this run asks for {getattr(c, name)}")
+            if before["n_latents"] < n_latents:
+                raise ValueError(f"{c.init_from} has {before['n_latents']} latents, this run asks for {n_latents}")
             if model.has_soft_tokens:
                 model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
-            model.n_latents, model.orthogonality_weight = n_latents, c.orthogonality_weight
+            model.n_latents, model.latents_per_step = n_latents, latents_per_step
+            model.orthogonality_weight, model.step_weight = c.orthogonality_weight, c.step_weight
             return model, f"all of {c.init_from}", coprocessor.checksum(model.base)
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
     if n_latents >= base.config.context:
         raise ValueError(f"{n_latents:,} latents do not fit into the {base.config.context} positions of {c.init_from}")
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
-    if c.variant == "coconut":
-        base.add_tokens(3, like=tokenizer.encode("<<")[0])  # start, end, latent
+    if added := coprocessor.VARIANTS[c.variant].adds_tokens:
+        base.add_tokens(added, like=tokenizer.encode("<<")[0])
     options = coprocessor.options_of(vars(c))
-    model = coprocessor.build(c.variant, base, n_latents, c.orthogonality_weight, **options)
+    model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **options)
     return model, f"the Base of {c.init_from}", base_crc32

@@ -32,7 +32,7 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, tempe
     """-> the continuation of the prompt, as text"""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.tensor([(tokenizer.encode(prompt) or [tokenizer.eot]) + model.ends_prompts_with * with_latents])  # (1, S)
-    room = model.base.config.context - every - model.span() + 1
+    room = model.base.config.context - every - model.branch_offset() + 1
     if room < 1:
         raise ValueError(f"every={every} leaves no room for a prompt in {model.base.config.context} positions")
     new = []

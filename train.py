@@ -21,21 +21,17 @@ import runtime
 from data import Rows, Tokenizer, tokenizer_of
 
 
-@coprocessor.with_options
 @dataclasses.dataclass
-class Config:
+class Config(coprocessor.Options):
     # the system
-    variant: str = "h2"  # continued | soft | liu | h1 | h2 | pause
+    variant: str = "h2"  # continued | soft | liu | h1 | h2 | tied | pause
     init_from: str = "openai-community/gpt2"  # the Base: a hub name, a folder, a run, or random:<size> (sizes: model.py)
     n_latents: int = 16  # N_L, latents per augmentation
-    scale_latents: bool = False  # liu, h2: feed Z at a learnable scale instead of plain
-    orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
     # the data
     data: str = "data/fineweb_edu_gpt2"  # a folder that data.py made
     seq_len: Count = 1024  # S, tokens per sequence
     n_sites: Count = 64  # M, augmentations per sequence
     n_ahead: Count = 16  # N_A, tokens predicted after each
-    max_latents: int = 0  # sites leave room for this many latents, so that a sweep shares them; 0: n_latents
     seed: int = 1337  # of initialisation, data order and sites
     # the budget
     tokens: Count = 40 * 10**9  # raw tokens, B x S summed over all steps
@@ -81,10 +77,13 @@ def learning_rate(c, step, steps):
 
 
 def make_optimizer(model, c, device):
-    """AdamW, weight decay on matrices only -> (optimizer, names of its parameters in its order)"""
+    """AdamW, weight decay on matrices only -> (optimizer, names of its parameters in its order)
+
+    Soft tokens are not decayed: like a bias, each is added to nothing that could make up for it.
+    """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    decayed = [(n, p) for n, p in named if p.dim() >= 2]
-    other = [(n, p) for n, p in named if p.dim() < 2]
+    decayed = [(n, p) for n, p in named if p.dim() >= 2 and n != "soft"]
+    other = [(n, p) for n, p in named if p.dim() < 2 or n == "soft"]
     groups = [
         {"params": [p for _, p in decayed], "weight_decay": c.weight_decay},
         {"params": [p for _, p in other], "weight_decay": 0.0},
@@ -133,6 +132,8 @@ def main():
     c = configure(Config, __doc__, may_differ=MAY_DIFFER)
     if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
+    if c.step_weight:
+        raise ValueError(f"step_weight={c.step_weight}: text has no steps to spell; finetune_reasoning.py, countdown.py")
     machine = runtime.start(c.device, c.precision)
 
     # tokens per step decide, accumulation follows
@@ -157,9 +158,9 @@ def main():
         raise ValueError(f"{c.init_from} has read another tokenizer's ids than those in {c.data}")
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
     base_crc32 = coprocessor.checksum(base)
-    model = coprocessor.build(c.variant, base, c.n_latents, c.orthogonality_weight, **coprocessor.options_of(vars(c)))
+    model = coprocessor.build(c.variant, base, c.n_latents, **coprocessor.options_of(vars(c)))
     model = model.to(machine.device).train()
-    limit = coprocessor.site_limit(c, base.config.context, model.span())
+    limit = coprocessor.site_limit(c, base.config.context, model.branch_offset())
     train_batches = coprocessor.Batches(train_rows, c, limit, machine.device)
     val_batches = coprocessor.Batches(val_rows, c, limit, machine.device)
     train_batches([0])  # fails now if fewer sites fit than are asked for
@@ -202,10 +203,10 @@ def main():
 
     first = state["step"]
     if first == 0:
-        val_ppl = coprocessor.validate(model, val_batches, c, machine).mean().exp().item()
-        metrics.write({"step": 0, "tokens": 0, "val_ppl": val_ppl, "seconds": seconds()})
+        record = dict(step=0, tokens=0, seconds=seconds()) | coprocessor.validate(model, val_batches, c, machine)
+        metrics.write(record)
         if machine.master:
-            print(f"step 0/{steps}: validation perplexity {val_ppl:.3f}")
+            print(f"step 0/{steps}: validation perplexity {record['val_ppl']:.3f}")
 
     pace, interrupt = runtime.Pace(seconds), runtime.Interrupt(machine)
     tokens, sites, ahead = draw(first * micro_batches)
@@ -253,7 +254,7 @@ def main():
             if evaluate_now:
                 check(done)
                 # the module itself, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
-                record["val_ppl"] = coprocessor.validate(model, val_batches, c, machine).mean().exp().item()
+                record |= coprocessor.validate(model, val_batches, c, machine)
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             metrics.write(record)
             if machine.master:

@@ -17,7 +17,6 @@ seq_len = 1024  # S
 n_sites = 64  # M
 n_ahead = 16  # N_A
 n_latents = 16  # N_L; 4,032 positions per sequence
-max_latents = 16
 tokens = 8 * 10**9
 batch_size = 4
 tokens_per_step = 8 * 8 * batch_size * seq_len  # 8 GPUs x 8 micro-batches x 4 sequences = 256 sequences

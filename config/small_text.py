@@ -13,10 +13,9 @@ variant = "h2"
 init_from = "out/small_base"
 data = "data/packages"
 seq_len = 512  # S
-n_sites = 64  # M
+n_sites = 32  # M; M x N_A = S, as in the paper
 n_ahead = 16  # N_A
 n_latents = 2
-max_latents = 8
 batch_size = 32
 tokens_per_step = batch_size * seq_len  # 16,384
 tokens = 500 * tokens_per_step  # 8.2M

@@ -11,10 +11,9 @@ variant = "continued"
 init_from = "random:tiny_gpt2"  # 2 layers, 64 wide
 data = "data/sample"
 seq_len = 128  # S
-n_sites = 16  # M; validation scores M x N_A = 256 targets per sequence, under continued too
+n_sites = 8  # M; M x N_A = S, as in the paper: validation scores 128 targets per sequence, under continued too
 n_ahead = 16  # N_A
 n_latents = 2
-max_latents = 8  # sites leave room for 8 latents, so that runs with 1 to 8 share them
 batch_size = 16
 tokens_per_step = batch_size * seq_len  # 2,048
 tokens = 48832 * tokens_per_step  # 100M
