@@ -19,7 +19,8 @@ from coprocessor import VARIANTS, build
 from model import FAMILIES, Config, gpt2_config
 
 VOCAB, CONTEXT = 50, 64
-CASES = [*(v for v in VARIANTS if v not in ("no_cot", "no_thought")), "h2 scaled"]  # these two are cot on other data
+OWN = [*(v for v in VARIANTS if v not in ("no_cot", "no_thought")), "h2 scaled"]  # these two are cot on other data
+CASES = [*OWN, *(f"{case} pushed" for case in ("soft", "h1", "h2"))]  # the older reading of positions
 
 
 # -----------------------------------------------------------------------------
@@ -54,10 +55,11 @@ def tiny(family, dtype=torch.float64, seed=0, context=CONTEXT):
     return random_weights(FAMILIES[family](config), seed).to(dtype).eval()
 
 
-def tiny_variant(case, family, path="grouped", n_latents=3, dtype=torch.float64, context=CONTEXT):
+def tiny_variant(case, family, path="grouped", n_latents=3, dtype=torch.float64, context=CONTEXT, **options):
     """The Coprocessor gets weights of its own, or mixing it up with the Base would go unseen."""
-    variant, scaled = case.split()[0], case.endswith("scaled")
-    model = build(variant, tiny(family, torch.float32, context=context), n_latents, scale_latents=scaled)
+    variant, *more = case.split()
+    options = dict(scale_latents="scaled" in more, text_positions="pushed" if "pushed" in more else "own", **options)
+    model = build(variant, tiny(family, torch.float32, context=context), n_latents, latents_per_step=1, **options)
     random_weights(model, seed=1).to(dtype)
     set_path(model, path)
     return model
@@ -75,6 +77,11 @@ def random_tokens(*shape, seed=2):
 
 def random_inputs(*shape, seed=3, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def following(sites, T, held=0):
+    """The positions of T tokens that follow on their site, and on what their branch holds: (B, M) -> (B, M, T)"""
+    return sites[..., None] + 1 + held + torch.arange(T)
 
 
 def close(a, b, atol):
@@ -116,30 +123,39 @@ def slow_step(model, x, position, past):
     return model.norm(x)[0, 0], longer
 
 
-def slow_run(model, xs, position, past):
-    """Tokens one after the other, the first at `position`: xs (n, C) -> hidden (n, C), the longer past."""
+def slow_run(model, xs, positions, past):
+    """Tokens one after the other, each at its own position: xs (n, C), positions a list -> hidden (n, C), the longer past."""
     hidden = []
-    for i, x in enumerate(xs):
-        h, past = slow_step(model, x, position + i, past)
+    for x, position in zip(xs, positions, strict=True):
+        h, past = slow_step(model, x, position, past)
         hidden.append(h)
     return torch.stack(hidden), past
 
 
 def slow_read(model, tokens):
     """tokens (n) -> hidden (n, C), past"""
-    return slow_run(model, model.wte.weight[tokens], 0, empty_past(model))
+    return slow_run(model, model.wte.weight[tokens], range(len(tokens)), empty_past(model))
 
 
-# How a branch begins (paper, section 3.2), a variant at a time: (model, tokens (n) and past of the whole prefix, site) -> the
-# past that the branch has, the position it is at, the inputs that it is fed first. A variant of your own adds one entry.
+# How a branch starts (paper, section 3.2), a variant at a time: (model, tokens (n) and past of the whole prefix, site) -> the
+# past that the branch has, the inputs that it is fed first, their positions, and that of the first ahead token. A variant of
+# your own adds one entry.
 
 
 def slow_continued(model, tokens, past, site):
-    return cut(past, site), site, model.base.wte.weight[tokens[site]][None]  # an ordinary language model at its token `site`
+    return cut(past, site), model.base.wte.weight[tokens[site]][None], [site], site + 1  # a language model at its own token
+
+
+def slow_places(model, site):
+    """Of N_L latents, and of the first ahead token: text in its own place, or pushed on by the latents"""
+    n = model.n_latents
+    if model.text_positions == "pushed":
+        return [site + 1 + i for i in range(n)], site + 1 + n
+    return [site] * n, site + 1
 
 
 def slow_soft(model, tokens, past, site):
-    return cut(past, site + 1), site + 1, model.soft.expand(model.n_latents, -1)
+    return cut(past, site + 1), model.soft.expand(model.n_latents, -1), *slow_places(model, site)
 
 
 def slow_coconut(model, tokens, past, site):
@@ -147,50 +163,85 @@ def slow_coconut(model, tokens, past, site):
     z, end = slow_read(base, tokens[: site + 1])[0][-1], base.wte.weight[model.end]
     for i in range(model.n_latents - 1):
         z, before = slow_step(base, z, site + 1 + i, before)
-    return before, site + model.n_latents, torch.stack([z, end])
+    last = site + model.n_latents
+    return before, torch.stack([z, end]), [last, last + 1], last + 2
 
 
 def slow_latents(model, past, site):
     """-> Z, the past with KV_phi behind it"""
-    return slow_run(model.coprocessor, model.soft, site + 1, cut(past, site + 1))
+    return slow_run(model.coprocessor, model.soft, slow_places(model, site)[0], cut(past, site + 1))
 
 
 def slow_h1(model, tokens, past, site):
     _, with_phi = slow_latents(model, past, site)
-    return with_phi, site + 1 + len(model.soft), model.base.wte.weight[tokens[site]][None]
+    x = model.base.wte.weight[tokens[site]][None]
+    if model.text_positions == "pushed":  # once more, behind KV_phi
+        return with_phi, x, [site + 1 + len(model.soft)], site + 2 + len(model.soft)
+    # in its own place: the prefix before it, KV_phi without the prefix that it was made behind
+    phi = [tuple(t[site + 1 :] for t in pair) for pair in with_phi]
+    return (
+        [tuple(map(torch.cat, zip(a, b, strict=True))) for a, b in zip(cut(past, site), phi, strict=True)],
+        x,
+        [site],
+        site + 1,
+    )
 
 
 def slow_h2(model, tokens, past, site):
-    return cut(past, site + 1), site + 1, slow_latents(model, past, site)[0]
+    return cut(past, site + 1), slow_latents(model, past, site)[0], *slow_places(model, site)
 
 
 def slow_h2_scaled(model, tokens, past, site):
-    before, position, z = slow_h2(model, tokens, past, site)
-    return before, position, z / z.square().mean(dim=-1, keepdim=True).sqrt() * model.latent_scale
+    before, z, *places = slow_h2(model, tokens, past, site)
+    return before, slow_scaled(model, z), *places
+
+
+def slow_scaled(model, z):
+    return z / z.square().mean(dim=-1, keepdim=True).sqrt() * model.latent_scale
+
+
+def slow_tied(model, tokens, past, site):
+    places, after = slow_places(model, site)
+    z, _ = slow_run(model.base, model.soft, places, cut(past, site + 1))
+    return cut(past, site + 1), z, places, after
+
+
+def slow_rounds(model, tokens, past, site):
+    """The Coprocessor reads, token after token: the soft tokens of step 1; the latents they became; those of step 2; ..."""
+    (places, after), c, own = slow_places(model, site), model.latents_per_step, cut(past, site + 1)
+    z = []
+    for start in range(0, model.n_latents, c):
+        for i in range(start - c, start) if start else ():
+            _, own = slow_step(model.coprocessor, z[i], places[i], own)
+        for i in range(start, start + c):
+            h, own = slow_step(model.coprocessor, model.soft[i], places[i], own)
+            z.append(h)
+    return cut(past, site + 1), torch.stack(z), places, after
 
 
 SLOW = {"continued": slow_continued, "cot": slow_continued, "soft": slow_soft, "pause": slow_soft, "coconut": slow_coconut}
-SLOW |= {"h1": slow_h1, "liu": slow_h2, "h2": slow_h2, "h2 scaled": slow_h2_scaled}
+SLOW |= {"h1": slow_h1, "liu": slow_h2, "h2": slow_h2, "h2 scaled": slow_h2_scaled, "tied": slow_tied, "rounds": slow_rounds}
 
 
-def slow_begin(case, model, tokens, past, site):
+def slow_start(case, model, tokens, past, site):
+    case = case.removesuffix(" pushed")
     if case not in SLOW:
-        raise NotImplementedError(f"SLOW in tests/helpers.py says how a branch of each variant begins, but not one of {case}")
+        raise NotImplementedError(f"SLOW in tests/helpers.py says how a branch of each variant starts, but not one of {case}")
     return SLOW[case](model, tokens, past, site)
 
 
-def slow_span(case, model):
-    """How many positions after its site a branch has taken when its first ahead token comes"""
+def slow_offset(case, model):
+    """By how many positions the latents push on the text behind them"""
     tokens = torch.zeros(2, dtype=torch.int64)
-    _, position, first = slow_begin(case, model, tokens, slow_read(model.base, tokens)[1], 1)
-    return position + len(first) - 2
+    return slow_start(case, model, tokens, slow_read(model.base, tokens)[1], 1)[3] - 2
 
 
 def slow_decode(case, model, tokens, past, site, ahead):
     """ahead (n) -> hidden (n, C), of which the i-th predicts ahead token i."""
-    past, position, first = slow_begin(case, model, tokens, past, site)
+    past, first, places, after = slow_start(case, model, tokens, past, site)
     xs = torch.cat([first, model.base.wte.weight[ahead[:-1]]])
-    return slow_run(model.base, xs, position, past)[0][len(first) - 1 :]
+    positions = [*places, *(after + i for i in range(len(ahead) - 1))]
+    return slow_run(model.base, xs, positions, past)[0][len(first) - 1 :]
 
 
 def slow_nll(base, hidden, targets):

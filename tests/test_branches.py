@@ -9,6 +9,7 @@ from helpers import (
     VOCAB,
     close,
     cut,
+    following,
     random_inputs,
     random_tokens,
     slow_nll,
@@ -46,8 +47,9 @@ def slowly(case, family):
 
 def three_passes(model, tokens, sites, ahead):
     """The hidden states of pass 3."""
-    prefix_kv, begin = model.begin(tokens, sites)
-    return model.pass3_decode(begin, ahead, prefix_kv)
+    prefix = model.pass1_prefix(tokens)
+    start = model.pass2_start(prefix, sites)
+    return model.pass3_predict(prefix, start, ahead)[:, :, -ahead.size(2) :]
 
 
 # -----------------------------------------------------------------------------
@@ -55,19 +57,20 @@ def three_passes(model, tokens, sites, ahead):
 
 
 def test_a_cache_that_differs_by_layer_is_exact(family, path):
-    """KV_phi in the upper layer alone: positions count on from the longest layer, and every layer masks what it holds."""
+    """KV_phi in the upper layer alone: every layer masks what it holds."""
     model = tiny_variant("h1", family, path, n_latents=N_L)
-    prefix_kv, begin = model.begin(TOKENS, SITES)
-    nothing = tuple(t[:, :, :, :0] for t in begin.kv[0])
+    prefix = model.pass1_prefix(TOKENS)
+    start = model.pass2_start(prefix, SITES)
+    nothing = tuple(t[:, :, :, :0] for t in start.kv[0])
     x = random_inputs(B, M, N_A, model.base.config.width)
-    hidden, longer = model.base.branch(x, prefix_kv, SITES, [nothing, begin.kv[1]])
+    hidden, longer = model.base.branch(x, prefix.kv, SITES, following(SITES, N_A), [nothing, start.kv[1]])
     assert [k.size(3) for k, _ in longer] == [N_A, N_L + N_A]
     for b in range(B):
         _, past = slow_read(model.base, TOKENS[b])
         for m, site in enumerate(SITES[b].tolist()):
             before = cut(past, site + 1)
-            _, with_phi = slow_run(model.coprocessor, model.soft, site + 1, before)
-            slow, _ = slow_run(model.base, x[b, m], site + 1 + N_L, [before[0], with_phi[1]])
+            _, with_phi = slow_run(model.coprocessor, model.soft, [site] * N_L, before)
+            slow, _ = slow_run(model.base, x[b, m], range(site + 1, site + 1 + N_A), [before[0], with_phi[1]])
             close(hidden[b, m], slow, 1e-9)
 
 
@@ -178,7 +181,7 @@ def slow_branches(family):
         _, past = slow_read(model, TOKENS[b])
         for m in range(M):
             site = NO_PREFIX[b, m].item()
-            h, own = slow_run(model, x[b, m], site + 1, cut(past, site + 1))
+            h, own = slow_run(model, x[b, m], range(site + 1, site + 8), cut(past, site + 1))
             hidden.append(h)
             kv.append(torch.stack([torch.stack(pair)[:, site + 1 :] for pair in own]))  # (L, 2, T, H_kv, D)
     hidden = torch.stack(hidden).view(x.shape)
@@ -188,9 +191,9 @@ def slow_branches(family):
 
 
 def in_chunks(model, x, prefix_kv, sites, chunks):
-    hidden, kv = [], None
-    for part in x.split(chunks, dim=2):
-        h, kv = model.branch(part, prefix_kv, sites, kv)
+    hidden, kv, positions = [], None, following(sites, x.size(2)).split(chunks, dim=2)
+    for part, places in zip(x.split(chunks, dim=2), positions, strict=True):
+        h, kv = model.branch(part, prefix_kv, sites, places, kv)
         hidden.append(h)
     return torch.cat(hidden, dim=2), kv
 
@@ -228,8 +231,8 @@ def test_cache_only_gives_the_same_cache_and_no_hidden_states(family, path):
     _, prefix_kv = model.prefix(TOKENS)
     none, prefix_only = model.prefix(TOKENS, cache_only=True)
     x = random_inputs(B, M, 2, model.config.width)
-    _, branch_kv = model.branch(x, prefix_kv, SITES)
-    nothing, branch_only = model.branch(x, prefix_kv, SITES, cache_only=True)
+    _, branch_kv = model.branch(x, prefix_kv, SITES, following(SITES, 2))
+    nothing, branch_only = model.branch(x, prefix_kv, SITES, following(SITES, 2), cache_only=True)
     assert none is None and nothing is None
     for whole, only in ((prefix_kv, prefix_only), (branch_kv, branch_only)):
         for (k, v), (k_only, v_only) in zip(whole, only, strict=True):
@@ -243,7 +246,7 @@ def test_branch_that_begins_with_its_own_token_is_the_ordinary_causal_pass(T, fa
     hidden, prefix_kv = model.prefix(TOKENS)
     first = torch.arange(S - T + 1).flip(0)  # every place where T tokens are left, last first
     index = first[:, None] + torch.arange(T)  # (M, T)
-    branch, _ = model.branch(model.embed(TOKENS[:, index]), prefix_kv, (first - 1).expand(B, -1))
+    branch, _ = model.branch(model.embed(TOKENS[:, index]), prefix_kv, (first - 1).expand(B, -1), index.expand(B, -1, -1))
     close(branch, hidden[:, index], 1e-9)
 
 
@@ -269,7 +272,7 @@ def test_grouped_cuts_the_prefix_at_the_last_site_of_each_group(path, cuts, fami
     model = tiny(family)
     model.attention = path
     _, prefix_kv = model.prefix(TOKENS)
-    model.branch(random_inputs(B, M, 2, model.config.width), prefix_kv, SITES)
+    model.branch(random_inputs(B, M, 2, model.config.width), prefix_kv, SITES, following(SITES, 2))
     assert seen == cuts  # built once, not once a layer
 
 

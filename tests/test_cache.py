@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from helpers import CASES, VOCAB, close, random_tokens, slow_begin, slow_read, slow_run, slow_span, tiny, tiny_variant
+from helpers import (
+    CASES,
+    VOCAB,
+    close,
+    following,
+    random_tokens,
+    slow_offset,
+    slow_read,
+    slow_run,
+    slow_start,
+    tiny,
+    tiny_variant,
+)
 
 from coprocessor import ahead_tokens
 from model import pick
@@ -23,10 +35,10 @@ def split(n, chunks):
     return sizes
 
 
-def run_in_chunks(model, x, prefix_kv, sites, kv, chunks):
-    hidden = []
-    for part in x.split(split(x.size(2), chunks), dim=2):
-        h, kv = model.branch(part, prefix_kv, sites, kv)
+def run_in_chunks(model, x, prefix_kv, sites, positions, kv, chunks):
+    hidden, sizes = [], split(x.size(2), chunks)
+    for part, places in zip(x.split(sizes, dim=2), positions.split(sizes, dim=2), strict=True):
+        h, kv = model.branch(part, prefix_kv, sites, places, kv)
         hidden.append(h)
     return torch.cat(hidden, dim=2), kv
 
@@ -44,7 +56,7 @@ def test_plain_text_split_anywhere(chunks, family):
         _, short_kv = model.prefix(TOKENS[:, : max(s, 1)])
         for prefix_kv in (short_kv, whole_kv):  # a prefix that ends at the site, and one that goes on
             sites, rest = torch.full((B, 1), s - 1), model.embed(TOKENS[:, None, s:])
-            branch, kv = run_in_chunks(model, rest, prefix_kv, sites, None, chunks)
+            branch, kv = run_in_chunks(model, rest, prefix_kv, sites, following(sites, S - s), None, chunks)
             close(branch[:, 0], hidden[:, s:], 1e-5)
             close(model.logits(branch[:, 0]), model.logits(hidden[:, s:]), 1e-5)
             for (k, v), (whole_k, whole_v) in zip(kv, whole_kv, strict=True):
@@ -60,11 +72,13 @@ def test_chunks_after_latents(case, chunks, family):
     for s in range(S - N_A):
         sites = torch.tensor([[s, (s + 3) % (S - N_A)]]).expand(B, -1)
         ahead = ahead_tokens(TOKENS, sites, N_A)
-        prefix_kv, begin = model.begin(TOKENS, sites)
-        whole = model.pass3_decode(begin, ahead, prefix_kv)
-        first, kv = run_in_chunks(model.base, begin.x, prefix_kv, begin.sites, begin.kv, chunks)
-        rest, _ = run_in_chunks(model.base, model.base.embed(ahead[..., :-1]), prefix_kv, begin.sites, kv, chunks)
-        close(torch.cat([first[:, :, -1:], rest], dim=2), whole, 1e-5)
+        prefix = model.pass1_prefix(TOKENS)
+        start = model.pass2_start(prefix, sites)
+        whole = model.pass3_predict(prefix, start, ahead)
+        first, kv = run_in_chunks(model.base, start.x, prefix.kv, start.sites, start.positions, start.kv, chunks)
+        x, positions = model.base.embed(ahead[..., :-1]), following(start.ahead - 1, N_A - 1)
+        rest, _ = run_in_chunks(model.base, x, prefix.kv, start.sites, positions, kv, chunks)
+        close(torch.cat([first, rest], dim=2), whole, 1e-5)
 
 
 # -----------------------------------------------------------------------------
@@ -90,8 +104,9 @@ def greedy_after_latents_without_cache(case, model, prompt, n):
     new = prompt[:0]
     for _ in range(n):
         _, past = slow_read(model.base, prompt)
-        past, position, first = slow_begin(case, model, prompt, past, len(prompt) - 1)
-        hidden, _ = slow_run(model.base, torch.cat([first, model.base.wte.weight[new]]), position, past)
+        past, first, places, after = slow_start(case, model, prompt, past, len(prompt) - 1)
+        places = [*places, *range(after, after + len(new))]
+        hidden, _ = slow_run(model.base, torch.cat([first, model.base.wte.weight[new]]), places, past)
         new = torch.cat([new, (hidden[-1:] @ model.base.wte.weight.T).argmax(dim=-1)])
     return new
 
@@ -210,19 +225,19 @@ def test_a_sequence_as_long_as_the_context_fits_and_one_longer_does_not(family):
         model.prefix(random_tokens(B, S + 1))
     for s in range(S):
         sites, room = torch.tensor([[-1, s - 1]]).expand(B, -1), S - s  # the later of the two has the least
-        x = model.embed(random_tokens(B, 2, room + 1))
-        _, kv = model.branch(x[:, :, :room], prefix_kv, sites)
+        x, positions = model.embed(random_tokens(B, 2, room + 1)), following(sites, room + 1)
+        _, kv = model.branch(x[:, :, :room], prefix_kv, sites, positions[..., :room])
         with pytest.raises(ValueError, match=f"{S + 1}.*{S}"):
-            model.branch(x, prefix_kv, sites)
+            model.branch(x, prefix_kv, sites, positions)
         with pytest.raises(ValueError, match=f"{S + 1}.*{S}"):
-            model.branch(x[:, :, room:], prefix_kv, sites, kv)  # one after what it holds already
+            model.branch(x[:, :, room:], prefix_kv, sites, positions[..., room:], kv)  # one after what it holds already
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
+def test_a_variant_without_room_for_its_text_is_an_error(case, family):
     model = tiny_variant(case, family, n_latents=N_L)
-    assert model.span() == slow_span(case, model)
-    n_fed = slow_span(case, model) + N_A - 1  # positions after the site
+    assert model.branch_offset() == slow_offset(case, model)
+    n_fed = slow_offset(case, model) + N_A - 1  # positions after the site
     sites, ahead = torch.tensor([[5, 0]]), random_tokens(1, 2, N_A)
     fits, short = (tiny_variant(case, family, n_latents=N_L, context=6 + n) for n in (n_fed, n_fed - 1))
     fits.ahead_nll(TOKENS[:1, :6], sites, ahead)
@@ -233,7 +248,7 @@ def test_a_variant_without_room_for_its_latents_is_an_error(case, family):
 @pytest.mark.parametrize("case", CASES)
 def test_generation_past_the_context_is_an_error(case, family):
     longest = int(LENGTHS.max())
-    latents = slow_span(case, tiny_variant(case, family, n_latents=N_L))
+    latents = slow_offset(case, tiny_variant(case, family, n_latents=N_L))
     model = tiny_variant(case, family, n_latents=N_L, context=longest + latents + N_NEW - 1)
     assert model.generate(PROMPTS, LENGTHS, N_NEW).shape == (len(PROMPTS), N_NEW)  # the last token is not fed
     with pytest.raises(ValueError):
@@ -246,5 +261,5 @@ def test_a_site_outside_the_prefix_is_refused(family):
     x = torch.zeros(1, 1, 2, model.config.width, dtype=torch.float64)
     for site in (-2, 5):
         with pytest.raises(ValueError, match=r"sites must lie in \[-1, 4\]"):
-            model.branch(x, prefix_kv, torch.tensor([[site]]))
-    model.branch(x, prefix_kv, torch.tensor([[4]]))
+            model.branch(x, prefix_kv, torch.tensor([[site]]), torch.tensor([[[5, 6]]]))
+    model.branch(x, prefix_kv, torch.tensor([[4]]), torch.tensor([[[5, 6]]]))

@@ -18,16 +18,19 @@ ragged_or_not = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS
 @torch.no_grad()
 def begun(model, lengths, upper=False):
     """-> what Variant.generate hands to Model.decode; upper: a fork's KV_phi, in the upper layer alone"""
-    prefix_kv, begin = model.begin(PROMPTS, (lengths - 1)[:, None])
-    kv = begin.kv
+    prefix = model.pass1_prefix(PROMPTS)
+    start = model.pass2_start(prefix, (lengths - 1)[:, None])
+    kv = start.kv
     if upper:
         kv = [tuple(t[:, :, :, :0] for t in kv[0]), *kv[1:]]
-    hidden, branch_kv = model.base.branch(begin.x, prefix_kv, begin.sites, kv)
-    return hidden[:, 0, -1], prefix_kv, begin.sites, branch_kv
+    hidden, branch_kv = model.base.branch(start.x, prefix.kv, start.sites, start.positions, kv)
+    return hidden[:, 0, -1], prefix.kv, start.sites, start.ahead, branch_kv
 
 
 @torch.no_grad()
-def functional(model, hidden, prefix_kv, sites, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None):
+def functional(
+    model, hidden, prefix_kv, sites, positions, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None
+):
     """Model.decode by Model.branch: every step makes new tensors."""
     out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
     while True:
@@ -38,17 +41,18 @@ def functional(model, hidden, prefix_kv, sites, branch_kv, n_tokens, temperature
         out.append(token)
         if len(out) == n_tokens or (eos is not None and bool(done.all())):
             return torch.stack(out, dim=1)
-        hidden, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, branch_kv)
+        place = positions[..., None] + len(out) - 1
+        hidden, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, place, branch_kv)
         hidden = hidden[:, 0, -1]
 
 
 @torch.no_grad()
-def compare_steps(model, hidden, prefix_kv, sites, branch_kv):
+def compare_steps(model, hidden, prefix_kv, sites, positions, branch_kv):
     """Hidden states after the same tokens, step by step"""
     cache, mask = decoding_cache(prefix_kv, sites, branch_kv, N_NEW)
-    positions = sites + 1 + max(k.size(3) for k, _ in branch_kv)
     for n, token in enumerate(random_tokens(N_NEW, len(hidden), seed=7)):
-        slow, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, branch_kv)
+        place = positions[..., None] + n
+        slow, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, place, branch_kv)
         close(model.step(token, positions + n, cache, mask, N_NEW - 1 - n), slow[:, 0, 0], 1e-9)
 
 
@@ -63,7 +67,7 @@ def test_the_cache_in_place_equals_the_functional_one(case, lengths, family):
 def test_layers_that_hold_different_caches(lengths, family):
     model = tiny_variant("h1", family, n_latents=N_L)
     begin = begun(model, lengths, upper=True)
-    assert [k.size(3) for k, _ in begin[3]] == [1, N_L + 1]
+    assert [k.size(3) for k, _ in begin[4]] == [1, N_L + 1]
     compare_steps(model.base, *begin)
     assert torch.equal(model.base.decode(*begin, N_NEW), functional(model.base, *begin, N_NEW))
 
@@ -83,10 +87,10 @@ def test_the_same_tokens_greedy_sampled_and_to_an_eos(case, lengths, family):
 @ragged_or_not
 def test_nothing_of_the_callers_is_written_to(lengths, family):
     model = tiny_variant("h1", family, n_latents=N_L)
-    hidden, prefix_kv, sites, branch_kv = begun(model, lengths)
-    given = [hidden, sites, *(t for kv in (prefix_kv, branch_kv) for pair in kv for t in pair)]
+    hidden, prefix_kv, sites, positions, branch_kv = begun(model, lengths)
+    given = [hidden, sites, positions, *(t for kv in (prefix_kv, branch_kv) for pair in kv for t in pair)]
     before = [t.clone() for t in given]
-    one, two = (model.base.decode(hidden, prefix_kv, sites, branch_kv, N_NEW) for _ in range(2))
+    one, two = (model.base.decode(hidden, prefix_kv, sites, positions, branch_kv, N_NEW) for _ in range(2))
     assert torch.equal(one, two)
     assert all(torch.equal(t, old) for t, old in zip(given, before, strict=True))
 

@@ -26,11 +26,11 @@ pytestmark = pytest.mark.xdist_group("matrix")  # its runs are made once, not on
 class Upper(coprocessor.H1):
     """A variant of one's own, as a fork would add it: Hypothesis 1 on the upper half of the layers."""
 
-    def pass2_begin(self, tokens, sites, prefix_kv):
-        begin = super().pass2_begin(tokens, sites, prefix_kv)
-        half = len(begin.kv) // 2
-        nothing = [tuple(t[:, :, :, :0] for t in pair) for pair in begin.kv[:half]]
-        return begin._replace(kv=nothing + begin.kv[half:])
+    def pass2_start(self, prefix, sites):
+        start = super().pass2_start(prefix, sites)
+        half = len(start.kv) // 2
+        nothing = [tuple(t[:, :, :, :0] for t in pair) for pair in start.kv[:half]]
+        return start._replace(kv=nothing + start.kv[half:])
 
 
 @pytest.fixture(scope="module")
