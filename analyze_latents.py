@@ -10,23 +10,25 @@ capture     H_ij, the share of latent j's variance that lies in the subspace of 
             chance, what the Base's states at the N_L ordinary tokens up to the site capture of each other, and the ceiling,
             what the latents do once they are shuffled across their slots: those differ in nothing.
 silhouette  is an occurrence nearer to others of its own latent than to those of the nearest other latent? -1 to 1.
-meddling    perplexity, or accuracy, when there are no latents, when they are zeroed, replaced by their mean over examples,
-            swapped between examples, reversed, or dropped one at a time. What does not get worse did not matter.
+interventions  perplexity, also by ahead token, or accuracy, when there are no latents, when they are zeroed, replaced by their
+            mean over examples, swapped between examples, reversed, or dropped one at a time. What does not get worse did not
+            matter.
 effect      what a message is good for, in two parts. Presence: another example's message against none. Content: an example's
             own against another's. In percent of perplexity, or points of accuracy.
+steps       of a run whose latents have to spell their steps (--step_weight): how often they do, to the letter.
 words       the tokens that each latent is nearest to, read by the Base's head.
 
 Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is fed.
 
-No latents, or none, means that the Base goes on as an ordinary language model: a branch begins as under continued, with the
-site's own token in its own place. So soft tokens (soft, pause), Z (liu, h2) or KV_phi (h1) are not there at all, and neither
-are the positions that they took. h1 is fed the site's token in any case: with a message once more, behind KV_phi; with none
-where it stands. coconut makes each latent from the one before, so there is no message to swap or to leave out.
+None means that the Base goes on as an ordinary language model: a branch starts as under continued, with the site's own token
+in its own place. So soft tokens (soft, pause), Z (liu, h2) or KV_phi (h1) are not there at all. coconut makes each latent from
+the one before, so there is no message to swap or to leave out.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections import Counter
 from functools import partial
@@ -53,7 +55,7 @@ class Config:
     run: str = ""  # a run folder, which may stand alone; latents.json and latents.png are written there
     examples: Count = 2048  # occurrences of each latent
     batch_size: Count = 32  # sequences or questions at a time
-    no_meddling: bool = False  # only look at the latents
+    no_interventions: bool = False  # only look at the latents
     seed: int = 0  # of subsamples
     device: str = "auto"  # auto | cpu | cuda | mps
 
@@ -202,7 +204,7 @@ class Asked:
             return
         self.what, self.tokenizer = "accuracy", tokenizer_of(run)
         self.asked = questions.asked_before(run)[:examples]
-        prompts = [self.tokenizer.encode(question) + model.ends_prompts_with for question, _ in self.asked]
+        prompts = [self.tokenizer.encode(question) + model.ends_prompts_with for question, _, _ in self.asked]
         self.answers = questions.Answers(prompts, model, self.tokenizer, self.c, machine)
 
     def batches(self):
@@ -217,16 +219,18 @@ class Asked:
 
     @torch.no_grad()
     def scores(self):
-        """The mean log-likelihood of a sequence's ahead tokens; 1 for a right answer, 0 for a wrong one"""
+        """-> (n, N_A) the mean log-likelihood of a sequence's ahead tokens, the first of each branch, the second, ...;
+        (n, 1) 1 for a right answer, 0 for a wrong one
+        """
         if self.what == "accuracy":
             texts = self.answers.texts(self.model)
-            return np.array([float(right(text)) for (_, right), text in zip(self.asked, texts, strict=True)])
+            return np.array([[float(right(text))] for (_, right, _), text in zip(self.asked, texts, strict=True)])
         found = []
         for tokens, sites in self.batches():
             ahead = coprocessor.ahead_tokens(tokens, sites, self.c.n_ahead)
             with self.machine.autocast():
                 nll = self.model.ahead_nll(tokens, sites, ahead)  # (B, M, N_A)
-            found.append(-nll.cpu().double().mean(dim=(1, 2)))
+            found.append(-nll.cpu().double().mean(dim=1))
         return torch.cat(found).numpy()
 
     def overall(self, scores):
@@ -265,9 +269,9 @@ MAX_VALUES = 2**26  # of Z; 512 MB in fp64
 
 def latents_of(model, tokens, sites):
     """-> Z (B M, N_L, C)"""
-    z = model.begin(tokens, sites)[1].z
+    z = model.pass2_start(model.pass1_prefix(tokens), sites).z
     if z is None:
-        raise ValueError(f"{type(model).__name__} does not say what its latents are: give Beginning a z")
+        raise ValueError(f"{type(model).__name__} does not say what its latents are: give BranchStart a z")
     return z.flatten(0, 1)
 
 
@@ -308,34 +312,40 @@ def collect_tokens(model, asked, examples):
 # Do they matter?
 
 
-def message(model, tokens, sites):
-    """Passes 1 and 2 -> KV_theta(x), Beginning, and what the Coprocessor tells: tensors whose axis -2 are the latents.
-
-    They are the inputs (unless those are the site's own token) and KV_phi of every layer.
-    """
-    prefix_kv, begin = type(model).begin(model, tokens, sites)
-    reads_z = not torch.equal(begin.x, model.site_embedding(tokens, sites))
-    return prefix_kv, begin, [begin.x] * reads_z + [t for pair in begin.kv or [] for t in pair]
-
-
 @contextlib.contextmanager
-def meddling(model, change):
-    """While it lasts, the Base gets change(tensor, number) of every tensor of the message; no message where change is None."""
+def intervene(model, change):
+    """While it lasts, the Base gets change(tensor, number) of every tensor that the model sends it: inputs, or K and V of every
+    layer, in the order in which they are sent; axis -2 are the latents. Nothing is sent where change is None.
+    """
+    if change is None:  # x_site in its own place, as under continued
+        model.pass2_start = model.start_plain
+    else:
+        count = itertools.count()
 
-    def begin(tokens, sites):
-        if change is None:  # x_site in its own place, as under continued
-            return model.pass1_read(tokens), coprocessor.Beginning(model.site_embedding(tokens, sites), sites - 1)
-        prefix_kv, found, told = message(model, tokens, sites)
-        changed = [change(t, i) if t.size(-2) else t for i, t in enumerate(told)]  # a layer may hold nothing
-        kv = found.kv and changed[-2 * len(found.kv) :]
-        x = changed[0] if len(changed) > 2 * len(found.kv or []) else found.x
-        return prefix_kv, found._replace(x=x, kv=kv and list(zip(kv[::2], kv[1::2], strict=True)))
+        def send(x=None, kv=None):
+            if kv is None:
+                return change(x, next(count))
+            # a layer may hold nothing
+            return [tuple(change(t, i) if t.size(-2) else t for t, i in zip(pair, count, strict=False)) for pair in kv]
 
-    model.begin = begin
+        def pass2_start(*inputs):
+            nonlocal count
+            count = itertools.count()  # a batch sends its first tensor first
+            return type(model).pass2_start(model, *inputs)
+
+        model.send, model.pass2_start = send, pass2_start
     try:
         yield
     finally:
-        del model.begin
+        vars(model).pop("send", None), vars(model).pop("pass2_start", None)
+
+
+def sent(model, tokens, sites):
+    """-> the tensors that the model sends the Base"""
+    found = []
+    with intervene(model, lambda t, i: found.append(t) or t):
+        model.pass2_start(model.pass1_prefix(tokens), sites)
+    return found
 
 
 def over_examples(t):
@@ -348,8 +358,7 @@ def mean_message(model, batches):
     """-> the mean over all examples of every tensor of the message"""
     sums, count = None, 0
     for tokens, sites in batches:
-        told = message(model, tokens, sites)[2]
-        parts = [t.sum(dim=over_examples(t), keepdim=True).cpu().double() for t in told]
+        parts = [t.sum(dim=over_examples(t), keepdim=True).cpu().double() for t in sent(model, tokens, sites)]
         sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
         count += sites.numel()
     return [total / count for total in sums]
@@ -367,11 +376,11 @@ def swap():
     return change
 
 
-def meddle(model, asked):
-    """-> {what was done: perplexity or accuracy}, {a part of the message's effect: (its size, half of its 95 % interval)}
+def interventions(model, asked):
+    """-> {what was done: perplexity or accuracy}, {what was done: -log p by ahead token}, {a part of the message's effect: (its
+    size, half of its 95 % interval)}
 
-    Latents are dropped, not masked: what comes after them moves up. Under h1 the message is keys and values, which hold their
-    own positions: swapped ones are those of another site, and their order means nothing. The intervals are over examples, each
+    Latents are dropped, not masked: of the others a branch then starts with fewer. The intervals are over examples, each
     compared with itself: a sequence with all of its sites, or a question.
     """
     n, means = model.n_latents, mean_message(model, asked.batches())
@@ -390,17 +399,48 @@ def meddle(model, asked):
             changes[f"without {j + 1}"] = lambda t, i, rest=rest: t[..., rest.to(t.device), :]
     scores, overall = {}, {}
     for name, change in changes.items():
-        with meddling(model, change):
-            scores[name] = asked.scores()
+        with intervene(model, change):
+            scores[name] = asked.scores()  # (n, N_A) or (n, 1)
         overall[name] = asked.overall(scores[name])
-        print(f"    {name}: {asked.what} {overall[name]:.2f}", flush=True)
+        print(f"    {name}: {asked.what} {overall[name]:.2f}" + by_ahead(-scores[name].mean(axis=0)), flush=True)
     # log-likelihoods times 100 are percent of perplexity, right answers times 100 points
     parts = {"presence": ("swapped", "none"), "content": ("untouched", "swapped")}
-    return overall, {part: interval(100 * (scores[a] - scores[b])) for part, (a, b) in parts.items()}
+    effects = {part: 100 * (scores[a] - scores[b]) for part, (a, b) in parts.items()}
+    nll = {name: (-found.mean(axis=0)).tolist() for name, found in scores.items()} if asked.what == "perplexity" else {}
+    return overall, nll, {part: interval(effect.mean(axis=1)) for part, effect in effects.items()}
+
+
+def by_ahead(nll, most=4):
+    """-log p by ahead token -> in words; "" for a single number"""
+    if len(nll) == 1:
+        return ""
+    told = " ".join(f"{x:.3f}" for x in nll[:most])
+    return f"; -log p of ahead token 1 to {min(most, len(nll))}: {told}" + (
+        f", then {nll[most:].mean():.3f}" if len(nll) > most else ""
+    )
 
 
 # -----------------------------------------------------------------------------
 # What do they say?
+
+
+@torch.no_grad()
+def spelled(model, asked):
+    """Of the questions that have a step 1, 2, ...: how many of its texts do its latents spell, greedily and to the letter?
+
+    -> [share by step], what the first question's latents spell
+    """
+    steps = [[asked.tokenizer.encode(step + "\n") for step in each] for _, _, each in asked.asked]
+    longest, said = max(len(step) for each in steps for step in each), []
+    for tokens, sites in asked.batches():
+        prefix = model.pass1_prefix(tokens)
+        start = model.pass2_start(prefix, sites)
+        hidden, _ = model.base.branch(start.x, prefix.kv, start.sites, start.positions, start.kv)
+        said += model.spell(model.step_latents(start, hidden), prefix.kv, longest).tolist()  # (K, longest) a question
+    right = [[s[: len(step)] == step for s, step in zip(*pair, strict=False)] for pair in zip(said, steps, strict=True)]
+    by_step = [[row[j] for row in right if len(row) > j] for j in range(len(said[0]))]
+    first = [asked.tokenizer.decode(s).partition("\n")[0] for s in said[0]]
+    return [float(np.mean(found)) if found else None for found in by_step], first
 
 
 @torch.no_grad()
@@ -445,8 +485,8 @@ def heatmap(ax, latents, title):
 
 
 def draw(result, path):
-    """The heatmap, the silhouettes and what meddling did, side by side."""
-    scores = result["meddling"]
+    """The heatmap, the silhouettes and what interventions did, side by side."""
+    scores = result["interventions"]
     figure, axes = plt.subplots(1, 2 + bool(scores), figsize=(5 + 4.2 * (1 + bool(scores)), 4.2), squeeze=False)
     heatmap(axes[0, 0], result, result["run"])
     each = result["silhouettes"]
@@ -459,7 +499,9 @@ def draw(result, path):
         ax, names = axes[0, 2], list(scores)[::-1]
         ax.barh(names, [scores[name] for name in names], color="#ff7f0e")
         ax.axvline(scores["untouched"], color="black", lw=0.8)
-        ax.set(xlabel="accuracy (%)" if result["what"] == "accuracy" else "perplexity", title="after meddling with the latents")
+        ax.set(
+            xlabel="accuracy (%)" if result["what"] == "accuracy" else "perplexity", title="after interventions on the latents"
+        )
         if result["what"] == "perplexity":
             ax.set_xlim(left=0.9 * min(scores.values()))
     figure.tight_layout()
@@ -508,11 +550,15 @@ def main():
     result["words"] = words(model, z, tokenizer_of(a.run))
     for i, found in enumerate(result["words"]):
         print(f"    latent {i + 1} reads as " + ", ".join(f"{token!r} {share:.0%}" for token, share in found))
-    result["what"], result["meddling"], result["effect"] = asked.what, {}, {}
+    if config.get("step_weight"):
+        result["spelled"], first = spelled(model, asked)
+        shares = ", ".join(f"step {j} {share:.1%}" for j, share in enumerate(result["spelled"], start=1) if share is not None)
+        print(f"    spelled by its own latents alone: {shares}; the first question's: " + " | ".join(first))
+    result |= dict(what=asked.what, interventions={}, by_ahead={}, effect={})
     if config["variant"] == "coconut":
-        print("    coconut makes each latent from the one before, so there is no message to meddle with")
-    elif not a.no_meddling:
-        result["meddling"], result["effect"] = meddle(model, asked)
+        print("    coconut makes each latent from the one before, so there is no message to intervene on")
+    elif not a.no_interventions:
+        result["interventions"], result["by_ahead"], result["effect"] = interventions(model, asked)
         unit = "% of perplexity" if asked.what == "perplexity" else "points"
         for part, found in result["effect"].items():
             print(f"    {part} {told(found, 1)} {unit}")

@@ -158,20 +158,20 @@ class Variant(nn.Module):
         """Pass 2 of the dual models: the Coprocessor runs the soft tokens -> Z (B,M,N_L,C), KV_phi."""
         network = self.coprocessor if self.has_coprocessor else self.base
         soft = self.soft_tokens(sites)
-        return network.branch(soft, prefix.kv, sites, self.latent_positions(sites), cache_only=cache_only)
+        return network.branch(soft, prefix.kv, sites, self.latent_positions(sites, soft.size(2)), cache_only=cache_only)
 
     def soft_tokens(self, sites):
         return self.soft[: self.n_latents].expand(*sites.shape, self.n_latents, -1)  # (B, M, N_L, C)
 
-    def latent_positions(self, sites):
-        """Where N_L latents stand -> (B, M, N_L): at their site's position, so that the text keeps its own."""
+    def latent_positions(self, sites, n):
+        """Where n latents stand -> (B, M, n): at their site's position, so that the text keeps its own."""
         if self.text_positions == "own":
-            return sites[..., None].expand(*sites.shape, self.n_latents)
-        return sites[..., None] + 1 + torch.arange(self.n_latents, device=sites.device)
+            return sites[..., None].expand(*sites.shape, n)
+        return sites[..., None] + 1 + torch.arange(n, device=sites.device)
 
     def start_with(self, x, sites, z):
         """A branch that starts with N_L latents as inputs: x (B,M,N_L,C), sites (B,M) -> BranchStart"""
-        positions = self.latent_positions(sites)
+        positions = self.latent_positions(sites, x.size(2))
         ahead = sites + 1 if self.text_positions == "own" else positions[..., -1] + 1
         return BranchStart(x, sites, positions, ahead, z=z)
 
@@ -395,7 +395,7 @@ class Rounds(H2):
     def latents(self, prefix, sites, cache_only=False):
         c = self.latents_per_step or self.n_latents
         soft = self.soft_tokens(sites).split(c, dim=2)  # a round each: (B, M, c, C)
-        positions = self.latent_positions(sites).split(c, dim=2)
+        positions = self.latent_positions(sites, self.n_latents).split(c, dim=2)
         z, kv = [], None
         for g in range(len(soft)):
             x, stand = soft[g], positions[g]
@@ -428,8 +428,8 @@ class H1(Variant):
         start = self.start_plain(prefix, sites)._replace(kv=self.send(kv=kv_phi), z=z)
         if self.text_positions == "own":
             return start
-        asks = self.latent_positions(sites)[..., -1:] + 1  # x_site once more, behind the cache
-        return start._replace(sites=sites, positions=asks, ahead=asks[..., 0] + 1)
+        asks = sites + 1 + max(k.size(3) for k, _ in start.kv)  # x_site once more, behind the cache
+        return start._replace(sites=sites, positions=asks[..., None], ahead=asks + 1)
 
 
 VARIANTS = {

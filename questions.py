@@ -216,7 +216,8 @@ def grade_answers(items, texts):
     out = []
     for n, (item, text) in enumerate(zip(items, texts, strict=True)):
         example, said = item.example, extract(text)
-        record = dict(item=n, where=example.where, question=example.question, gold=example.answer, answer=said)
+        record = dict(item=n, where=example.where, question=example.question, steps=example.steps)
+        record |= dict(gold=example.answer, answer=said)
         out.append(record | dict(correct=same(said, example.answer), text=text))
     return out
 
@@ -496,7 +497,10 @@ class Answers:
 
 
 def asked_before(run):
-    """The questions that a run was tested on, from its own predictions.jsonl -> [(text, a function: is this answer right?)]"""
+    """The questions that a run was tested on, from its own predictions.jsonl
+
+    -> [(text, a function: is this answer right?, the texts of its steps)]
+    """
     path = os.path.join(run, "predictions.jsonl")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{run} has not been asked its test questions yet: it has no predictions.jsonl")
@@ -504,9 +508,9 @@ def asked_before(run):
     if not lines:
         raise ValueError(f"{path} is empty")
     if "numbers" in lines[0]:
-        problems = [(p["numbers"], p["target"]) for p in lines]
-        return [(prompt(*p), lambda text, p=p: verify(text, *p)[0]) for p in problems]
-    return [(p["question"] + "\n", lambda text, p=p: same(extract(text), p["gold"])) for p in lines]
+        problems = [(p["numbers"], p["target"], operations(p["solution"])) for p in lines]
+        return [(prompt(*p[:2]), lambda text, p=p: verify(text, *p[:2])[0], p[2]) for p in problems]
+    return [(p["question"] + "\n", lambda text, p=p: same(extract(text), p["gold"]), p.get("steps", [])) for p in lines]
 
 
 @contextlib.contextmanager

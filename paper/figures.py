@@ -24,6 +24,7 @@ The paper's numbers stand beside runs of the N_L that they are of, or under a he
 
 import argparse
 import colorsys
+import dataclasses
 import os
 import re
 import zlib
@@ -42,7 +43,7 @@ import numpy as np
 import torch
 
 from analyze_latents import NO_STEPS, STEPS_STAY, heatmap, protocol
-from coprocessor import all_options
+from coprocessor import Options
 from model import branch_mask
 from questions import wilson
 from runtime import read_json, read_lines, read_metrics, weights_of
@@ -155,7 +156,7 @@ def kind_of(record):
     c = record["config"]
     weight, resumed = c.get("orthogonality_weight"), c.get("started_from", "").startswith("all of")
     system = c["variant"] + ", scaled Z" * bool(c.get("scale_latents")) + (f", orthogonality {weight:g}" if weight else "")
-    more = {name: default for name, (default, _) in all_options().items() if name != "scale_latents"}
+    more = {f.name: f.default for f in dataclasses.fields(Options) if f.name not in ("scale_latents", "orthogonality_weight")}
     system += "".join(f", {name} {c[name]}" for name in more if c.get(name, more[name]) != more[name])  # a fork's own
     if "stages" not in c:
         return Kind(record["family"], system, resumed, "", c["n_latents"], c.get("operands"))

@@ -1,4 +1,4 @@
-"""The latent analysis: textbook versions of capture and silhouette, cases with known answers, meddling, whole runs."""
+"""The latent analysis: textbook versions of capture and silhouette, cases with known answers, interventions, whole runs."""
 
 import json
 import math
@@ -183,7 +183,7 @@ def test_a_subsample_keeps_whole_examples_and_repeats(monkeypatch):
 
 
 # -----------------------------------------------------------------------------
-# Z, meddling, words: of tiny random variants
+# Z, interventions, words: of tiny random variants
 
 LATENT = ["soft", "liu", "h1", "h2", "h2 scaled", "coconut"]
 
@@ -212,7 +212,7 @@ def test_z_is_what_the_branch_says(case):
                         z.append(h)
                     z = torch.stack(z)
                 else:
-                    z, _ = slow_run(model.coprocessor, model.soft, site + 1, before)
+                    z, _ = slow_run(model.coprocessor, model.soft, [site] * 3, before)
                 rows.append(z.detach().numpy())
     np.testing.assert_allclose(found, np.stack(rows), atol=2e-5)
     assert al.collect(model, batches(), 5).shape == (5, 3, 48)  # qwen3 is 48 wide, gpt2 64
@@ -257,20 +257,21 @@ def nll(model):
 
 
 @pytest.mark.parametrize("case", ["soft", "liu", "h1", "h2"])
-def test_meddling_changes_the_message_and_nothing_else(case):
+def test_an_intervention_changes_the_message_and_nothing_else(case):
     model = tiny_variant(case, "gpt2").eval()
     plain = nll(model)
-    with al.meddling(model, lambda t, i: t.clone()):
+    with al.intervene(model, lambda t, i: t.clone()):
         assert torch.equal(nll(model), plain)
-    with al.meddling(model, lambda t, i: torch.zeros_like(t)):
+    with al.intervene(model, lambda t, i: torch.zeros_like(t)):
         changed = nll(model)
     assert (changed - plain).abs().min() > 0
-    assert torch.equal(nll(model), plain), "meddling is over"
+    assert torch.equal(nll(model), plain), "the intervention is over"
     tokens, sites = batches()[0]
     if case != "h1":  # by hand: a branch that is fed zeros
-        zero = coprocessor.Beginning(torch.zeros(2, 3, 3, 64, dtype=torch.float64), sites)
+        x, where = torch.zeros(2, 3, 3, 64, dtype=torch.float64), sites[..., None].expand(2, 3, 3)
+        zero = coprocessor.BranchStart(x, sites, where, sites + 1)
         ahead = coprocessor.ahead_tokens(tokens, sites, 3)
-        hidden = model.pass3_decode(zero, ahead, model.pass1_read(tokens))
+        hidden = model.pass3_predict(model.pass1_prefix(tokens), zero, ahead)[:, :, -3:]
         close(changed, token_nll(model.base, hidden, ahead), 1e-12)
 
 
@@ -280,7 +281,7 @@ def test_with_no_message_the_base_goes_on_as_a_language_model(case):
     plain = coprocessor.build("continued", model.base, 0).eval()
     lengths = torch.tensor([9, 14])
     before = model.generate(batches()[0][0], lengths, 6)
-    with al.meddling(model, None):
+    with al.intervene(model, None):
         assert torch.equal(nll(model), nll(plain)), "also under h1: x_site in its own place, and once"
         none = model.generate(batches()[0][0], lengths, 6)
     assert torch.equal(none, model.generate(batches()[0][0], lengths, 6, with_latents=False)) and not torch.equal(none, before)
@@ -288,7 +289,7 @@ def test_with_no_message_the_base_goes_on_as_a_language_model(case):
 
 def test_an_effect_has_two_parts_each_with_an_interval_over_examples():
     class Fake:
-        """What is asked last is answered next: scores of four examples for each kind of meddling, in turn"""
+        """What is asked last is answered next: scores of four examples for each intervention, in turn"""
 
         what = "accuracy"
         told = dict(untouched=[1, 1, 1, 0], zero=[0] * 4, mean=[0] * 4, swapped=[1, 0, 1, 0], none=[0, 0, 1, 1])
@@ -300,14 +301,14 @@ def test_an_effect_has_two_parts_each_with_an_interval_over_examples():
             return batches()
 
         def scores(self):
-            return np.array(next(self.left, [1.0] * 4), dtype=float)
+            return np.array(next(self.left, [1.0] * 4), dtype=float)[:, None]
 
         def overall(self, scores):
             return 100 * scores.mean()
 
-    found, effect = al.meddle(tiny_variant("h2", "gpt2").eval(), Fake())
+    found, by_ahead, effect = al.interventions(tiny_variant("h2", "gpt2").eval(), Fake())
     assert {name: found[name] for name in Fake.told} == dict(untouched=75, zero=0, mean=0, swapped=50, none=50)
-    assert effect.keys() == {"presence", "content"}
+    assert effect.keys() == {"presence", "content"} and by_ahead == {}
     assert effect["presence"] == (0, pytest.approx(3.18244631 * 100 * math.sqrt(2 / 3) / 2)), "swapped - none: 1, 0, 0, -1"
     assert effect["content"] == (25, pytest.approx(3.18244631 * 50 / 2)), "untouched - swapped: 0, 1, 0, 0"
 
@@ -318,7 +319,7 @@ def test_means_and_swaps(case):
     means, count = al.mean_message(model, batches()), 0
     slow = None
     for tokens, sites in batches():
-        message = al.message(model, tokens, sites)[2]
+        message = al.sent(model, tokens, sites)
         assert len(message) == (4 if case == "h1" else 1)
         for b in range(2):
             for m in range(3):
@@ -327,30 +328,34 @@ def test_means_and_swaps(case):
                 count += 1
     for mean, total in zip(means, slow, strict=True):
         close(mean.squeeze(0).squeeze(0 if case != "h1" else 1), total / count, 1e-12)
-    rows, swap = [al.message(model, *batch)[2] for batch in batches()], al.swap()
+    rows, swap = [al.sent(model, *batch) for batch in batches()], al.swap()
     swapped = [[swap(t, i) for i, t in enumerate(told)] for told in rows]
     for i in range(len(rows[0])):
         before, after = torch.cat([told[i] for told in rows]), torch.cat([told[i] for told in swapped])
         assert torch.equal(after[1:], before[:-1]) and torch.equal(after[0], before[1])
 
 
-def test_both_messages_are_meddled_with():
-    """A variant that tells Z and KV_phi at once, as the README's."""
+def started(model, tokens, sites):
+    return model.pass2_start(model.pass1_prefix(tokens), sites)
+
+
+def test_there_are_interventions_on_both_messages():
+    """A variant that sends Z and KV_phi at once, as the README's."""
 
     class Both(coprocessor.Variant):
         has_coprocessor = True
 
-        def pass2_begin(self, tokens, sites, prefix_kv):
-            z, kv_phi = self.latents(sites, prefix_kv)
-            return coprocessor.Beginning(self.as_input(z), sites, kv_phi, z)
+        def pass2_start(self, prefix, sites):
+            z, kv_phi = self.latents(prefix, sites)
+            return self.start_with(self.send(x=z), sites, z)._replace(kv=self.send(kv=kv_phi))
 
     model = Both(tiny_variant("continued", "gpt2").base, 2).double().eval()
-    assert len(al.message(model, *batches()[0])[2]) == 5
-    with al.meddling(model, lambda t, i: t * (i == 0)):
-        found = model.begin(*batches()[0])[1]
+    assert len(al.sent(model, *batches()[0])) == 5
+    with al.intervene(model, lambda t, i: t * (i == 0)):
+        found = started(model, *batches()[0])
     assert torch.equal(found.x, found.z) and not any(t.any() for pair in found.kv for t in pair)
-    with al.meddling(model, lambda t, i: t * (i > 0)):
-        found = model.begin(*batches()[0])[1]
+    with al.intervene(model, lambda t, i: t * (i > 0)):
+        found = started(model, *batches()[0])
     assert not found.x.any() and all(t.any() for pair in found.kv for t in pair)
 
 
@@ -358,7 +363,7 @@ def test_both_messages_are_meddled_with():
 def test_a_latent_that_is_dropped_is_gone(case):
     """Dropping the last of three latents is having two."""
     model = tiny_variant(case, "gpt2").eval()
-    with al.meddling(model, lambda t, i: t[..., [0, 1], :]):
+    with al.intervene(model, lambda t, i: t[..., [0, 1], :]):
         dropped = nll(model)
     whole = nll(model)
     model.n_latents = 2
@@ -405,7 +410,7 @@ def test_the_penalty_is_added_to_the_loss_and_to_nothing_else(case):
     close(plain, slow_passes(case, model, tokens, sites, 4)[1], 1e-9)
     model.orthogonality_weight = 0.7
     assert torch.equal(model.ahead_nll(tokens, sites, ahead), scored)
-    z = model.begin(tokens, sites)[1].z
+    z = started(model, tokens, sites).z
     expected = torch.stack([torch.stack([slow_overlap(branch) for branch in row]) for row in z])
     close(model(tokens, sites, ahead), plain + 0.7 * expected[..., None], 1e-9)
     # what learns is the same, and it learns to lower the overlap
@@ -414,7 +419,7 @@ def test_the_penalty_is_added_to_the_loss_and_to_nothing_else(case):
     model(tokens, sites, ahead).mean().backward()
     plain_loss, penalty = (
         model.ahead_nll(tokens, sites, ahead).mean(),
-        coprocessor.overlap(model.begin(tokens, sites)[1].z).mean(),
+        coprocessor.overlap(started(model, tokens, sites).z).mean(),
     )
     slow = torch.autograd.grad(plain_loss + 0.7 * penalty, trained)
     for p, g in zip(trained, slow, strict=True):
@@ -423,10 +428,10 @@ def test_the_penalty_is_added_to_the_loss_and_to_nothing_else(case):
     optimizer = torch.optim.SGD([p for p in trained], lr=0.05)
     for _ in range(5):
         optimizer.zero_grad()
-        coprocessor.overlap(model.begin(tokens, sites)[1].z).mean().backward()
+        coprocessor.overlap(started(model, tokens, sites).z).mean().backward()
         optimizer.step()
     with torch.no_grad():
-        assert coprocessor.overlap(model.begin(tokens, sites)[1].z).mean() < before
+        assert coprocessor.overlap(started(model, tokens, sites).z).mean() < before
 
 
 def test_overlap_of_one_latent_and_of_known_ones():
@@ -472,22 +477,22 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
     result = analyze(run, "--examples=10", "--batch_size=2", monkeypatch=monkeypatch)
     assert result["setting"] == "large-scale" and result["examples"] == 10 and len(result["words"]) == n_latents
     assert "fewer occurrences than dimensions" in capsys.readouterr().out
-    names = [*result["meddling"]]
+    names = [*result["interventions"]]
     assert names[:5] == ["untouched", "zero", "mean", "swapped", "none"] and len(names) == (
         5 if n_latents == 1 else 5 + (variant != "h1") + n_latents
     )
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
     whole = analyze(run, "--examples=16", "--batch_size=3", monkeypatch=monkeypatch)
     last = runtime.read_metrics(run)[-1]["val_ppl"]
-    assert whole["meddling"]["untouched"] == pytest.approx(last, rel=1e-5), "the run's own validation"
-    ppl, effect = whole["meddling"], whole["effect"]
+    assert whole["interventions"]["untouched"] == pytest.approx(last, rel=1e-5), "the run's own validation"
+    ppl, effect = whole["interventions"], whole["effect"]
     assert effect["presence"][0] == pytest.approx(100 * math.log(ppl["none"] / ppl["swapped"]), abs=1e-6)
     assert effect["content"][0] == pytest.approx(100 * math.log(ppl["swapped"] / ppl["untouched"]), abs=1e-6)
     assert (effect["content"][1] > 0) == (variant != "soft") and effect["presence"][1] > 0, (
         "one's own soft tokens are another's"
     )
     if variant == "soft":
-        same = [whole["meddling"][name] for name in ("untouched", "mean", "swapped")]
+        same = [whole["interventions"][name] for name in ("untouched", "mean", "swapped")]
         assert max(same) - min(same) < 1e-4 and not np.any(whole["capture"])
         assert "no variance" in capsys.readouterr().out
     if n_latents == 1:
@@ -518,10 +523,10 @@ def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
     assert result["examples"] == last["test_questions"]
     assert result["setting"] == ("Countdown, 3 operands" if script is cd else "ProsQA")
     if variant == "coconut":
-        assert result["meddling"] == {}
+        assert result["interventions"] == {}
     else:
         assert result["what"] == "accuracy"
-        assert result["meddling"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
+        assert result["interventions"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
 
 

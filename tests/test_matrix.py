@@ -102,7 +102,7 @@ def test_analyze(kind, variant, runs, call):
     with open(os.path.join(runs[kind, variant], "latents.json")) as f:
         found = json.load(f)
     assert found["examples"] == 8 or kind == "reasoning" and found["examples"] == 6
-    assert (found["meddling"] == {}) == (variant == "coconut")
+    assert (found["interventions"] == {}) == (variant == "coconut")
 
 
 @pytest.mark.parametrize("kind, variant", RUNS)

@@ -64,14 +64,14 @@ def items_of(tokenizer, ends_with=()):
 
 
 def pairs(items, c, stage):
-    return [(item.question, item.text(c, stage)) for item in items]
+    return [item.written(c, stage) for item in items]
 
 
 def system(variant, family="gpt2", n_latents=4, dtype=torch.float64):
     """A tiny random model with room for the letters and, for coconut, its markers."""
     base = tiny(family, torch.float32, context=256)
     base.add_tokens(Letters.vocab_size - base.config.vocab_size + 3 * (variant == "coconut"), like=0)
-    model = coprocessor.build(variant, base, n_latents)
+    model = coprocessor.build(variant, base, n_latents, latents_per_step=min(2, n_latents))
     return random_weights(model, seed=1).to(dtype)
 
 
@@ -228,7 +228,7 @@ def test_padding_and_question_tokens_carry_no_label(variant):
         return padded.masked_fill(beyond, 5), lengths
 
     class Count(torch.nn.Module):
-        def forward(self, tokens, sites, ahead):
+        def forward(self, tokens, sites, ahead, steps):
             seen.append(ahead.shape)
             return torch.ones(ahead.shape)
 
@@ -255,6 +255,7 @@ def test_forward_passes_are_counted_not_computed():
             with questions.counted_passes(model) as passes:
                 model.generate(tokens, torch.tensor([tokens.size(1)]), 1)
             costs[variant, n_latents] = passes[0]
+            assert passes[0] == model.n_passes
     assert costs["h2", 2] == costs["h2", 4] == 3  # the paper's three passes, whatever N_L
     assert costs["liu", 4] == costs["h1", 4] == 3
     assert costs["soft", 4] == costs["cot", 4] == 2
