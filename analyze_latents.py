@@ -198,7 +198,7 @@ class Asked:
         if self.setting == "large-scale":
             self.what = "perplexity"
             rows = Rows(self.c.data, "val", self.c.seq_len)
-            limit = coprocessor.site_limit(self.c, model.base.config.context, model.span())
+            limit = coprocessor.site_limit(self.c, model.base.config.context, model.branch_offset())
             self.read = coprocessor.Batches(rows, self.c, limit, machine.device)
             self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
             return

@@ -461,8 +461,8 @@ def build(variant, base, n_latents, **options):
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
     own = VARIANTS[variant]
     for name, value in options.items():
-        if value and (not hasattr(own, name) or name.endswith("_weight") and not own.has_latents):
-            raise ValueError(f"{variant} has no {name}, so it cannot be {value}")
+        if value and (not hasattr(own, name) or name.endswith("_weight") and not (own.has_latents and value > 0)):
+            raise ValueError(f"{name}={value} is not for {variant}")
     if options.get("text_positions", "own") not in ("own", "pushed"):
         raise ValueError(f"text_positions must be own or pushed, not {options['text_positions']!r}")
     return own(base, n_latents, **{name: value for name, value in options.items() if hasattr(own, name)})

@@ -139,7 +139,7 @@ def test_without_soft_tokens_or_latents_nothing_is_added(family):
 
 @pytest.mark.parametrize("variant", ["continued", "soft", "h1", "coconut", "cot"])
 def test_scaling_latents_that_are_not_fed_is_refused(variant, family):
-    with pytest.raises(ValueError, match=f"{variant} has no scale_latents"):
+    with pytest.raises(ValueError, match=f"scale_latents=True is not for {variant}"):
         build(variant, tiny(family), N_L, scale_latents=True)
 
 

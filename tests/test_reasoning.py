@@ -640,7 +640,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
 
     def start(**changes):
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes))
-        return questions.load_start(c, tokenizer, c.stages * c.latents_per_step)
+        return questions.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
 
     same, origin, base_crc32 = start()
     assert base_crc32 == coprocessor.checksum(first.base)
@@ -650,13 +650,15 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     assert crc32 == base_crc32 and origin.startswith("the Base of") and torch.equal(soft.base.wte.weight, first.base.wte.weight)
     coconut, _, crc32 = start(variant="coconut")  # whose Base gets three more tokens
     assert crc32 == base_crc32 and coconut.base.config.vocab_size == first.base.config.vocab_size + 3
-    with pytest.raises(ValueError, match="has 4 latents"):
+    with pytest.raises(ValueError, match="has 4 latents, this run asks for 6"):
         start(latents_per_step=3)
+    with pytest.raises(ValueError, match="has text_positions=own, this run asks for pushed"):
+        start(text_positions="pushed")
     train_tokenizer(["other words"], 300, str(tmp_path / "other.json"))
     for init_from in ("four", "four/checkpoint/base", "four/best/base"):  # other ids would fit, and mean something else
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
         with pytest.raises(ValueError, match="another tokenizer's ids"):
-            questions.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2)
+            questions.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -669,7 +671,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         (dict(first_stage=9), "no epochs to train"),
         (dict(data="nowhere"), "nowhere is none of gsm8k"),
         (dict(tokenizer="nothing.json"), "no tokenizer nothing.json"),
-        (dict(variant="soft", scale_latents=True), "scale_latents is for liu and h2"),
+        (dict(variant="soft", scale_latents=True), "scale_latents=True is not for soft"),
     ],
 )
 def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):

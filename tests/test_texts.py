@@ -325,10 +325,10 @@ def test_a_model_is_not_trained_on_ids_of_another_tokenizer_than_its_folder_has(
         scale_latents, orthogonality_weight = False, 0.0
 
     with pytest.raises(ValueError, match="another tokenizer's ids than those of gpt2"):
-        questions.load_start(c, gpt2, 2)
-    questions.load_start(c, own, 2)
+        questions.load_start(c, gpt2, 2, 1)
+    questions.load_start(c, own, 2, 1)
     (folder / "tokenizer.json").unlink()
-    questions.load_start(c, gpt2, 2)
+    questions.load_start(c, gpt2, 2, 1)
 
 
 # -----------------------------------------------------------------------------
