@@ -425,10 +425,13 @@ def train_step(run, items, optimizer, parameters, c, machine):
 
 
 def adamw(model, c, device):
-    """-> (optimizer, names of its parameters, the parameters): those that the variant trains"""
-    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    """-> (optimizer, names of its parameters, the parameters): those that the variant trains. Soft tokens are not decayed."""
+    named = sorted(((n, p) for n, p in model.named_parameters() if p.requires_grad), key=lambda pair: pair[0] == "soft")
+    names, parameters = zip(*named, strict=True)
+    decayed = [p for n, p in named if n != "soft"]
+    groups = [{"params": decayed}, {"params": parameters[len(decayed) :], "weight_decay": 0.0}]
     settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
-    return torch.optim.AdamW(parameters, **settings), names, parameters
+    return torch.optim.AdamW(groups, **settings), names, parameters
 
 
 def crc32(rows):

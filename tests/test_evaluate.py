@@ -282,7 +282,7 @@ def test_a_run_s_perplexity_is_the_one_that_it_was_validated_on(variant, seq_len
     settings = dict(
         init_from="random:tiny_gpt2", variant=variant, seq_len=seq_len, n_sites=64 if seq_len == 256 else 4,
         n_ahead=3, n_latents=2 if seq_len == 24 else 20, tokens_per_step=4 * seq_len, tokens=8 * seq_len, batch_size=4,
-        eval_rows=6, device="cpu", data=tmp_path / "corpus",
+        eval_rows=6, device="cpu", precision="fp32", data=tmp_path / "corpus",
     )  # fmt: skip
     run = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
     monkeypatch.setattr(ev, "tokenizer_of", lambda folder: Words())
@@ -296,7 +296,7 @@ def test_a_run_s_perplexity_is_the_one_that_it_was_validated_on(variant, seq_len
 
 @pytest.mark.parametrize("variant", ["h2", "coconut", "cot"])
 def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, reasoning_settings, tmp_path, monkeypatch):  # noqa: F811
-    settings = reasoning_settings | dict(variant=variant, epochs_per_stage=1, last_stage_epochs=1)
+    settings = reasoning_settings | dict(variant=variant, epochs_per_stage=1, last_stage_epochs=1, precision="fp32")
     run = run_here(finetune_reasoning, settings, tmp_path / "run", monkeypatch=monkeypatch)
     asked = dict(model=run, questions=settings["data"], limit=6, device="cpu", batch_size=3)
     out = run_here(ev, asked, tmp_path / "<model>_<what>", monkeypatch=monkeypatch).parent / "run_prosqa"

@@ -1,11 +1,14 @@
 """Who learns, variant by variant (paper, sections 3.2 and 4.1): exactly these parameters, and no others move."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import CASES, close, random_inputs, random_tokens, tiny, tiny_variant
 
+import questions
+import train
 from coprocessor import VARIANTS, ahead_tokens, build
 
 B, S, N_L, N_A = 2, 14, 3, 4
@@ -122,6 +125,20 @@ def test_soft_tokens_start_near_the_mean_embedding(family):
     assert soft.shape == (200, base.config.width)
     noise = soft - base.wte.weight.mean(dim=0)
     assert abs(noise.mean().item()) < 1e-3 and abs(noise.std().item() - 0.02) < 1e-3
+
+
+@pytest.mark.parametrize("make", [train.make_optimizer, questions.adamw])
+def test_soft_tokens_are_not_decayed(make, family):
+    """With no gradient anywhere, decay is all that moves a parameter."""
+    model = tiny_variant("h2", family, dtype=torch.float32)
+    c = SimpleNamespace(lr=0.1, beta1=0.9, beta2=0.9, weight_decay=0.5)
+    optimizer = make(model, c, torch.device("cpu"))[0]
+    before = copy.deepcopy(model.state_dict())
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    still = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
+    assert "soft" in still and "base.wte.weight" not in still
 
 
 def test_the_latent_scale_starts_at_the_rms_of_the_embeddings(family):

@@ -80,7 +80,7 @@ def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeyp
         model, coprocessor.Batches(data.Rows(corpus, "val", 24), train.Config(**config), 21, torch.device("cpu")),
         train.Config(**config), runtime.Machine(torch.device("cpu"), False),
     )  # fmt: skip
-    assert again.mean().exp().item() == lines[-1]["val_ppl"]
+    assert again.items() <= lines[-1].items()
 
 
 def test_a_run_s_folder_stands_for_its_settings(tmp_path, corpus, monkeypatch, capsys):
@@ -139,7 +139,8 @@ def test_two_ranks_and_accumulation_equal_one_process(variant, tmp_path, corpus,
     wanted, gradient = metrics(tmp_path / "one"), first_gradient(tmp_path / "one")
     for way in ways:
         for a, b in zip(metrics(tmp_path / way), wanted, strict=True):
-            assert a == pytest.approx(b, rel=1e-6), way
+            assert a.pop("val_nll", 0) == pytest.approx(b.get("val_nll", 0), rel=1e-6), way
+            assert a == pytest.approx({key: b[key] for key in a}, rel=1e-6), way
         for name, g in first_gradient(tmp_path / way).items():
             assert torch.allclose(g, gradient[name], rtol=0, atol=1e-6), (way, name)
 
