@@ -22,3 +22,4 @@ eval_every = 2000
 eval_rows = 256
 log_every = 500
 checkpoint_every = 2000
+precision = "fp32"  # so small a model gains nothing from bf16

@@ -35,3 +35,4 @@ clip = 1.0
 reset_optimizer = False
 max_new_tokens = 96
 log_every = 100
+precision = "fp32"  # so small a model gains nothing from bf16
