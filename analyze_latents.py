@@ -45,9 +45,11 @@ from scipy import stats
 from sklearn.metrics import silhouette_samples
 
 import coprocessor
-import questions
+import finetuning
 import runtime
+from countdown import verify
 from data import Rows, tokenizer_of
+from questions import answers_match, extract
 
 
 @dataclasses.dataclass
@@ -203,9 +205,9 @@ class Asked:
             self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
             return
         self.what, self.tokenizer = "accuracy", tokenizer_of(run)
-        self.asked = questions.asked_before(run)[:examples]
-        prompts = [self.tokenizer.encode(question) + model.ends_prompts_with for question, _, _ in self.asked]
-        self.answers = questions.Answers(prompts, model, self.tokenizer, self.c, machine)
+        self.asked = finetuning.load_test_prompts(run)[:examples]
+        prompts = [self.tokenizer.encode(line["question"] + "\n") + model.ends_prompts_with for line in self.asked]
+        self.answers = finetuning.EvalSet(prompts, model, self.tokenizer, self.c, machine)
 
     def batches(self):
         if self.what == "perplexity":
@@ -214,7 +216,7 @@ class Asked:
         else:
             prompts = self.answers.questions
             for i in range(0, len(prompts), self.c.micro_batch):
-                tokens, lengths = questions.pad(prompts[i : i + self.c.micro_batch], self.machine.device)
+                tokens, lengths = finetuning.pad(prompts[i : i + self.c.micro_batch], self.machine.device)
                 yield tokens, (lengths - 1)[:, None]
 
     @torch.no_grad()
@@ -223,8 +225,8 @@ class Asked:
         (n, 1) 1 for a right answer, 0 for a wrong one
         """
         if self.what == "accuracy":
-            texts = self.answers.texts(self.model)
-            return np.array([[float(right(text))] for (_, right, _), text in zip(self.asked, texts, strict=True)])
+            texts = self.answers.answer_questions(self.model)
+            return np.array([[float(is_right(line, text))] for line, text in zip(self.asked, texts, strict=True)])
         found = []
         for tokens, sites in self.batches():
             ahead = coprocessor.ahead_tokens(tokens, sites, self.c.n_ahead)
@@ -235,6 +237,13 @@ class Asked:
 
     def overall(self, scores):
         return float(np.exp(-scores.mean()) if self.what == "perplexity" else 100 * scores.mean())
+
+
+def is_right(line, text):
+    """A line of predictions.jsonl, another text that is answered -> is it right?"""
+    if "numbers" in line:
+        return verify(text, line["numbers"], line["target"])[0]
+    return answers_match(extract(text), line["gold"])
 
 
 STEPS_STAY, NO_STEPS = "straight (steps stay)", "straight (no steps)"
@@ -258,7 +267,9 @@ def setting(config):
     resumed = ", resumed" * config["started_from"].startswith("all of")
     if "operands" in config:
         return f"Countdown, {config['operands']} operands{resumed}"
-    task, how = "ProsQA" if "prosqa" in config["data"] else "GSM8K", protocol(config)
+    name = os.path.basename(os.path.normpath(config["data"]))
+    task = next((known for known in ("ProsQA", "GSM8K") if known.lower() in name), name)  # a task of one's own has its own name
+    how = protocol(config)
     if how == NO_STEPS and not resumed:
         return f"{task}, no curriculum"
     return task + f", {how}" * (how != "curriculum") + resumed
@@ -430,7 +441,7 @@ def spelled(model, asked):
 
     -> [share by step], what the first question's latents spell
     """
-    steps = [[asked.tokenizer.encode(step + "\n") for step in each] for _, _, each in asked.asked]
+    steps = [[asked.tokenizer.encode(step + "\n") for step in line["steps"]] for line in asked.asked]
     longest, said = max(len(step) for each in steps for step in each), []
     for tokens, sites in asked.batches():
         prefix = model.pass1_prefix(tokens)

@@ -6,7 +6,7 @@
 
 From top to bottom: the solver, which finds every solution; the generator, which keeps the solvable ones of random problems;
 training, without a curriculum: one branch at the end of the problem, latents first, then the answer. The verifier, which
-parses an answer and never evaluates it, stands in questions.py beside the other judges.
+parses an answer and never evaluates it, stands in finetuning.py beside the other judges.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import os
 import random
 import re
 from collections import Counter
+from fractions import Fraction
 
 from configurator import Count, Decay, configure, one_line_errors, show
 
@@ -26,10 +27,10 @@ import torch
 from tqdm import tqdm
 
 import coprocessor
-import questions
+import finetuning
 import runtime
 from data import Tokenizer, alone_in, in_workers, tokenizer_of, train_tokenizer, whole, write_text
-from questions import REASONS, Answers, Written, answer, grade_equations, operations, prompt, verify, wilson
+from finetuning import EvalSet, Written, share_interval
 
 # -----------------------------------------------------------------------------
 # The solver: all expressions of many problems at once
@@ -215,6 +216,114 @@ def statistics(problems):
 
 
 # -----------------------------------------------------------------------------
+# Right or wrong? An equation is verified, whichever it is
+
+
+def prompt(numbers, target):
+    """As in the paper's example; the latents follow it."""
+    return (
+        f"User: Using the numbers [{', '.join(map(str, numbers))}], create an equation that equals {target}.\n"
+        "Assistant: Let me solve this step by step.\n"
+    )
+
+
+def answer(solution):
+    return f"<answer> {solution} </answer>"
+
+
+REASONS = ("correct", "no answer", "bad syntax", "wrong numbers", "wrong value", "division by zero")
+BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "×": 2, "÷": 2}
+
+
+def postfix(tokens):
+    """Numbers, operators and parentheses, as strings -> the numbers and operators in postfix order, None for bad syntax.
+
+    expression = term {("+" | "-") term};  term = factor {("*" | "/") factor};  factor = number | "(" expression ")"
+    """
+    out, waiting, operand_next = [], [], True
+    for token in tokens:
+        if operand_next != (token == "(" or token.isdigit()):
+            return None
+        if token.isdigit():
+            out.append(token)
+            operand_next = False
+        elif token == "(":
+            waiting.append(token)
+        else:  # an operator or a closing parenthesis ends what binds as tightly
+            while waiting and waiting[-1] != "(" and BINDS[waiting[-1]] >= BINDS.get(token, 0):
+                out.append(waiting.pop())
+            if token in BINDS:
+                waiting.append(token)
+                operand_next = True
+            elif not waiting:
+                return None
+            else:
+                waiting.pop()
+    if operand_next or "(" in waiting:
+        return None
+    return out + waiting[::-1]
+
+
+def work_out(x, operator, y):
+    return x + y if operator == "+" else x - y if operator == "-" else x * y if operator in "*×" else Fraction(x, y)
+
+
+def operations(solution):
+    """The steps of a solution in the order in which they are worked out: "(36 + 55) / 7" -> 36 + 55 = 91, 91 / 7 = 13"""
+    values, steps = [], []
+    for token in postfix(re.findall(r"[0-9]+|[-+*/()]", solution)):
+        if token.isdigit():
+            values.append(int(token))
+            continue
+        y, x = values.pop(), values.pop()
+        values.append(work_out(x, token, y))
+        steps.append(f"{x} {token} {y} = {values[-1]}")
+    return steps
+
+
+def verify(text, numbers, target):
+    """A completion that should hold one <answer>...</answer> and end with it -> (is it right?, one of REASONS).
+
+    The expression must use every one of the numbers exactly once and be worth the target, as an exact rational. Never
+    evaluates code, never raises for any text; time is linear in the text's length.
+    """
+    tags = text.count("<answer>"), text.count("</answer>")
+    if not all(tags):
+        return False, "no answer"
+    inner, closed, rest = text.partition("<answer>")[2].partition("</answer>")
+    if tags != (1, 1) or not closed or rest.strip() or not re.fullmatch(r"[-+*/×÷() \t\n0-9]+", inner):
+        return False, "bad syntax"
+    tokens = re.findall(r"[0-9]+|[^ \t\n]", inner)
+    steps = postfix(tokens)
+    # no more than a pair of parentheses around every number and every operation
+    if steps is None or tokens.count("(") > len(steps) or any(t[0] == "0" != t for t in tokens):
+        return False, "bad syntax"
+    if sorted(t for t in steps if t.isdigit()) != sorted(map(str, numbers)):
+        return False, "wrong numbers"
+    values = []
+    for step in steps:
+        if step.isdigit():
+            values.append(Fraction(int(step)))
+            continue
+        y, x = values.pop(), values.pop()
+        if step in "/÷" and y == 0:
+            return False, "division by zero"
+        values.append(work_out(x, step, y))
+    return (True, "correct") if values[0] == target else (False, "wrong value")
+
+
+def grade_equations(problems, texts):
+    """-> a line of predictions.jsonl for each"""
+    out = []
+    for n, (problem, text) in enumerate(zip(problems, texts, strict=True)):
+        ok, reason = verify(text, problem["numbers"], problem["target"])
+        question = prompt(problem["numbers"], problem["target"]).removesuffix("\n")
+        steps = operations(problem["solution"])
+        out.append(dict(item=n, **problem, question=question, steps=steps, text=text, correct=ok, reason=reason))
+    return out
+
+
+# -----------------------------------------------------------------------------
 # Training and evaluation
 
 
@@ -267,7 +376,7 @@ NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or s
 
 
 def written(problem, tokenizer, with_steps):
-    """A problem -> questions.Written. Its steps are never written out, only spelled by latents (--step_weight)."""
+    """A problem -> Written. Its steps are never written out, only spelled by latents (--step_weight)."""
     question, text = prompt(problem["numbers"], problem["target"]), answer(problem["solution"])
     steps = [tokenizer.encode(step + "\n") for step in operations(problem["solution"])] if with_steps else []
     return Written(tokenizer.encode(question), [*tokenizer.encode(text), tokenizer.eot], steps, 0)
@@ -282,7 +391,7 @@ def train(c, machine):
     with machine.rank_0_first():
         make_problems(c.data, c.operands, c.data_seed)
         tokenizer = Tokenizer(c.tokenizer)
-        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.n_latents, latents_per_step)
+        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.n_latents, latents_per_step)
     model = model.to(machine.device).train()
 
     problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
@@ -295,10 +404,10 @@ def train(c, machine):
     steps_per_epoch = len(items) // c.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(items)} training problems do not fill a batch of {c.batch_size}")
-    test = Answers([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
+    test = EvalSet([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
 
-    optimizer, names, parameters = questions.adamw(model, c, machine.device)
-    checksum = questions.crc32([ids for item in items for ids in (item.question, item.text)])
+    optimizer, names, parameters = finetuning.adamw(model, c, machine.device)
+    checksum = finetuning.crc32([ids for item in items for ids in (item.question, item.text)])
     settings = dataclasses.asdict(c) | dict(latents_per_step=latents_per_step, started_from=origin, base_crc32=base_crc32)
     state, metrics, seconds = runtime.enter(
         c, settings, MAY_DIFFER, machine, tokenizer.path,
@@ -318,17 +427,17 @@ def train(c, machine):
 
     def ask():
         model.eval()
-        predictions = grade_equations(held_out, test.texts(model))
+        predictions = grade_equations(held_out, test.answer_questions(model))
         model.train()
         right = sum(p["correct"] for p in predictions)
         record = dict(test_accuracy=right / len(predictions), test_questions=len(predictions))
-        return predictions, record | dict(test_interval=wilson(right, len(predictions)))
+        return predictions, record | dict(test_interval=share_interval(right, len(predictions)))
 
     def check():
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
         runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
         runtime.finite_weights(
-            machine, state["step"], lambda: questions.text_nll(model, chosen[: c.micro_batch], machine.device),
+            machine, state["step"], lambda: finetuning.text_nll(model, chosen[: c.micro_batch], machine.device),
             model, optimizer, names, c.out_dir,
         )  # fmt: skip
 
@@ -340,12 +449,12 @@ def train(c, machine):
 
     first, pace, interrupt = state["step"], runtime.Pace(seconds), runtime.Interrupt(machine)
     for epoch in range(first // steps_per_epoch, c.epochs):
-        rows = questions.order(c.seed, epoch, len(items))
+        rows = finetuning.epoch_permutation(c.seed, epoch, len(items))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
             # the global batch, the same on every rank: pass 1 reads the problems, pass 2 starts a branch at the end of each,
             # pass 3 writes the answers; then one step of AdamW
             chosen = [items[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
-            loss, norm = questions.train_step(run, chosen, optimizer, parameters, c, machine)
+            loss, norm = finetuning.train_step(run, chosen, optimizer, parameters, c, machine)
 
             state["step"] += 1
             state["tokens"] += sum(len(item.question) + len(item.text) for item in chosen)
@@ -397,7 +506,7 @@ def solve(c):
         model, _ = coprocessor.load_run(c.out_dir)
         tokenizer = tokenizer_of(c.out_dir)
         machine = runtime.Machine(torch.device("cpu"), False)
-        (text,) = Answers([tokenizer.encode(prompt(numbers, target))], model, tokenizer, c, machine).texts(model)
+        (text,) = EvalSet([tokenizer.encode(prompt(numbers, target))], model, tokenizer, c, machine).answer_questions(model)
         print(f"{c.out_dir}: {text!r}  ({verify(text, numbers, target)[1]})")
     else:
         print(f"no run in {c.out_dir} to ask; --out_dir=... names one")
@@ -431,7 +540,7 @@ def main():
         print(*statistics(read_problems(c.data, c.operands, c.data_seed, "train")), sep="\n")
         return
     machine = runtime.start(c.device, c.precision)
-    questions.check_batch(c, machine)
+    finetuning.check_batch(c, machine)
     train(c, machine)
     runtime.finish()
 

@@ -26,8 +26,9 @@ from tqdm import tqdm
 import coprocessor
 import runtime
 from data import Rows, hub_file, tokenizer_of
+from finetuning import EvalSet, Item, pad, share_interval
 from model import token_nll
-from questions import Answers, Item, grade_answers, numbered, pad, read, wilson
+from questions import grade_answers, read, rows_in
 
 
 @dataclasses.dataclass
@@ -125,7 +126,7 @@ TASKS = {
 def read_docs(name, limit):
     """-> the task's first so many (0: all) Docs. Raises OSError where it cannot be got, ValueError if it has other rows."""
     task = TASKS[name]
-    rows = numbered(hub_file(task.repo, task.file, revision=task.revision))
+    rows = rows_in(hub_file(task.repo, task.file, revision=task.revision))
     if len(rows) != task.rows and not limit or len(rows) < min(limit, task.rows):
         raise ValueError(f"{name}: {task.repo} has {len(rows):,} rows, not {task.rows:,}; --limit={len(rows)} takes them")
     return [task.read(row) for _, row in rows[: limit or None]]
@@ -281,16 +282,16 @@ def read_items(c, model, tokenizer):
             raise ValueError(f"{len(item.question)} tokens of question, room for {room}")
         return item
 
-    return read(c.questions, "test", c.limit, c.skip_bad, make)
+    return read(c.questions, None, c.limit, c.skip_bad, make)
 
 
 def ask(c, items, model, tokenizer, trained, machine):
     """-> {questions, accuracy, its 95 % interval, right, items}, a line of predictions.jsonl for each"""
     asked = argparse.Namespace(max_new_tokens=c.max_new_tokens or trained.get("max_new_tokens", 64), micro_batch=c.batch_size)
-    texts = Answers([item.question for item in items], model, tokenizer, asked, machine).texts(model)
-    predictions = grade_answers(items, texts)
+    texts = EvalSet([item.question for item in items], model, tokenizer, asked, machine).answer_questions(model)
+    predictions = grade_answers([item.example for item in items], texts)
     right = sum(p["correct"] for p in predictions)
-    found = dict(questions=c.questions, accuracy=right / len(items), interval=wilson(right, len(items)))
+    found = dict(questions=c.questions, accuracy=right / len(items), interval=share_interval(right, len(items)))
     return found | dict(right=right, items=len(items)), predictions
 
 

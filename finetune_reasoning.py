@@ -24,10 +24,12 @@ import numpy as np
 import torch
 
 import coprocessor
+import finetuning
 import questions
 import runtime
 from data import Tokenizer
-from questions import Answers, Item, grade_answers
+from finetuning import EvalSet, Item
+from questions import grade_answers
 
 
 @dataclasses.dataclass
@@ -115,7 +117,7 @@ def read_items(c, split, tokenizer, model):
 
     def make(example):
         item = Item(example, tokenizer, model.ends_prompts_with)
-        longest = max(len(item.question) + offset + len(item.text(c, stage)) for stage, offset in offsets.items())
+        longest = max(len(item.question) + offset + len(item.written(c, stage).text) for stage, offset in offsets.items())
         if longest > context:
             raise ValueError(f"{longest} tokens, the model has {context} positions")
         return item
@@ -136,14 +138,14 @@ def main():
     if not stages or c.first_stage > c.stages + 1:
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
     machine = runtime.start(c.device, c.precision)
-    questions.check_batch(c, machine)
+    finetuning.check_batch(c, machine)
 
     # the system and its questions
     torch.manual_seed(c.seed)
     items, left_out = {}, []
     with machine.rank_0_first():
         tokenizer = Tokenizer(c.tokenizer)
-        model, origin, base_crc32 = questions.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
+        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
         for split in questions.SPLITS:
             items[split], bad = read_items(c, split, tokenizer, model)
             left_out += bad
@@ -151,10 +153,10 @@ def main():
     steps_per_epoch = len(items["train"]) // c.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
-    valid, test = (Answers([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
+    valid, test = (EvalSet([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
 
-    optimizer, parameter_names, parameters = questions.adamw(model, c, machine.device)
-    checksum = questions.crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
+    optimizer, parameter_names, parameters = finetuning.adamw(model, c, machine.device)
+    checksum = finetuning.crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
     settings = dataclasses.asdict(c) | dict(n_latents=model.n_latents, started_from=origin, base_crc32=base_crc32)
     state, metrics, seconds = runtime.enter(
         c, settings, MAY_DIFFER, machine, tokenizer.path, lambda folder: coprocessor.load(model, folder),
@@ -179,7 +181,7 @@ def main():
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
         runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
         runtime.finite_weights(
-            machine, state["step"], lambda: questions.text_nll(asked, texts[: c.micro_batch], machine.device),
+            machine, state["step"], lambda: finetuning.text_nll(asked, texts[: c.micro_batch], machine.device),
             model, optimizer, parameter_names, c.out_dir,
         )  # fmt: skip
 
@@ -197,18 +199,18 @@ def main():
         if epoch_begins and (epoch == 0 or stage != stages[epoch - 1]):
             state["best"] = -1.0
         if epoch_begins and c.reset_optimizer:
-            optimizer, *_ = questions.adamw(model, c, machine.device)
+            optimizer, *_ = finetuning.adamw(model, c, machine.device)
         # what learns may have changed with the stage, so DDP is made anew
         asked = system_at(c, stage, model, n_latents)
         run = runtime.wrap(asked, machine)
 
-        rows = questions.order(c.seed, epoch, len(items["train"]))
+        rows = finetuning.epoch_permutation(c.seed, epoch, len(items["train"]))
         for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
             # the global batch, the same on every rank; each question is followed by the words that this stage leaves
             chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
             texts = [item.written(c, stage) for item in chosen]
             # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
-            loss, norm = questions.train_step(run, texts, optimizer, parameters, c, machine)
+            loss, norm = finetuning.train_step(run, texts, optimizer, parameters, c, machine)
 
             state["step"] += 1
             state["tokens"] += sum(len(t.question) + len(t.text) for t in texts)
@@ -224,7 +226,7 @@ def main():
                     check()
                     # the validation questions choose which weights of the stage are kept in best/; the test set never does
                     asked.eval()
-                    graded = grade_answers(items["valid"], valid.texts(asked))
+                    graded = grade_answers([item.example for item in items["valid"]], valid.answer_questions(asked))
                     asked.train()
                     record["valid_accuracy"] = np.mean([p["correct"] for p in graded]).item()
                     line += f", validation accuracy {record['valid_accuracy']:.1%}"
@@ -247,7 +249,7 @@ def main():
     machine.wait()  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
     asked = system_at(c, stages[-1], model, n_latents).eval()
-    predictions = grade_answers(items["test"], test.texts(asked))
+    predictions = grade_answers([item.example for item in items["test"]], test.answer_questions(asked))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)
         record = dict(step=total, tokens=state["tokens"], seconds=seconds(), valid_accuracy=state["best"])

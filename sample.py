@@ -14,7 +14,7 @@ import torch
 
 from coprocessor import load_run
 from data import tokenizer_of
-from questions import asked_before
+from finetuning import load_test_prompts
 
 
 @dataclasses.dataclass
@@ -55,8 +55,8 @@ def main():
     asks = "n_ahead" not in config  # a run on questions: the prompt is one, with one augmentation at its end
     every = a.every or (a.n_tokens if asks else config["n_ahead"])
     if a.prompt == "...":
-        a.prompt = asked_before(a.run)[0][0] if asks else "def "
-    elif asks:
+        a.prompt = load_test_prompts(a.run)[0]["question"] if asks else "def "
+    if asks:
         a.prompt = a.prompt.removesuffix("\n") + "\n"
     print(f"prompt: {a.prompt!r}")
     for with_latents in [True, False] if model.n_latents else [False]:

@@ -63,7 +63,7 @@ def from_cache(path, name=None, **_):
 
 
 def rows_that_fit(task, tokenizer, limit, max_length):
-    """-> a stand-in for questions.numbered, how many rows it gives: none with a longer choice, on which theirs stops"""
+    """-> a stand-in for questions.rows_in, how many rows it gives: none with a longer choice, on which theirs stops"""
 
     def fits(row):
         doc = task.read(row)
@@ -71,7 +71,7 @@ def rows_that_fit(task, tokenizer, limit, max_length):
         return not max_length or all(len(choice) <= max_length for _, choice in pairs)
 
     path = hub_file(task.repo, task.file, revision=task.revision)
-    kept = [(where, row) for where, row in questions.numbered(path) if fits(row)][:limit]
+    kept = [(where, row) for where, row in questions.rows_in(path) if fits(row)][:limit]
     return lambda path: kept, len(kept)
 
 

@@ -357,7 +357,7 @@ def test_the_verdict_is_that_of_pythons_own_parser(text, numbers):
 def test_wilson():
     """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20."""
     for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
-        assert np.allclose(cd.wilson(right, count), (low, high), atol=1e-4)
+        assert np.allclose(cd.share_interval(right, count), (low, high), atol=1e-4)
 
 
 # -----------------------------------------------------------------------------

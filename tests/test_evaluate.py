@@ -14,6 +14,7 @@ from test_reasoning import small as reasoning_settings  # noqa: F401
 import coprocessor
 import evaluate as ev
 import finetune_reasoning
+import finetuning
 import questions
 import runtime
 import train
@@ -303,7 +304,9 @@ def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, r
     assert (out / "predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
     found = json.loads((out / "results.json").read_text())["questions"]
     assert found["accuracy"] == runtime.read_metrics(run)[-1]["test_accuracy"] and found["items"] == 6
-    assert found["interval"] == list(questions.wilson(found["right"], 6)) and "0 rows" not in (out / "results.md").read_text()
+    assert (
+        found["interval"] == finetuning.share_interval(found["right"], 6) and "0 rows" not in (out / "results.md").read_text()
+    )
     if variant == "coconut":
         with pytest.raises(ValueError, match="can be asked --questions"):
             run_here(ev, dict(model=run, tasks="piqa"), tmp_path / "x", monkeypatch=monkeypatch)
@@ -319,7 +322,7 @@ FILES = {  # the same two questions as others keep them, the last row of each no
 @pytest.mark.parametrize("name", FILES)
 def test_questions_from_any_file(name, checkpoint, tmp_path, monkeypatch):
     (tmp_path / name).write_bytes(FILES[name].encode())
-    monkeypatch.setattr(ev.Answers, "texts", lambda self, model: ["<<9+9=18>>\n### 18", "### 3"])
+    monkeypatch.setattr(ev.EvalSet, "answer_questions", lambda self, model: ["<<9+9=18>>\n### 18", "### 3"])
     settings = dict(model=checkpoint, questions=tmp_path / name, device="cpu")
     with pytest.raises(ValueError, match=f"{name}:3: .*skip_bad"):
         run_here(ev, settings, tmp_path / "out", monkeypatch=monkeypatch)
@@ -332,11 +335,19 @@ def test_questions_from_any_file(name, checkpoint, tmp_path, monkeypatch):
 
 
 def test_numbers_compare_as_numbers_and_texts_as_texts():
-    for a in ("18", "18.0", "18.00"):
-        assert all(questions.same(a, b) for b in ("18", "18.0", "18.00")) and not questions.same(a, "18.01")
-    assert questions.same("-0.5", "-0.50") and not questions.same("-0.5", "0.5")
-    assert questions.same("0.1", "0.10") and not questions.same("100000000000000001", "100000000000000000")
-    assert (
-        questions.same("Tom is a b.", "Tom is a b.") and not questions.same("18 apples", "18") and not questions.same("", "0")
-    )
-    assert not questions.same("1e2", "100") and not questions.same("١٨", "18") and not questions.same("nan", "nan ")
+    same = questions.answers_match
+    for a in ("18", "18.0", "18.00", "18.", "$18", "1.8e1"):
+        assert all(same(a, b) for b in ("18", "18.0", "18.00")) and not same(a, "18.01")
+    assert same("-0.5", "-.50") and not same("-0.5", "0.5") and same("0.1", "0.10")
+    assert not same("100000000000000001", "100000000000000000")
+    assert same("Tom is a b.", "Tom is a b.") and not same("18 apples", "18") and not same("", "0") and not same("$", "0")
+    assert not same("9" * 5000, "9" * 4999) and not same("1e99999", "1e99998"), "nor does a number without end take for ever"
+    assert not same("١٨", "18") and not same("nan", "nan ")
+
+
+@pytest.mark.parametrize(
+    "gold, said", [(1e17, "1" + "0" * 17), (0.00001, "0.00001"), (0.1 + 0.2, "0.3"), (18.0, "18"), (-3, "-3")]
+)
+def test_numbers_as_answers_are_those_that_one_writes(gold, said):
+    answer = questions.parse({"question": "?", "answer": gold}, "x:1").answer
+    assert answer == said and questions.answers_match(said, answer)

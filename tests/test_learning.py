@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import CASES, close, random_inputs, random_tokens, tiny, tiny_variant
 
-import questions
+import finetuning
 import train
 from coprocessor import VARIANTS, ahead_tokens, build
 
@@ -127,7 +127,7 @@ def test_soft_tokens_start_near_the_mean_embedding(family):
     assert abs(noise.mean().item()) < 1e-3 and abs(noise.std().item() - 0.02) < 1e-3
 
 
-@pytest.mark.parametrize("make", [train.make_optimizer, questions.adamw])
+@pytest.mark.parametrize("make", [train.make_optimizer, finetuning.adamw])
 def test_soft_tokens_are_not_decayed(make, family):
     """With no gradient anywhere, decay is all that moves a parameter."""
     model = tiny_variant("h2", family, dtype=torch.float32)

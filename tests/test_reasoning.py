@@ -29,6 +29,7 @@ from helpers import (
 import coprocessor
 import data
 import finetune_reasoning as fr
+import finetuning
 import prosqa
 import questions
 import runtime
@@ -60,7 +61,7 @@ def config(**changes):
 
 
 def items_of(tokenizer, ends_with=()):
-    return [questions.Item(questions.parse(line, f"x:{i}"), tokenizer, ends_with) for i, line in enumerate(LINES)]
+    return [finetuning.Item(questions.parse(line, f"x:{i}"), tokenizer, ends_with) for i, line in enumerate(LINES)]
 
 
 def pairs(items, c, stage):
@@ -97,18 +98,18 @@ def test_the_plan_of_the_epochs():
 def test_what_is_written_at_each_stage():
     tokenizer, c = Letters(), config()
     item = items_of(tokenizer)[2]
-    said = [tokenizer.decode(item.text(c, stage)[:-1]) for stage in range(4)]
+    said = [tokenizer.decode(item.written(c, stage).text[:-1]) for stage in range(4)]
     assert said == [
         "<<3*5=15>>\n<<15*4=60>>\n<<60-6=54>>\n### 1054",
         "<<15*4=60>>\n<<60-6=54>>\n### 1054",
         "<<60-6=54>>\n### 1054",  # two steps are latents,
         "### 1054",  # and past the last stage no step is in words
     ]
-    assert tokenizer.decode(item.text(config(stages=1), 2)[:-1]) == "### 1054", "nor where two more steps were left"
-    assert all(item.text(c, stage)[-1] == tokenizer.eot for stage in range(4))
+    assert tokenizer.decode(item.written(config(stages=1), 2).text[:-1]) == "### 1054", "nor where two more steps were left"
+    assert all(item.written(c, stage).text[-1] == tokenizer.eot for stage in range(4))
     assert tokenizer.decode(item.question).endswith("skips 6?\n")
     none = items_of(tokenizer)[3]  # a question without steps has its latents all the same
-    assert none.steps == [] and fr.latents_at(c, 1) == 2 and none.text(c, 1) == none.text(c, 0)
+    assert none.steps == [] and fr.latents_at(c, 1) == 2 and none.written(c, 1).text == none.written(c, 0).text
 
 
 # -----------------------------------------------------------------------------
@@ -151,8 +152,8 @@ def test_coconut_equals_the_published_recipe(stage, n_latents, family):
     model = system("coconut", family)
     model.n_latents = n_latents
     items = items_of(Letters(), model.ends_prompts_with)
-    fast = questions.text_nll(model, pairs(items, c, stage), "cpu")
-    slow = torch.cat([published_coconut(model, item, item.text(c, stage), n_latents) for item in items]).sum()
+    fast = finetuning.text_nll(model, pairs(items, c, stage), "cpu")
+    slow = torch.cat([published_coconut(model, item, item.written(c, stage).text, n_latents) for item in items]).sum()
     close(fast, slow, 1e-9)
     model.zero_grad()
     fast.backward()
@@ -191,11 +192,11 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
         if not model.trains_base:
             return
         model = coprocessor.CoT(model.base, 0)
-    together = questions.text_nll(model, pairs(items, c, stage), "cpu")
+    together = finetuning.text_nll(model, pairs(items, c, stage), "cpu")
     together.backward()
     expected = gradients(model)
     model.zero_grad()
-    alone = [questions.text_nll(model, pairs([item], c, stage), "cpu") for item in items]
+    alone = [finetuning.text_nll(model, pairs([item], c, stage), "cpu") for item in items]
     sum(alone).backward()
     close(together, sum(alone), 1e-9)
     for name, grad in gradients(model).items():
@@ -210,7 +211,9 @@ def test_answers_do_not_depend_on_the_batch(variant, family):
     texts = []
     for micro_batch in (1, 3, 4):
         c.micro_batch = micro_batch
-        texts.append(questions.Answers([item.question for item in items], model, tokenizer, c, machine).texts(model))
+        texts.append(
+            finetuning.EvalSet([item.question for item in items], model, tokenizer, c, machine).answer_questions(model)
+        )
     assert texts[0] == texts[1] == texts[2] and len(set(texts[0])) > 1
 
 
@@ -220,7 +223,7 @@ def test_padding_and_question_tokens_carry_no_label(variant):
     c = config(variant=variant)
     model = system(variant, dtype=torch.float32)
     items = items_of(Letters(), model.ends_prompts_with)
-    plain, seen = questions.pad, []
+    plain, seen = finetuning.pad, []
 
     def other_padding(rows, device):
         padded, lengths = plain(rows, device)
@@ -232,13 +235,13 @@ def test_padding_and_question_tokens_carry_no_label(variant):
             seen.append(ahead.shape)
             return torch.ones(ahead.shape)
 
-    loss = questions.text_nll(model, pairs(items, c, 1), "cpu")
-    questions.pad = other_padding
+    loss = finetuning.text_nll(model, pairs(items, c, 1), "cpu")
+    finetuning.pad = other_padding
     try:
-        assert torch.equal(questions.text_nll(model, pairs(items, c, 1), "cpu"), loss)
+        assert torch.equal(finetuning.text_nll(model, pairs(items, c, 1), "cpu"), loss)
     finally:
-        questions.pad = plain
-    assert questions.text_nll(Count(), pairs(items, c, 1), "cpu") == sum(len(item.text(c, 1)) for item in items)
+        finetuning.pad = plain
+    assert finetuning.text_nll(Count(), pairs(items, c, 1), "cpu") == sum(len(item.written(c, 1).text) for item in items)
     assert seen[0][1] == 1  # one branch each
 
 
@@ -252,7 +255,7 @@ def test_forward_passes_are_counted_not_computed():
         for n_latents in (2, 4):
             model = system(variant, n_latents=n_latents, dtype=torch.float32).eval()
             tokens = torch.tensor([items_of(Letters())[0].question])
-            with questions.counted_passes(model) as passes:
+            with finetuning.counted_passes(model) as passes:
                 model.generate(tokens, torch.tensor([tokens.size(1)]), 1)
             costs[variant, n_latents] = passes[0]
             assert passes[0] == model.n_passes
@@ -276,7 +279,7 @@ def test_cost_until_the_answer_counts_the_steps_written_before_it():
 
     model.generate = scripted
     question = items_of(tokenizer)[0].question
-    answers = questions.Answers([question], model, tokenizer, config(max_new_tokens=40), machine)
+    answers = finetuning.EvalSet([question], model, tokenizer, config(max_new_tokens=40), machine)
     cost = answers.cost(model, lambda text: "#" in text)
     assert cost["passes_to_answer"] == 2 + text.index(tokenizer.encode("#")[0])
     assert cost["passes_per_answer"] == 2 + len(text) - 1
@@ -320,7 +323,6 @@ BAD = [
     ("How?||<<1+1=2>> 2", "no #### before the answer"),
     ("How?||<<1+1=2>> ####  ", "an empty answer"),
     ("How?||<<1+1=2 #### 2", "a step without << or >>"),
-    ("", "no || after the question"),
     ("How?||<<1+1=2>> #### 2 #### 3", "more than one ####"),
     ("How?||<<1+1=2>> #### no. #2", "has a # in it"),
     ("How?" + "x" * 300 + "||#### 2", "tokens, the model has 256 positions"),
@@ -373,7 +375,7 @@ def test_a_damaged_file_of_questions_is_one_line(name, raw, tmp_path):
     path = tmp_path / f"prosqa_train.{name}"
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=f"prosqa_train.{name}: (not JSON|damaged)"):
-        questions.numbered(str(path))
+        questions.rows_in(str(path))
 
 
 def test_missing_questions_and_wrong_files_are_one_line(tmp_path):
@@ -640,7 +642,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
 
     def start(**changes):
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes))
-        return questions.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
+        return finetuning.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
 
     same, origin, base_crc32 = start()
     assert base_crc32 == coprocessor.checksum(first.base)
@@ -658,7 +660,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
     for init_from in ("four", "four/checkpoint/base", "four/best/base"):  # other ids would fit, and mean something else
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
         with pytest.raises(ValueError, match="another tokenizer's ids"):
-            questions.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2, 1)
+            finetuning.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -686,3 +688,94 @@ def test_train_refuses_what_needs_questions(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--variant=coconut"])
     with pytest.raises(SystemExit, match="coconut is trained on questions"):
         one_line_errors(train.main)
+
+
+# -----------------------------------------------------------------------------
+# Rows as others keep them
+
+
+def test_a_canonical_column_wins_whatever_the_order_of_keys():
+    row = {"question": "real?", "answer": "5", "input": "a passage", "target": 7, "steps": ["a"], "cot": "b"}
+    for keys in (list(row), list(row)[::-1]):
+        assert questions.parse({key: row[key] for key in keys}, "x:1")[:3] == ("real?", ["a"], "5")
+    assert questions.parse({"input": "q", "target": 7}, "x:1")[:3] == ("q", [], "7"), "aliases fill gaps"
+    with pytest.raises(ValueError, match="it has prompt, target; known are question: question, question_concat, input; answer"):
+        questions.parse({"prompt": "q", "target": 7}, "x:1")
+
+
+@pytest.mark.parametrize(
+    "text, steps",
+    [
+        ("<<1+1=2>> <<2+1=3>>", ["<<1+1=2>>", "<<2+1=3>>"]),
+        ("Tom has 3.5 apples. He eats one! How many?", ["Tom has 3.5 apples.", "He eats one!", "How many?"]),
+        ("Ada is a b.\nEvery b is a c.", ["Ada is a b.", "Every b is a c."]),
+        ("one step", ["one step"]),
+        ("", []),
+    ],
+)
+def test_steps_in_one_text_are_split(text, steps, tmp_path):
+    for row in ({"question": "q", "cot": text, "answer": "1"}, {"question": "q", "answer": f"{text} #### 1"}):
+        assert questions.parse(row, "x:1")[:3] == ("q", steps, "1")
+    assert questions.parse(f"q||{text} #### 1", "x:1")[:3] == ("q", steps, "1")
+
+
+def test_blank_cut_and_bad_rows(tmp_path):
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"question": "a", "answer": 1}\n\n{"question": "b", "answer": 2}\n{"question": "c", "ans\n   \n')
+    found, bad = questions.read(str(path), skip_bad=True)
+    assert [e.question for e in found] == ["a", "b"] and len(bad) == 1 and f"{path}:4: " in bad[0]
+    assert len(questions.read(str(path), limit=1)[0]) == 1, "what is not asked for is not read"
+    with pytest.raises(ValueError, match="test.jsonl:4: the row: not JSON"):
+        questions.read(str(path))
+
+
+@pytest.mark.parametrize("name", ["{}.jsonl", "mine_{}.json", "{}.csv", "{}.txt", "{}.parquet"])
+def test_a_folder_of_one_s_own(name, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = tmp_path / "a[1]"  # a name is no pattern
+    folder.mkdir()
+    for i, split in enumerate(questions.SPLITS):
+        path, rows = folder / name.format(split), [{"question": f"{split}, q", "answer": i}]
+        texts = dict(jsonl=json.dumps(rows[0]), json=json.dumps(rows), csv=f'question,answer\n"{split}, q",{i}\n')
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        else:
+            path.write_text((texts | dict(txt=f"{split}, q||#### {i}"))[path.suffix[1:]])
+    for i, split in enumerate(questions.SPLITS):
+        assert questions.read(str(folder), split)[0][0][:3] == (f"{split}, q", [], str(i))
+    (folder / "other_train.json").write_text("[]")
+    with pytest.raises(ValueError, match="several files for train"):
+        questions.read(str(folder), "train")
+
+
+def test_one_file_is_asked_and_never_trained_on(tmp_path):
+    (tmp_path / "all.jsonl").write_text('{"question": "a", "answer": 1}\n')
+    assert len(questions.read(str(tmp_path / "all.jsonl"))[0]) == 1
+    for split in questions.SPLITS:
+        with pytest.raises(ValueError, match="is one file: training needs a folder"):
+            questions.read(str(tmp_path / "all.jsonl"), split)
+
+
+def test_an_answer_depends_on_its_own_question_alone():
+    """However long the others are, and however little room they leave."""
+    tokenizer, machine = Letters(), runtime.Machine(torch.device("cpu"), False)
+    model = system("h2").eval()
+    asked = [item.question for item in items_of(tokenizer)]
+    c = config(max_new_tokens=9)
+
+    def answers(questions):
+        return finetuning.EvalSet(questions, model, tokenizer, c, machine).answer_questions(model)
+
+    context = model.base.config.context
+    longest = [(asked[0] * 100)[: context - room] for room in (1, 0, 4)]  # room for two tokens, for one, for five
+    for more in (longest, longest[:1], []):
+        assert answers([*asked, *more])[: len(asked)] == answers(asked)
+    evalset = finetuning.EvalSet(longest, model, tokenizer, c, machine)
+    assert [evalset.n_tokens(q) for q in longest] == [2, 1, 5]
+    evalset.answer_questions(model)
+    assert evalset.n_cut == sum(tokenizer.eot not in ids for ids in (
+        model.generate(torch.tensor([q]), torch.tensor([len(q)]), n, eos=tokenizer.eot)[0].tolist()
+        for q, n in zip(longest, (2, 1, 5), strict=True)
+    ))  # fmt: skip

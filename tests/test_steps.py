@@ -18,7 +18,7 @@ from helpers import (
     tiny_variant,
 )
 
-import questions
+import finetuning
 
 CASES = [case for case in OWN if case not in ("continued", "cot")] + ["h2 pushed"]
 B, S, M, K, C, N_A, WEIGHT = 3, 9, 2, 2, 2, 4, 0.7
@@ -145,14 +145,14 @@ def test_a_batch_is_its_questions_one_by_one(case, family):
         return torch.randint(VOCAB - 5, (n,), generator=rng).tolist()
 
     items = [
-        questions.Written(ids(n), ids(n + 1), [ids(k) for k in steps], 0) for n, steps in ((3, (2, 4, 1)), (7, ()), (5, (3,)))
+        finetuning.Written(ids(n), ids(n + 1), [ids(k) for k in steps], 0) for n, steps in ((3, (2, 4, 1)), (7, ()), (5, (3,)))
     ]
-    together = questions.text_nll(model, items, "cpu")
-    close(together, sum(questions.text_nll(model, [item], "cpu") for item in items), 1e-9)
+    together = finetuning.text_nll(model, items, "cpu")
+    close(together, sum(finetuning.text_nll(model, [item], "cpu") for item in items), 1e-9)
     model.step_weight = 0.0
-    plain = [questions.text_nll(model, [item], "cpu") for item in items]
+    plain = [finetuning.text_nll(model, [item], "cpu") for item in items]
     model.step_weight = WEIGHT
-    charged = [questions.text_nll(model, [item], "cpu") for item in items]
+    charged = [finetuning.text_nll(model, [item], "cpu") for item in items]
     assert charged[1] == plain[1] and charged[0] > plain[0] and charged[2] > plain[2]
 
 
@@ -162,12 +162,12 @@ def test_one_step_of_training_is_the_same_in_any_micro_batches(family):
         rank=0, world=1, device=torch.device("cpu"), autocast=lambda: torch.autocast("cpu", enabled=False)
     )
     rows = random_tokens(4, 6, seed=9).tolist()
-    items = [questions.Written(row[:3], row[: 2 + i], [row[: i + 1]] * (i % 3), 0) for i, row in enumerate(rows)]
+    items = [finetuning.Written(row[:3], row[: 2 + i], [row[: i + 1]] * (i % 3), 0) for i, row in enumerate(rows)]
     results = []
     for c.micro_batch in (4, 2, 1):
         model = variant_of("h2", family)
-        optimizer, _, parameters = questions.adamw(model, c, machine.device)
-        loss, norm = questions.train_step(model, items, optimizer, parameters, c, machine)
+        optimizer, _, parameters = finetuning.adamw(model, c, machine.device)
+        loss, norm = finetuning.train_step(model, items, optimizer, parameters, c, machine)
         results.append(torch.stack([loss.double(), norm]))
     close(results[1], results[0], 1e-6)  # the sum of losses is kept in fp32
     close(results[2], results[0], 1e-6)

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer as FastTokenizer
 import coprocessor
 import data
 import evaluate
+import finetuning
 import questions
 import train
 from model import random_model
@@ -137,7 +138,7 @@ def test_special_strings_are_tokens_only_where_that_is_asked_for(tokenizer):
     assert tokenizer.encode("a<|endoftext|>b", special=True) == [*tokenizer.encode("a"), tokenizer.eot, *tokenizer.encode("b")]
     assert tokenizer.eot not in tokenizer.encode("a<|endoftext|>b"), "and what was asked for before does not last"
     assert tokenizer.eot in evaluate.encode_pair(tokenizer, "a<|endoftext|>", " b")[0]  # as lm-evaluation-harness has it
-    item = questions.Item(questions.parse("a<|endoftext|>||#### <|endoftext|>", "x:1"), tokenizer)
+    item = finetuning.Item(questions.parse("a<|endoftext|>||#### <|endoftext|>", "x:1"), tokenizer)
     assert tokenizer.eot not in [*item.question, *item.answer[:-1]] and item.answer[-1] == tokenizer.eot
 
 
@@ -325,10 +326,10 @@ def test_a_model_is_not_trained_on_ids_of_another_tokenizer_than_its_folder_has(
         scale_latents, orthogonality_weight = False, 0.0
 
     with pytest.raises(ValueError, match="another tokenizer's ids than those of gpt2"):
-        questions.load_start(c, gpt2, 2, 1)
-    questions.load_start(c, own, 2, 1)
+        finetuning.load_start(c, gpt2, 2, 1)
+    finetuning.load_start(c, own, 2, 1)
     (folder / "tokenizer.json").unlink()
-    questions.load_start(c, gpt2, 2, 1)
+    finetuning.load_start(c, gpt2, 2, 1)
 
 
 # -----------------------------------------------------------------------------
