@@ -488,7 +488,7 @@ def heatmap(ax, latents, title):
         title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
     if latents.get("chance"):
         title += f"\nchance: {told_chance(latents['chance'])}"
-    ax.set_title(title, fontsize="medium")
+    ax.set_title(title, fontsize="medium", parse_math=False)  # a run may be called $1_or_$2
     ax.set(xlabel="variance of latent j", ylabel="in subspace of i")
     for axis in (ax.xaxis, ax.yaxis):
         axis.get_major_locator().set_params(integer=True)

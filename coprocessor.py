@@ -35,6 +35,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from data import draw_sites
@@ -94,7 +95,7 @@ class Variant(nn.Module):
         for name, value in options.items():
             setattr(self, name, value)
         self.base = base.requires_grad_(self.trains_base)
-        self.n_latents = n_latents if self.has_latents else 0
+        self.n_slots = self.n_latents = n_latents if self.has_latents else 0
         if self.has_soft_tokens:
             if n_latents < 1:
                 raise ValueError(f"{type(self).__name__} needs n_latents >= 1, not {n_latents}")
@@ -477,21 +478,25 @@ def save(model, folder):
         if os.path.isfile(own):
             shutil.copy(own, base)
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
-    save_file(added, os.path.join(folder, "added.safetensors"))
+    latents = dict(n_latents=str(model.n_latents), n_slots=str(model.n_slots))  # so many of them are trained by now
+    save_file(added, os.path.join(folder, "added.safetensors"), metadata=latents)
 
 
 def load(model, folder, base=None):
     """The inverse of save, into a Variant of the same shape; base: its Base, if that is loaded already.
 
-    Raises ValueError if the shapes are not the same.
+    Raises ValueError if the shapes are not the same, and for a weight that is not finite.
     """
     base = base or load_pretrained(os.path.join(folder, "base"))
-    state = {f"base.{k}": v for k, v in base.state_dict().items()} | load_tensors(os.path.join(folder, "added.safetensors"))
+    added = load_tensors(os.path.join(folder, "added.safetensors"))
+    state = {f"base.{k}": v for k, v in base.state_dict().items()} | added
     own = model.state_dict()
     for name in sorted(own.keys() | state.keys()):
         a, b = own.get(name), state.get(name)
         if a is None or b is None or a.shape != b.shape:
             raise ValueError(f"{folder}: the checkpoint of another configuration ({name} does not fit)")
+        if not b.isfinite().all():
+            raise ValueError(f"{folder}/added.safetensors: {name} is not finite")
     model.load_state_dict(state)
 
 
@@ -524,8 +529,21 @@ def check_vocabulary(base, name, vocab_size):
         raise ValueError(f"the tokenizer has {vocab_size} token ids, {name} only {base.config.vocab_size}")
 
 
-def load_run(run):
-    """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict)."""
+def with_latents(model, n_latents):
+    """The Variant with the first so many of its latents -> what trains and answers with them.
+
+    With none it is the Base alone, or DDP would wait for gradients that the Coprocessor never gets. (A variant that adds
+    tokens, Coconut, still has its markers.)
+    """
+    model.n_latents = n_latents
+    return model if n_latents or model.adds_tokens or not model.has_latents else CoT(model.base, 0)
+
+
+def load_run(run, n_latents=None):
+    """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict).
+
+    n_latents: as many as its weights were trained with (fewer than in the end, where a curriculum is not over), or given.
+    """
     path = os.path.join(run, "config.json")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
@@ -535,10 +553,14 @@ def load_run(run):
         config["data"] = there  # asked from another folder than it was trained in
     folder = weights_of(run)
     base = load_pretrained(os.path.join(folder, "base"))
-    c = config.get("latents_per_step", 0)
-    model = build(config["variant"], base, config["n_latents"], latents_per_step=c, **options_of(config))
+    with safe_open(os.path.join(folder, "added.safetensors"), framework="pt") as f:
+        saved = {"n_slots": config["n_latents"], "n_latents": config["n_latents"]} | (f.metadata() or {})
+    slots, trained, c = int(saved["n_slots"]), int(saved["n_latents"]), config.get("latents_per_step", 0)
+    if (n_latents or 0) > slots:
+        raise ValueError(f"{run} has {slots} latents, this asks for {n_latents}")
+    model = build(config["variant"], base, slots, latents_per_step=c, **options_of(config))
     load(model, folder, base)
-    return model.eval(), config
+    return with_latents(model, trained if n_latents is None else n_latents).eval(), config
 
 
 # -----------------------------------------------------------------------------
@@ -593,4 +615,6 @@ def validate(model, batches, c, machine):
         count += nll.size(0) * nll.size(1)
     model.train()
     nll = machine.total(total).cpu() / machine.total(count).cpu()
+    if not nll.isfinite().all():
+        raise ValueError(f"-log p by ahead token is {nll.tolist()}, which no perplexity can be made of")
     return dict(val_ppl=nll.mean().exp().item(), val_nll=nll.tolist())

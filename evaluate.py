@@ -366,6 +366,8 @@ def main():
             found = log_likelihoods(model, prefixes[name], c.batch_size, machine, progress)
         scores = [{} for _ in docs[name]]
         for doc, i, ll in machine.gather([(doc, i, ll) for doc, row in found.items() for i, ll in row.items()]):
+            if not math.isfinite(ll):
+                raise ValueError(f"{name}, item {doc}: the log-likelihood of choice {i} is {ll}, which no score can be made of")
             scores[doc][i] = ll
         own = grade_choices(name, docs[name], scores)
         results["tasks"][name] = summary(own)

@@ -243,16 +243,12 @@ def load_start(c, tokenizer, n_latents, latents_per_step):
     if runtime.is_run(c.init_from):
         before = runtime.read_json(os.path.join(c.init_from, "config.json"), like={"variant": "", "n_latents": 0})
         if before["variant"] == c.variant and before["n_latents"]:
-            model, _ = coprocessor.load_run(c.init_from)
+            model, _ = coprocessor.load_run(c.init_from, n_latents)
             coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)
             for name in ("text_positions", "scale_latents"):
                 if (had := coprocessor.options_of(before)[name]) != getattr(c, name):
                     raise ValueError(f"{c.init_from} has {name}={had}, this run asks for {getattr(c, name)}")
-            if before["n_latents"] < n_latents:
-                raise ValueError(f"{c.init_from} has {before['n_latents']} latents, this run asks for {n_latents}")
-            if model.has_soft_tokens:
-                model.soft = torch.nn.Parameter(model.soft.detach()[:n_latents].clone())
-            model.n_latents, model.latents_per_step = n_latents, latents_per_step
+            model.latents_per_step = latents_per_step
             model.orthogonality_weight, model.step_weight = c.orthogonality_weight, c.step_weight
             return model, f"all of {c.init_from}", coprocessor.checksum(model.base)
     base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)

@@ -307,6 +307,8 @@ class Model(nn.Module):
             raise ValueError(f"n_tokens must be at least 1, not {n_tokens}")
         cache, mask = decoding_cache(prefix_kv, sites, branch_kv, n_tokens - 1)  # the last token is not fed
         self.check_positions(int(positions.max()) + n_tokens - 1)
+        if not hidden.isfinite().all():
+            raise ValueError("the model's hidden states are not finite, so it has no likeliest token")
         out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         for n in range(n_tokens):
             if n:
@@ -405,7 +407,8 @@ def pick(logits, temperature, top_k, generator):
     """logits (B,V) -> token (B)"""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float() / temperature
+    logits = logits.float()
+    logits = (logits - logits.max(dim=-1, keepdim=True).values) / temperature  # the likeliest is 0, however low it is
     if top_k:
         logits[logits < logits.topk(min(top_k, logits.size(-1))).values[:, -1:]] = -torch.inf
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]

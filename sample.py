@@ -2,8 +2,8 @@
 
     python sample.py out/tiny_text --prompt="def main():"
 
-The prompt is read once; latents hang at its end and the Base goes on from them. Training looks n_ahead tokens past an
-augmentation, so after that many tokens the text so far becomes the prefix and new latents are hung (--every).
+The prompt is read once; latents are attached at its end and the Base goes on from them. Training looks n_ahead tokens past an
+augmentation, so after that many tokens the text so far becomes the prefix of new latents (--every).
 """
 
 import dataclasses
@@ -28,22 +28,23 @@ class Config:
     seed: int = 0
 
 
-def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, temperature, top_k, seed):
-    """-> the continuation of the prompt, as text"""
+def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, temperature, top_k, seed, eos=None):
+    """-> the continuation of the prompt, as text, which ends at the token eos"""
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.tensor([(tokenizer.encode(prompt) or [tokenizer.eot]) + model.ends_prompts_with * with_latents])  # (1, S)
+    tokens, marker = tokenizer.encode(prompt) or [tokenizer.eot], model.ends_prompts_with * with_latents
     room = model.base.config.context - every - model.branch_offset() + 1
     if room < 1:
         raise ValueError(f"every={every} leaves no room for a prompt in {model.base.config.context} positions")
     new = []
-    while len(new) < n_tokens:
-        tokens = tokens[:, -room:]  # a long text loses its beginning
+    while len(new) < n_tokens and eos not in new:
+        prompt = (tokens + new)[-(room - len(marker)) :] + marker  # a long text loses its beginning
         n = min(every, n_tokens - len(new))
-        length = torch.tensor([tokens.size(1)])
-        more = model.generate(tokens, length, n, with_latents, temperature=temperature, top_k=top_k, generator=generator)
-        tokens = torch.cat([tokens, more], dim=1)
+        more = model.generate(
+            torch.tensor([prompt]), torch.tensor([len(prompt)]), n, with_latents,
+            temperature=temperature, top_k=top_k, eos=eos, generator=generator,
+        )  # fmt: skip
         new += more[0].tolist()
-    return tokenizer.decode(new)
+    return tokenizer.decode(new[: new.index(eos)] if eos in new else new)
 
 
 def main():
@@ -61,7 +62,8 @@ def main():
     print(f"prompt: {a.prompt!r}")
     for with_latents in [True, False] if model.n_latents else [False]:
         text = continue_text(
-            model, tokenizer, a.prompt, a.n_tokens, every, with_latents, a.temperature, a.top_k, a.seed
+            model, tokenizer, a.prompt, a.n_tokens, every, with_latents, a.temperature, a.top_k, a.seed,
+            eos=tokenizer.eot if asks else None,
         )  # fmt: skip
         what = f"with {model.n_latents} latents every {every} tokens" if with_latents else "the Base alone"
         print(f"\n--- {config['variant']}, {what} ---\n{a.prompt}{text}")
