@@ -30,7 +30,6 @@ import json
 import math
 import os
 import re
-import shlex
 from dataclasses import dataclass, replace
 
 from configurator import read_json
@@ -38,8 +37,8 @@ from configurator import read_json
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from data import hub_file
 
@@ -359,12 +358,18 @@ class Model(nn.Module):
         return self
 
     def tensor_names(self):
-        """Our parameter name -> (its name in a Hugging Face checkpoint, whether it is stored transposed there)."""
-        names = {} if self.config.tied else {"head.weight": ("lm_head.weight", False)}
-        for ours, theirs, transposed in self.name_map:
-            for i in range(self.config.n_layer if "{}" in ours else 1):
-                names[ours.format(i)] = theirs.format(i), transposed
+        """Our parameter name -> (its name in a Hugging Face file, whether it is stored transposed there)."""
+        names = {}
+        for ours, _ in self.named_parameters():
+            parts = ours.split(".")
+            hf = ".".join(self.hf_names.get(part, part) for part in parts)
+            names[ours] = hf, parts[-1] == "weight" and parts[-2] in self.hf_transposed
         return names
+
+    def hf_config(self, **more):
+        values = {key: getattr(self.config, field) for key, field in self.hf_keys.items()}
+        kind = dict(model_type=self.config.family, architectures=[self.hf_class])
+        return kind | values | more | dict(bos_token_id=None, eos_token_id=None)
 
     def save_pretrained(self, folder):
         """Write config.json and model.safetensors, which transformers' from_pretrained reads."""
@@ -499,16 +504,24 @@ class GPT2Block(nn.Module):
 
 class GPT2(Model):
     block_class, norm_class = GPT2Block, nn.LayerNorm
-    name_map = [
-        ("wte.weight", "wte.weight", False),
-        ("wpe.weight", "wpe.weight", False),
-        ("norm.weight", "ln_f.weight", False),
-        ("norm.bias", "ln_f.bias", False),
-        *((f"blocks.{{}}.{a}.{kind}", f"h.{{}}.{b}.{kind}", kind == "weight" and "ln" not in b)  # Conv1D is [in, out]
-          for a, b in [("norm_1", "ln_1"), ("qkv_proj", "attn.c_attn"), ("attn_proj_out", "attn.c_proj"),
-                       ("norm_2", "ln_2"), ("mlp_in", "mlp.c_fc"), ("mlp_proj_out", "mlp.c_proj")]
-          for kind in ("weight", "bias")),
-    ]  # fmt: skip
+    display_name, hf_class = "GPT-2", "GPT2LMHeadModel"
+    hf_keys = {  # a key of config.json -> our field
+        "vocab_size": "vocab_size", "n_positions": "context", "n_embd": "width", "n_layer": "n_layer", "n_head": "n_head",
+        "n_inner": "mlp_width", "layer_norm_epsilon": "eps",
+    }  # fmt: skip
+    hf_absent = {"n_inner": None, "layer_norm_epsilon": 1e-5}  # what it means that a key is not there
+    hf_computed = {
+        "activation_function": ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh"],
+        "scale_attn_weights": [True], "scale_attn_by_inverse_layer_idx": [False], "sliding_window": [None],
+        "tie_word_embeddings": [True],
+    }  # fmt: skip
+    hf_prefix = "transformer."  # in files that transformers writes today, not in the published ones, nor in ours
+    hf_names = {  # a part of our parameter's name -> of theirs
+        "blocks": "h", "norm": "ln_f", "norm_1": "ln_1", "norm_2": "ln_2", "qkv_proj": "attn.c_attn",
+        "attn_proj_out": "attn.c_proj", "mlp_in": "mlp.c_fc", "mlp_proj_out": "mlp.c_proj",
+    }  # fmt: skip
+    hf_transposed = ("qkv_proj", "attn_proj_out", "mlp_in", "mlp_proj_out")  # Conv1D is [in, out]
+    hf_ignored = (".attn.bias", ".attn.masked_bias")  # the causal mask, stored as if it were a weight
 
     def __init__(self, config):
         super().__init__(config)
@@ -517,13 +530,17 @@ class GPT2(Model):
     def place(self, x, positions):
         return x + self.wpe(positions), None
 
+    @staticmethod
+    def read_config(raw, values):
+        second = {  # transformers knows these names, too, and prefers them
+            "hidden_size": "width", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
+            "max_position_embeddings": "context",
+        }  # fmt: skip
+        refuse_other(raw, {key: [values[field]] for key, field in second.items()})
+        return gpt2_config(**values)
+
     def hf_config(self):
-        c = self.config
-        return dict(
-            model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=c.vocab_size, n_positions=c.context,
-            n_embd=c.width, n_layer=c.n_layer, n_head=c.n_head, n_inner=c.mlp_width, layer_norm_epsilon=c.eps,
-            activation_function="gelu_new", tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
-        )  # fmt: skip
+        return super().hf_config(activation_function="gelu_new", tie_word_embeddings=True)
 
 
 # -----------------------------------------------------------------------------
@@ -587,15 +604,26 @@ class Qwen3Block(nn.Module):
 
 class Qwen3(Model):
     block_class, norm_class = Qwen3Block, RMSNorm
-    name_map = [
-        ("wte.weight", "model.embed_tokens.weight", False),
-        ("norm.weight", "model.norm.weight", False),
-        *((f"blocks.{{}}.{a}.weight", f"model.layers.{{}}.{b}.weight", False)
-          for a, b in [("norm_1", "input_layernorm"), ("q_proj", "self_attn.q_proj"), ("k_proj", "self_attn.k_proj"),
-                       ("v_proj", "self_attn.v_proj"), ("q_norm", "self_attn.q_norm"), ("k_norm", "self_attn.k_norm"),
-                       ("attn_proj_out", "self_attn.o_proj"), ("norm_2", "post_attention_layernorm"),
-                       ("gate", "mlp.gate_proj"), ("up", "mlp.up_proj"), ("mlp_proj_out", "mlp.down_proj")]),
-    ]  # fmt: skip
+    display_name, hf_class = "Qwen-3", "Qwen3ForCausalLM"
+    hf_keys = {
+        "vocab_size": "vocab_size", "hidden_size": "width", "max_position_embeddings": "context",
+        "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "num_key_value_heads": "n_kv_head",
+        "head_dim": "head_dim", "intermediate_size": "mlp_width", "rms_norm_eps": "eps",
+    }  # fmt: skip
+    hf_absent = {"num_key_value_heads": 32, "head_dim": 128, "rms_norm_eps": 1e-6}
+    hf_computed = {
+        "hidden_act": ["silu", "swish"], "attention_bias": [False], "use_sliding_window": [False],
+        "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
+    }  # fmt: skip
+    hf_prefix = "model."
+    hf_names = {
+        "wte": "model.embed_tokens", "blocks": "model.layers", "norm": "model.norm", "head": "lm_head",
+        "norm_1": "input_layernorm", "norm_2": "post_attention_layernorm",
+        "q_proj": "self_attn.q_proj", "k_proj": "self_attn.k_proj", "v_proj": "self_attn.v_proj",
+        "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm", "attn_proj_out": "self_attn.o_proj",
+        "gate": "mlp.gate_proj", "up": "mlp.up_proj", "mlp_proj_out": "mlp.down_proj",
+    }  # fmt: skip
+    hf_transposed = hf_ignored = ()
 
     def place(self, x, positions):
         """Angles in fp32 (fp64 for an fp64 model), with a place for the heads: (T, D) or (B, 1, M, T, D)."""
@@ -608,14 +636,16 @@ class Qwen3(Model):
         angle = torch.cat([angle, angle], dim=-1)
         return x, (angle.cos(), angle.sin())
 
+    @staticmethod
+    def read_config(raw, values):
+        values["n_kv_head"] = values["n_kv_head"] or values["n_head"]
+        return Config("qwen3", **values, rope_theta=read_rope(raw), tied=raw.get("tie_word_embeddings", False))
+
     def hf_config(self):
-        c = self.config
-        return dict(
-            model_type="qwen3", architectures=["Qwen3ForCausalLM"], vocab_size=c.vocab_size, hidden_size=c.width,
-            max_position_embeddings=c.context, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
-            num_key_value_heads=c.n_kv_head, head_dim=c.head_dim, intermediate_size=c.mlp_width, rms_norm_eps=c.eps,
-            rope_theta=c.rope_theta, rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
-            hidden_act="silu", attention_bias=False, tie_word_embeddings=c.tied, bos_token_id=None, eos_token_id=None,
+        theta = self.config.rope_theta
+        return super().hf_config(
+            rope_theta=theta, rope_parameters={"rope_type": "default", "rope_theta": theta},
+            hidden_act="silu", attention_bias=False, tie_word_embeddings=self.config.tied,
         )  # fmt: skip
 
 
@@ -623,143 +653,60 @@ FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
 
 
 # -----------------------------------------------------------------------------
-# Loading
+# Hugging Face files, in and out
+
+# Keys of any config.json that change what is computed: the values that this code computes
+COMPUTED = {"is_causal": [True], "per_layer_config": [None, {}], "auto_map": [None, {}], "quantization_config": [None]}
 
 
-# Keys of a config.json that change what is computed: the values that this code computes, first what their absence means.
-SUPPORTED = {
-    "both": {
-        "is_causal": [True], "is_encoder_decoder": [False], "attention_chunk_size": [None], "text_config": [None],
-        "per_layer_config": [None, {}], "pruned_heads": [None, {}], "auto_map": [None, {}],
-        "quantization_config": [None], "compression_config": [None], "quantization": [None],
-    },
-    "gpt2": {
-        "architectures": [None, [], ["GPT2LMHeadModel"], ["GPT2Model"]],
-        "activation_function": ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh"],
-        "scale_attn_weights": [True], "scale_attn_by_inverse_layer_idx": [False], "sliding_window": [None],
-        "add_cross_attention": [False], "tie_word_embeddings": [True],
-    },
-    "qwen3": {
-        "architectures": [None, [], ["Qwen3ForCausalLM"], ["Qwen3Model"]],
-        "hidden_act": ["silu", "swish"], "attention_bias": [False], "mlp_bias": [False],
-        "use_sliding_window": [False], "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
-    },
-    "rope": {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [None, 1]},  # beside rope_theta
-}  # fmt: skip
+def refuse_other(raw, computed):
+    """Raises ValueError for the first key with a value that is not among those computed: something else would come out."""
+    for key, value in raw.items():
+        if value not in computed.get(key, [value]):
+            raise ValueError(f"config.json says {key}: {value!r:.80}, which this code does not compute")
 
 
 def read_config(raw):
     """A Hugging Face config.json, as a dict -> Config. Raises ValueError where this code would compute something else."""
-
-    def refuse(key, value, why):
-        raise ValueError(f"config.json says {key}: {repr(value):.80}, {why}")
-
-    def check(key, value, supported):
-        if value not in supported:
-            refuse(key, value, f"which this code does not compute (only {', '.join(map(str, supported)):.80})")
-
-    def size(key, absent=None, null=None):
-        value = raw.get(key, absent)
-        value = null if value is None else value
-        if value is None and key not in raw:
-            raise ValueError(f"config.json has no {key}")
-        if type(value) is not int or not 1 <= value <= 2**20:
-            refuse(key, value, "which is not a whole number from 1 to 2^20")
-        return value
-
-    def real(key, value):
-        if type(value) not in (int, float) or not 0 < value < 1e30:
-            refuse(key, value, "which is not a number above 0")
-        return float(value)
-
-    family = raw.get("model_type")
-    check("model_type", family, list(FAMILIES))
-    for key, supported in (SUPPORTED["both"] | SUPPORTED[family]).items():
-        check(key, raw.get(key, supported[0]), supported)
-    n_layer = size("n_layer" if family == "gpt2" else "num_hidden_layers")
-    check("layer_types", raw.get("layer_types"), [None, ["full_attention"] * n_layer])
-
-    if family == "gpt2":
-        n_head, width, context = size("n_head"), size("n_embd"), size("n_positions")
-        if width % n_head:
-            refuse("n_head", n_head, f"which does not divide n_embd: {width}")
-        # transformers knows these names, too, and prefers them
-        second = dict(hidden_size=width, num_attention_heads=n_head, num_hidden_layers=n_layer, max_position_embeddings=context)
-        for key, value in second.items():
-            check(key, raw.get(key, value), [value])
-        eps = real("layer_norm_epsilon", raw.get("layer_norm_epsilon", 1e-5))
-        return gpt2_config(size("vocab_size"), context, n_layer, n_head, width, size("n_inner", null=4 * width), eps)
-
-    # transformers 4 keeps theta at the top, 5 in rope_parameters; where rope_scaling is there, too, 5 reads that instead
-    place = "rope_scaling" if raw.get("rope_scaling") else "rope_parameters"
-    rope = raw.get(place) or {}
-    if not isinstance(rope, dict):
-        refuse(place, rope, "which is not an object")
-    for key, value in rope.items():
-        if key != "rope_theta":
-            check(f"{place}.{key}", value, SUPPORTED["rope"].get(key, [None]))
-    check("rope_parameters", raw.get("rope_parameters") or rope, [rope])
-    outer, inner = raw.get("rope_theta"), rope.get("rope_theta")
-    theta = real("rope_theta", outer) if inner is None else real(f"{place}.rope_theta", inner)
-    if outer not in (None, theta):
-        refuse("rope_theta", outer, f"and {place}.rope_theta: {theta}")
-    n_head, head_dim = size("num_attention_heads"), size("head_dim", absent=128)
-    n_kv_head = size("num_key_value_heads", absent=32, null=n_head)
-    if n_head % n_kv_head:
-        refuse("num_key_value_heads", n_kv_head, f"which does not divide num_attention_heads: {n_head}")
-    if head_dim % 2:
-        refuse("head_dim", head_dim, "which rotary positions cannot halve")
-    return Config(
-        "qwen3", size("vocab_size"), size("max_position_embeddings"), n_layer, n_head, n_kv_head, head_dim,
-        size("hidden_size"), size("intermediate_size"), real("rms_norm_eps", raw.get("rms_norm_eps", 1e-6)),
-        theta, raw.get("tie_word_embeddings", False),
-    )  # fmt: skip
+    refuse_other(raw, COMPUTED | {"model_type": list(FAMILIES)})
+    family = FAMILIES[raw["model_type"]]
+    values = {field: (family.hf_absent | raw)[key] for key, field in family.hf_keys.items()}
+    refuse_other(raw, family.hf_computed | {"layer_types": [None, ["full_attention"] * values["n_layer"]]})
+    return family.read_config(raw, values)
 
 
-PUBLISHED = """
-    openai-community/gpt2 openai-community/gpt2-medium openai-community/gpt2-large openai-community/gpt2-xl
-    distilbert/distilgpt2 Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B Qwen/Qwen3-14B Qwen/Qwen3-32B
-    Qwen/Qwen3-0.6B-Base Qwen/Qwen3-1.7B-Base Qwen/Qwen3-4B-Base Qwen/Qwen3-8B-Base Qwen/Qwen3-14B-Base
-""".split()
-CONVERT = (
-    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
-    'M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])" '
-)
+def read_rope(raw):
+    """-> theta, which transformers 4 keeps at the top and 5 in rope_parameters, or in rope_scaling if that is there."""
+    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    theta = rope.get("rope_theta") or raw["rope_theta"]
+    refuse_other(raw, {"rope_parameters": [None, {}, rope], "rope_theta": [None, theta]})
+    known = {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [None, 1], "rope_theta": [None, theta]}
+    refuse_other(rope, dict.fromkeys(rope, [None]) | known)
+    return float(theta)
 
 
 def fetch(name, filename):
-    """A file of a local folder or of a hub repository -> its path. Raises FileNotFoundError that says how to get it."""
+    """A file of a local folder or of a hub repository -> its path. Raises FileNotFoundError."""
     if os.path.isdir(name):
         path = os.path.join(name, filename)
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{name} has no {filename}")
         return path
     if os.path.exists(name) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        short = "qwen3-0.6b" if name.lower() == "qwen3" else name.lower()
-        meant = [f"; the hub has {hub}" for hub in PUBLISHED if hub.lower().split("/")[1] == short]
-        raise FileNotFoundError(f"{name} is neither a folder nor a hub name" + "".join(meant))
+        raise FileNotFoundError(f"{name} is neither a folder nor a hub name like openai-community/gpt2")
     return hub_file(name, filename, repo_type="model")
 
 
 def weight_files(name):
-    """The safetensors of a local folder or a hub repository -> paths. Larger models keep theirs in shards, with an index."""
-    index = "model.safetensors.index.json"
+    """-> paths of safetensors. Larger models keep theirs in shards, with an index."""
     try:
         return [fetch(name, "model.safetensors")]
     except FileNotFoundError as e:
-        missing = str(e)
-    try:
-        shards = read_json(fetch(name, index)).get("weight_map")
-    except FileNotFoundError:
-        if not os.path.isdir(name):
-            folder = name.split("/")[1]
-            missing += f". If it has pytorch_model.bin alone: `hf download {name} --local-dir {folder} && {CONVERT}{folder}`"
-        elif any(file.startswith("pytorch_model.bin") for file in os.listdir(name)):
-            missing += f" but pytorch_model.bin, which this converts: `{CONVERT}{shlex.quote(name)}`"
-        raise FileNotFoundError(missing) from None
-    if not isinstance(shards, dict) or not all(re.fullmatch(r"[^/\\]+\.safetensors", str(shard)) for shard in shards.values()):
-        raise ValueError(f"{name}: {index} is damaged: its weight_map should name a file of this folder for every tensor")
-    return [fetch(name, shard) for shard in sorted(set(shards.values()))]
+        try:
+            index = read_json(fetch(name, "model.safetensors.index.json"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{e}; if it has pytorch_model.bin, load and save it with transformers") from None
+    return [fetch(name, shard) for shard in sorted(set(index["weight_map"].values()))]
 
 
 def random_model(size, vocab_size=None):
@@ -771,50 +718,51 @@ def random_model(size, vocab_size=None):
 
 
 def load_pretrained(name, device="cpu"):
-    """A hub name or a local folder -> GPT-2 or Qwen-3, fp32, in eval mode.
+    """A hub name or a local folder -> a model of one of the FAMILIES, fp32, in eval mode.
 
-    Raises FileNotFoundError where it cannot be got, ValueError naming the key of config.json that asks for something else,
-    or the first tensor that is missing, unknown, there twice, quantised or of another shape than config.json implies.
+    Raises FileNotFoundError where it cannot be got; ValueError naming the key of config.json that asks for something else, or
+    the first tensor that is missing, unknown, there twice, quantised, not finite, or of another shape than config.json says.
     """
     raw = read_json(fetch(name, "config.json"))
     try:
         config = read_config(raw)
+    except KeyError as e:
+        raise ValueError(f"{name}: config.json has no {e}") from None
     except ValueError as e:
         raise ValueError(f"{name}: {e}") from None
     with torch.device("meta"):
         model = FAMILIES[config.family](config)
-    prefix = {"gpt2": "transformer.", "qwen3": "model."}[config.family]  # not there in a model saved without its head
-    names = model.tensor_names()
-    expected = {hf.removeprefix(prefix): (ours, transposed) for ours, (hf, transposed) in names.items()}
-    shapes = {ours: list(p.shape) for ours, p in model.named_parameters()}
+    names, shapes = model.tensor_names(), {ours: p.shape for ours, p in model.named_parameters()}
+    expected = {hf.removeprefix(model.hf_prefix): (ours, t) for ours, (hf, t) in names.items()}
     if config.tied:  # the head may be there all the same
         expected["lm_head.weight"], shapes["head.weight"] = ("head.weight", False), shapes["wte.weight"]
     state = {}
     for path in weight_files(name):
         try:
-            file = safe_open(path, framework="pt")
+            tensors = load_file(path)
         except SafetensorError as e:
-            raise ValueError(f"{name}: {os.path.basename(path)} is damaged, or a Git LFS pointer ({e})") from None
-        with file as f:
-            for key in f.keys():
-                hf = key.removeprefix(prefix)
-                if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
-                    continue  # GPT-2's causal mask, stored as if it were a weight
-                if hf not in expected:
-                    raise ValueError(f"{name}: unknown tensor {key}")
-                ours, transposed = expected[hf]
-                dtype, shape = f.get_slice(key).get_dtype(), f.get_slice(key).get_shape()
-                if dtype not in ("F64", "F32", "F16", "BF16"):
-                    raise ValueError(f"{name}: {key} is quantised ({dtype}), which this code does not compute")
-                if shape != (shapes[ours][::-1] if transposed else shapes[ours]):
-                    raise ValueError(f"{name}: {key} has shape {shape}, which does not fit config.json")
-                if ours in state:
-                    raise ValueError(f"{name}: {key} is there twice")
-                tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
-                state[ours] = tensor.T.contiguous() if transposed else tensor
+            raise ValueError(f"{path} is damaged, or a Git LFS pointer ({e})") from None
+        for key, tensor in tensors.items():
+            hf, what = key.removeprefix(model.hf_prefix), f"{path}: {key}"
+            if hf.endswith(model.hf_ignored):
+                continue
+            if hf not in expected:
+                raise ValueError(f"{what} is unknown to {model.display_name}")
+            ours, transposed = expected[hf]
+            if ours in state:
+                raise ValueError(f"{what} is there twice")
+            if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+                raise ValueError(f"{what} is quantised ({tensor.dtype}), which this code does not compute")
+            if transposed:
+                tensor = tensor.T
+            if tensor.shape != shapes[ours]:
+                raise ValueError(f"{what} has another shape than config.json says: {tuple(tensor.shape)}")
+            state[ours] = tensor.to(torch.float32, copy=True).contiguous()  # the file's memory is unaligned: other last bits
+            if not state[ours].isfinite().all():
+                raise ValueError(f"{what} has a value that is not finite (NaN or infinite)")
     for ours, (hf, _) in names.items():
         if ours not in state:
-            raise ValueError(f"{name}: tensor {hf} is missing")
+            raise ValueError(f"{name}: {hf} is missing")
     if config.tied and not torch.equal(state.pop("head.weight", state["wte.weight"]), state["wte.weight"]):
         raise ValueError(f"{name}: lm_head.weight differs from the embedding it should be tied to")
     model.load_state_dict(state, assign=True)
