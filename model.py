@@ -753,13 +753,12 @@ def load_pretrained(name, device="cpu"):
                 raise ValueError(f"{what} is there twice")
             if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
                 raise ValueError(f"{what} is quantised ({tensor.dtype}), which this code does not compute")
-            if transposed:
-                tensor = tensor.T
-            if tensor.shape != shapes[ours]:
-                raise ValueError(f"{what} has another shape than config.json says: {tuple(tensor.shape)}")
-            state[ours] = tensor.to(torch.float32, copy=True).contiguous()  # the file's memory is unaligned: other last bits
-            if not state[ours].isfinite().all():
+            if tensor.shape != (shapes[ours][::-1] if transposed else shapes[ours]):
+                raise ValueError(f"{what} has another shape than config.json says: {list(tensor.shape)}")
+            tensor = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
+            if not tensor.isfinite().all():
                 raise ValueError(f"{what} has a value that is not finite (NaN or infinite)")
+            state[ours] = tensor.T.contiguous() if transposed else tensor
     for ours, (hf, _) in names.items():
         if ours not in state:
             raise ValueError(f"{name}: {hf} is missing")
