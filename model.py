@@ -367,9 +367,10 @@ class Model(nn.Module):
         return names
 
     def hf_config(self, **more):
-        values = {key: getattr(self.config, field) for key, field in self.hf_keys.items()}
-        kind = dict(model_type=self.config.family, architectures=[self.hf_class])
-        return kind | values | more | dict(bos_token_id=None, eos_token_id=None)
+        c = self.config
+        values = dict(model_type=c.family, architectures=[self.hf_class])
+        values |= {key: getattr(c, field) for key, field in self.hf_keys.items()}
+        return values | more | self.hf_written | dict(tie_word_embeddings=c.tied, bos_token_id=None, eos_token_id=None)
 
     def save_pretrained(self, folder):
         """Write config.json and model.safetensors, which transformers' from_pretrained reads."""
@@ -510,6 +511,7 @@ class GPT2(Model):
         "n_inner": "mlp_width", "layer_norm_epsilon": "eps",
     }  # fmt: skip
     hf_absent = {"n_inner": None, "layer_norm_epsilon": 1e-5}  # what it means that a key is not there
+    hf_written = {"activation_function": "gelu_new"}
     hf_computed = {
         "activation_function": ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh"],
         "scale_attn_weights": [True], "scale_attn_by_inverse_layer_idx": [False], "sliding_window": [None],
@@ -538,9 +540,6 @@ class GPT2(Model):
         }  # fmt: skip
         refuse_other(raw, {key: [values[field]] for key, field in second.items()})
         return gpt2_config(**values)
-
-    def hf_config(self):
-        return super().hf_config(activation_function="gelu_new", tie_word_embeddings=True)
 
 
 # -----------------------------------------------------------------------------
@@ -611,6 +610,7 @@ class Qwen3(Model):
         "head_dim": "head_dim", "intermediate_size": "mlp_width", "rms_norm_eps": "eps",
     }  # fmt: skip
     hf_absent = {"num_key_value_heads": 32, "head_dim": 128, "rms_norm_eps": 1e-6}
+    hf_written = {"hidden_act": "silu", "attention_bias": False}
     hf_computed = {
         "hidden_act": ["silu", "swish"], "attention_bias": [False], "use_sliding_window": [False],
         "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
@@ -643,10 +643,7 @@ class Qwen3(Model):
 
     def hf_config(self):
         theta = self.config.rope_theta
-        return super().hf_config(
-            rope_theta=theta, rope_parameters={"rope_type": "default", "rope_theta": theta},
-            hidden_act="silu", attention_bias=False, tie_word_embeddings=self.config.tied,
-        )  # fmt: skip
+        return super().hf_config(rope_theta=theta, rope_parameters={"rope_type": "default", "rope_theta": theta})
 
 
 FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
