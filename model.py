@@ -45,7 +45,7 @@ from data import hub_file
 
 @dataclass(frozen=True)
 class Config:
-    family: str  # gpt2 | qwen3
+    family: str  # a key of FAMILIES
     vocab_size: int
     context: int  # the most positions a sequence may have
     n_layer: int
@@ -55,8 +55,9 @@ class Config:
     width: int
     mlp_width: int
     eps: float
-    rope_theta: float = 0.0  # Qwen-3 only
+    rope_theta: float = 0.0  # not in GPT-2
     tied: bool = True  # is the head the embedding? Not in Qwen-3 8B and larger
+    rope_scaling: tuple | None = None  # Llama 3's: the values of LLAMA3_ROPE
 
 
 def gpt2_config(vocab_size=50257, context=1024, n_layer=12, n_head=12, width=768, mlp_width=None, eps=1e-5):
@@ -74,6 +75,7 @@ SIZES = {
     "tiny_gpt2_once": gpt2_config(vocab_size=512, context=256, n_layer=1, n_head=2, width=64),
     "small_gpt2": gpt2_config(vocab_size=8192, n_layer=8, n_head=9, width=576),
     "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
+    "tiny_llama": Config("llama", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-5, 1e4),
     "mini_qwen3": Config("qwen3", 512, 1024, 3, 2, 2, 32, 64, 160, 1e-6, 1e2),
 }
 
@@ -543,7 +545,8 @@ class GPT2(Model):
 
 
 # -----------------------------------------------------------------------------
-# Qwen-3 (Yang et al. 2025): rotary positions, RMSNorm (on queries and keys too), SwiGLU, shared KV heads, no biases
+# Llama (Grattafiori et al. 2024): rotary positions, RMSNorm, SwiGLU, shared KV heads, no biases. Qwen-2.5 (Qwen Team 2024)
+# has biases on queries, keys and values, Qwen-3 (Yang et al. 2025) norms on queries and keys instead
 
 
 def upcast(x):
@@ -570,18 +573,29 @@ def rotate(x, rope):
     return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
-class Qwen3Block(nn.Module):
+LLAMA3_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def scale_frequencies(frequency, factor, low, high, context):
+    """Llama 3's: pairs that turn less than `low` times in the original context are slowed by factor, from `high` on kept."""
+    wavelength = 2 * math.pi / frequency  # in positions; transformers' arithmetic, step by step
+    kept = ((context / wavelength - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * frequency / factor + kept * frequency
+
+
+class LlamaBlock(nn.Module):
     before_kv = ("norm_1", "k_proj", "v_proj", "k_norm")
+    qkv_bias = qk_norm = False
 
     def __init__(self, c):
         super().__init__()
         self.n_head, self.n_kv_head = c.n_head, c.n_kv_head
         self.norm_1 = RMSNorm(c.width, c.eps)
-        self.q_proj = nn.Linear(c.width, c.n_head * c.head_dim, bias=False)
-        self.k_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
-        self.v_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
-        self.q_norm = RMSNorm(c.head_dim, c.eps)
-        self.k_norm = RMSNorm(c.head_dim, c.eps)
+        self.q_proj = nn.Linear(c.width, c.n_head * c.head_dim, bias=self.qkv_bias)
+        self.k_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=self.qkv_bias)
+        self.v_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=self.qkv_bias)
+        self.q_norm = RMSNorm(c.head_dim, c.eps) if self.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(c.head_dim, c.eps) if self.qk_norm else nn.Identity()
         self.attn_proj_out = nn.Linear(c.n_head * c.head_dim, c.width, bias=False)
         self.norm_2 = RMSNorm(c.width, c.eps)
         self.gate = nn.Linear(c.width, c.mlp_width, bias=False)
@@ -601,18 +615,18 @@ class Qwen3Block(nn.Module):
         return x + self.mlp_proj_out(F.silu(self.gate(h)) * self.up(h))
 
 
-class Qwen3(Model):
-    block_class, norm_class = Qwen3Block, RMSNorm
-    display_name, hf_class = "Qwen-3", "Qwen3ForCausalLM"
+class Llama(Model):
+    block_class, norm_class = LlamaBlock, RMSNorm
+    display_name, hf_class = "Llama", "LlamaForCausalLM"
     hf_keys = {
         "vocab_size": "vocab_size", "hidden_size": "width", "max_position_embeddings": "context",
         "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "num_key_value_heads": "n_kv_head",
         "head_dim": "head_dim", "intermediate_size": "mlp_width", "rms_norm_eps": "eps",
     }  # fmt: skip
-    hf_absent = {"num_key_value_heads": 32, "head_dim": 128, "rms_norm_eps": 1e-6}
+    hf_absent = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "rope_theta": 1e4}
     hf_written = {"hidden_act": "silu", "attention_bias": False}
     hf_computed = {
-        "hidden_act": ["silu", "swish"], "attention_bias": [False], "use_sliding_window": [False],
+        "hidden_act": ["silu", "swish"], "attention_bias": [False], "mlp_bias": [False], "use_sliding_window": [False],
         "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
     }  # fmt: skip
     hf_prefix = "model."
@@ -623,30 +637,59 @@ class Qwen3(Model):
         "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm", "attn_proj_out": "self_attn.o_proj",
         "gate": "mlp.gate_proj", "up": "mlp.up_proj", "mlp_proj_out": "mlp.down_proj",
     }  # fmt: skip
-    hf_transposed = hf_ignored = ()
+    hf_transposed, hf_ignored = (), (".rotary_emb.inv_freq",)
 
     def place(self, x, positions):
         """Angles in fp32 (fp64 for an fp64 model), with a place for the heads: (T, D) or (B, 1, M, T, D)."""
         c = self.config
         dtype = upcast(x).dtype
         frequency = c.rope_theta ** -(torch.arange(0, c.head_dim, 2, device=x.device, dtype=dtype) / c.head_dim)  # (D/2)
+        if c.rope_scaling:
+            frequency = scale_frequencies(frequency, *c.rope_scaling)
         angle = positions.to(dtype)[..., None] * frequency  # (..., T, D/2)
         if positions.dim() > 1:
             angle = angle[:, None]
         angle = torch.cat([angle, angle], dim=-1)
         return x, (angle.cos(), angle.sin())
 
-    @staticmethod
-    def read_config(raw, values):
+    @classmethod
+    def read_config(cls, raw, values):
         values["n_kv_head"] = values["n_kv_head"] or values["n_head"]
-        return Config("qwen3", **values, rope_theta=read_rope(raw), tied=raw.get("tie_word_embeddings", False))
+        values["head_dim"] = values["head_dim"] or values["width"] // values["n_head"]
+        tied = raw.get("tie_word_embeddings", False)
+        return Config(raw["model_type"], **values, **read_rope(raw, cls.hf_absent), tied=tied)
 
     def hf_config(self):
-        theta = self.config.rope_theta
-        return super().hf_config(rope_theta=theta, rope_parameters={"rope_type": "default", "rope_theta": theta})
+        theta, scaling = self.config.rope_theta, self.config.rope_scaling
+        rope = {"rope_type": "llama3" if scaling else "default", "rope_theta": theta}
+        if scaling:
+            rope |= zip(LLAMA3_ROPE, scaling, strict=True)
+        more = {"rope_scaling": rope} if scaling else {}  # where transformers 4 looks for it
+        return super().hf_config(rope_theta=theta, rope_parameters=rope, **more)
 
 
-FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
+class Qwen2Block(LlamaBlock):
+    qkv_bias = True
+
+
+class Qwen2(Llama):
+    block_class = Qwen2Block
+    display_name, hf_class = "Qwen-2.5", "Qwen2ForCausalLM"
+    hf_absent = {"num_key_value_heads": 32, "head_dim": None, "rms_norm_eps": 1e-6}
+    hf_written = {"hidden_act": "silu"}
+
+
+class Qwen3Block(LlamaBlock):
+    qk_norm = True
+
+
+class Qwen3(Llama):
+    block_class = Qwen3Block
+    display_name, hf_class = "Qwen-3", "Qwen3ForCausalLM"
+    hf_absent = {"num_key_value_heads": 32, "head_dim": 128, "rms_norm_eps": 1e-6}
+
+
+FAMILIES = {"gpt2": GPT2, "llama": Llama, "qwen2": Qwen2, "qwen3": Qwen3}
 
 
 # -----------------------------------------------------------------------------
@@ -672,14 +715,19 @@ def read_config(raw):
     return family.read_config(raw, values)
 
 
-def read_rope(raw):
-    """-> theta, which transformers 4 keeps at the top and 5 in rope_parameters, or in rope_scaling if that is there."""
-    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-    theta = rope.get("rope_theta") or raw["rope_theta"]
-    refuse_other(raw, {"rope_parameters": [None, {}, rope], "rope_theta": [None, theta]})
-    known = {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [None, 1], "rope_theta": [None, theta]}
+def read_rope(raw, absent):
+    """Where theta and its scaling stand: in rope_scaling, or in rope_parameters; for transformers 4 theta is at the top."""
+    given = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    rope = {"rope_type": given.get("type", "default")} | given
+    theta = rope.get("rope_theta") or raw.get("rope_theta") or absent["rope_theta"]
+    context = rope.get("original_max_position_embeddings")
+    other = {"rope_parameters": [None, {}, given], "original_max_position_embeddings": [None, context]}
+    refuse_other(raw, other | {"rope_theta": [None, theta]})
+    scaling = tuple(rope[key] for key in LLAMA3_ROPE) if rope["rope_type"] == "llama3" else None
+    known = {"rope_type": ["default", "llama3"], "type": [rope["rope_type"]], "partial_rotary_factor": [None, 1]}
+    known |= {key: [rope.get(key)] for key in ("rope_theta", *(LLAMA3_ROPE if scaling else ()))}
     refuse_other(rope, dict.fromkeys(rope, [None]) | known)
-    return float(theta)
+    return dict(rope_theta=float(theta), rope_scaling=scaling)
 
 
 def fetch(name, filename):

@@ -10,13 +10,18 @@ import pytest
 import torch
 from helpers import CONTEXT, VOCAB, close, random_weights
 from safetensors.torch import load_file, save_file
-from test_parity import embedding, hugging_face, our_logits, reconfigure, rewrite, their_logits
+from test_parity import LLAMA3, ROPE, SCALING, embedding, hugging_face, our_logits, reconfigure, rewrite, their_logits
 
-from model import load_pretrained
+from model import FAMILIES, load_pretrained
 
 transformers = pytest.importorskip("transformers")
 
 INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
 
 
 @pytest.fixture
@@ -74,9 +79,6 @@ def test_a_gpt2_config_with_nothing_but_sizes(tmp_path):
     same_logits(tmp_path)
 
 
-ROPE = {"rope_type": "default", "rope_theta": 300.0}
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -99,18 +101,49 @@ def test_qwen3_configs_that_are_computed(change, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings, absent",
+    "change",
     [
-        ({"head_dim": 128}, ["head_dim"]),
-        ({"num_attention_heads": 64, "num_key_value_heads": 32, "head_dim": 4}, ["num_key_value_heads"]),
-        ({"rms_norm_eps": 1e-6}, ["rms_norm_eps"]),
-        ({}, ["hidden_act", "attention_bias", "use_sliding_window", "layer_types", "max_window_layers", "architectures"]),
-        ({"tie_word_embeddings": False}, ["tie_word_embeddings"]),
+        {"rope_theta": 300.0, "rope_parameters": ROPE},
+        {"rope_theta": 300.0, "rope_parameters": None, "rope_scaling": {"type": "llama3", **SCALING}},
+        {"rope_parameters": LLAMA3 | {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}},
+        {"original_max_position_embeddings": 40},
+        {"pretraining_tp": 2, "bos_token_id": 1, "eos_token_id": [2, 3], "torch_dtype": "bfloat16"},
+        {"architectures": ["LlamaModel"]},
     ],
 )
-def test_what_a_qwen3_config_leaves_out_has_transformers_default(settings, absent, tmp_path):
-    hugging_face("qwen3", **settings).save_pretrained(tmp_path)
+def test_llama_configs_that_are_computed(change, tmp_path):
+    hugging_face("llama").save_pretrained(tmp_path)
+    reconfigure(tmp_path, **change)
+    same_logits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "family, settings, absent",
+    [
+        ("qwen3", {"head_dim": 128}, ["head_dim"]),
+        ("qwen3", {"num_attention_heads": 64, "num_key_value_heads": 32, "head_dim": 4}, ["num_key_value_heads"]),
+        ("qwen3", {"rms_norm_eps": 1e-6}, ["rms_norm_eps"]),
+        ("qwen3", {}, ["hidden_act", "attention_bias", "use_sliding_window", "layer_types", "max_window_layers"]),
+        ("qwen3", {"tie_word_embeddings": False}, ["tie_word_embeddings"]),
+        (
+            "llama",
+            {"head_dim": 12, "num_key_value_heads": 4},
+            ["head_dim", "num_key_value_heads", "attention_bias", "mlp_bias"],
+        ),
+        ("llama", {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}, ["rms_norm_eps", "tie_word_embeddings"]),
+        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, ["rope_parameters"]),  # as in Llama 1
+        ("qwen2", {"head_dim": 12}, ["head_dim"]),
+    ],
+)
+def test_what_a_config_leaves_out_has_transformers_default(family, settings, absent, tmp_path):
+    hugging_face(family, **settings).save_pretrained(tmp_path)
     reconfigure(tmp_path, *absent)
+    same_logits(tmp_path)
+
+
+def test_the_frequencies_that_old_llama_files_hold_are_not_weights(tmp_path):
+    hugging_face("llama").save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}))
     same_logits(tmp_path)
 
 
@@ -186,6 +219,16 @@ def test_what_no_family_computes_is_refused(change, family, folder):
         ("qwen3", {"rope_parameters": {"full_attention": ROPE}, "rope_theta": 300.0}, "full_attention"),
         ("qwen3", {"rope_parameters": ROPE | {"rope_type": "linear", "factor": 4.0}}, "rope_type: 'linear'"),
         ("qwen3", {"rope_parameters": ROPE | {"partial_rotary_factor": 0.25}}, "partial_rotary_factor: 0.25"),
+        ("llama", {"attention_bias": True}, "attention_bias"),
+        ("llama", {"mlp_bias": True}, "mlp_bias"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, "type: 'linear'"),
+        ("llama", {"rope_scaling": {"type": "yarn", **SCALING}, "rope_parameters": None}, "type: 'yarn'"),
+        ("llama", {"rope_scaling": ROPE}, "rope_parameters: {"),  # beside llama3's
+        ("llama", {"rope_parameters": LLAMA3 | {"rope_type": "default"}}, "factor: 8.0"),
+        ("llama", {"rope_parameters": LLAMA3 | {"type": "default"}}, "type: 'default'"),
+        ("llama", {"rope_parameters": LLAMA3 | {"attention_factor": 2.0}}, "attention_factor: 2.0"),
+        ("llama", {"original_max_position_embeddings": 64}, "original_max_position_embeddings: 64"),  # beside 40
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "use_sliding_window"),
     ],
 )
 def test_what_a_family_does_not_compute_is_refused(family, change, named, tmp_path):
@@ -196,7 +239,7 @@ def test_what_a_family_does_not_compute_is_refused(family, change, named, tmp_pa
 
 @pytest.mark.parametrize(
     "family, key",
-    [("gpt2", "model_type"), ("gpt2", "n_layer"), ("qwen3", "hidden_size"), ("qwen3", "rope_parameters")],
+    [("gpt2", "model_type"), ("gpt2", "n_layer"), ("qwen3", "hidden_size"), ("qwen2", "rope_parameters")],
 )
 def test_a_key_that_is_not_there_is_named(family, key, tmp_path):
     hugging_face(family).save_pretrained(tmp_path)

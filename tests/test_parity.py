@@ -1,4 +1,4 @@
-"""The same logits as Hugging Face's GPT-2 and Qwen-3, loading their files and writing files that they load."""
+"""The same logits as Hugging Face's models of every family, loading their files and writing files that they load."""
 
 import json
 
@@ -16,21 +16,30 @@ transformers = pytest.importorskip("transformers")
 TOKENS = random_tokens(2, CONTEXT)  # every position the model has
 
 
+ROPE = {"rope_type": "default", "rope_theta": 300.0}
+SCALING = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=40)
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 300.0, **SCALING}
+
+
 def hugging_face(family, **changes):
     """A tiny random model of theirs, with no setting at its default."""
     if family == "gpt2":
         settings = dict(
             vocab_size=VOCAB, n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, n_inner=80, layer_norm_epsilon=1e-3
         )
-        config = transformers.GPT2Config(**settings | changes)
     else:
         settings = dict(
-            vocab_size=VOCAB, max_position_embeddings=CONTEXT, hidden_size=48, intermediate_size=80,
-            num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16, rms_norm_eps=1e-3,
-            tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 300.0},
+            vocab_size=VOCAB, max_position_embeddings=CONTEXT, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=16, rms_norm_eps=1e-3, tie_word_embeddings=True,
+            rope_parameters=dict(LLAMA3 if family == "llama" else ROPE),
         )  # fmt: skip
-        config = transformers.Qwen3Config(**settings | changes)
+    config = transformers.AutoConfig.for_model(family, **settings | changes)
     return random_weights(transformers.AutoModelForCausalLM.from_config(config)).eval()
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
 
 
 @pytest.fixture
@@ -132,8 +141,9 @@ def test_a_second_copy_of_the_tied_head_is_accepted(family, folder):
     close(our_logits(load_pretrained(str(folder))), their_logits(hugging_face(family)), 1e-5)
 
 
-def test_a_head_of_its_own_as_in_the_larger_qwen3(tmp_path):
-    theirs = hugging_face("qwen3", tie_word_embeddings=False)
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_head_of_its_own_as_in_larger_models(family, tmp_path):
+    theirs = hugging_face(family, tie_word_embeddings=False)
     theirs.save_pretrained(tmp_path / "theirs")
     model = load_pretrained(str(tmp_path / "theirs"))
     assert not torch.equal(model.head.weight, model.wte.weight)
@@ -166,3 +176,37 @@ def test_weights_in_several_files(family, tmp_path):
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 1 and not (tmp_path / "model.safetensors").exists()
     close(our_logits(load_pretrained(str(tmp_path))), their_logits(theirs), 1e-5)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 4])
+@pytest.mark.parametrize("rope", [ROPE, LLAMA3])
+def test_llama_as_published_with_or_without_scaling(rope, kv_heads, tmp_path):
+    """SmolLM2 has no scaling, Llama 3.2 has; transformers 4 wrote both, theta at the top."""
+    theirs = hugging_face("llama", rope_parameters=dict(rope), num_key_value_heads=kv_heads)
+    theirs.save_pretrained(tmp_path)
+    scaling = {"rope_type": "llama3", **SCALING} if rope is LLAMA3 else None
+    reconfigure(tmp_path, "rope_parameters", rope_theta=300.0, rope_scaling=scaling)
+    model = load_pretrained(str(tmp_path))
+    assert model.config.rope_scaling == (tuple(SCALING.values()) if scaling else None)
+    close(our_logits(model), their_logits(theirs), 1e-5)
+
+
+def test_llama_saved_for_transformers_4_too(tmp_path):
+    """It reads theta at the top and the scaling in rope_scaling, and would take other places for no scaling at all."""
+    tiny("llama", torch.float32).save_pretrained(str(tmp_path))
+    raw = json.loads((tmp_path / "config.json").read_text())
+    assert raw["rope_theta"] == 300.0 and raw["rope_scaling"] == raw["rope_parameters"] == LLAMA3
+
+
+def test_llama3_frequencies_at_full_size():
+    """Llama 3.2's own numbers: 64 wide heads, theta 500,000, from 8,192 positions to 32 times as many."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = dict(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+    config = transformers.LlamaConfig(
+        hidden_size=2048, num_attention_heads=32, rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, **scaling}
+    )
+    theirs, factor = ROPE_INIT_FUNCTIONS["llama3"](config)
+    plain = 1 / 5e5 ** (torch.arange(0, 64, 2) / 64)
+    assert factor == 1 and 0 < (theirs == plain).sum() < 32
+    assert torch.equal(model_file.scale_frequencies(plain, *scaling.values()), theirs)
