@@ -716,17 +716,16 @@ def read_config(raw):
 
 
 def read_rope(raw, absent):
-    """Where theta and its scaling stand: in rope_scaling, or in rope_parameters; for transformers 4 theta is at the top."""
+    """Theta and its scaling, from rope_scaling or else rope_parameters; transformers 4 keeps theta beside them."""
     given = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     rope = {"rope_type": given.get("type", "default")} | given
     theta = rope.get("rope_theta") or raw.get("rope_theta") or absent["rope_theta"]
-    context = rope.get("original_max_position_embeddings")
-    other = {"rope_parameters": [None, {}, given], "original_max_position_embeddings": [None, context]}
-    refuse_other(raw, other | {"rope_theta": [None, theta]})
-    scaling = tuple(rope[key] for key in LLAMA3_ROPE) if rope["rope_type"] == "llama3" else None
-    known = {"rope_type": ["default", "llama3"], "type": [rope["rope_type"]], "partial_rotary_factor": [None, 1]}
-    known |= {key: [rope.get(key)] for key in ("rope_theta", *(LLAMA3_ROPE if scaling else ()))}
-    refuse_other(rope, dict.fromkeys(rope, [None]) | known)
+    scaling = tuple(rope.pop(key) for key in LLAMA3_ROPE) if rope["rope_type"] == "llama3" else None
+    refuse_other(raw, {"rope_parameters": [None, {}, given], "rope_theta": [None, theta]})
+    if scaling:  # transformers 5 prefers this one
+        refuse_other(raw, {"original_max_position_embeddings": [None, scaling[-1]]})
+    computed = {"rope_type": ["default", "llama3"], "type": [rope["rope_type"]], "partial_rotary_factor": [None, 1]}
+    refuse_other(rope, dict.fromkeys(rope, [None]) | computed | {"rope_theta": [None, theta]})
     return dict(rope_theta=float(theta), rope_scaling=scaling)
 
 
