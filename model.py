@@ -30,7 +30,6 @@ import json
 import math
 import os
 import re
-import shlex
 from dataclasses import dataclass, replace
 
 from configurator import read_json
@@ -38,15 +37,15 @@ from configurator import read_json
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from data import hub_file
 
 
 @dataclass(frozen=True)
 class Config:
-    family: str  # gpt2 | qwen3
+    family: str  # a key of FAMILIES
     vocab_size: int
     context: int  # the most positions a sequence may have
     n_layer: int
@@ -56,8 +55,9 @@ class Config:
     width: int
     mlp_width: int
     eps: float
-    rope_theta: float = 0.0  # Qwen-3 only
+    rope_theta: float = 0.0  # not in GPT-2
     tied: bool = True  # is the head the embedding? Not in Qwen-3 8B and larger
+    rope_scaling: tuple | None = None  # Llama 3's: the values of LLAMA3_ROPE
 
 
 def gpt2_config(vocab_size=50257, context=1024, n_layer=12, n_head=12, width=768, mlp_width=None, eps=1e-5):
@@ -75,6 +75,7 @@ SIZES = {
     "tiny_gpt2_once": gpt2_config(vocab_size=512, context=256, n_layer=1, n_head=2, width=64),
     "small_gpt2": gpt2_config(vocab_size=8192, n_layer=8, n_head=9, width=576),
     "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
+    "tiny_llama": Config("llama", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-5, 1e4),
     "mini_qwen3": Config("qwen3", 512, 1024, 3, 2, 2, 32, 64, 160, 1e-6, 1e2),
 }
 
@@ -361,12 +362,19 @@ class Model(nn.Module):
         return self
 
     def tensor_names(self):
-        """Our parameter name -> (its name in a Hugging Face checkpoint, whether it is stored transposed there)."""
-        names = {} if self.config.tied else {"head.weight": ("lm_head.weight", False)}
-        for ours, theirs, transposed in self.name_map:
-            for i in range(self.config.n_layer if "{}" in ours else 1):
-                names[ours.format(i)] = theirs.format(i), transposed
+        """Our parameter name -> (its name in a Hugging Face file, whether it is stored transposed there)."""
+        names = {}
+        for ours, _ in self.named_parameters():
+            parts = ours.split(".")
+            hf = ".".join(self.hf_names.get(part, part) for part in parts)
+            names[ours] = hf, parts[-1] == "weight" and parts[-2] in self.hf_transposed
         return names
+
+    def hf_config(self, **more):
+        c = self.config
+        values = dict(model_type=c.family, architectures=[self.hf_class])
+        values |= {key: getattr(c, field) for key, field in self.hf_keys.items()}
+        return values | more | self.hf_written | dict(tie_word_embeddings=c.tied, bos_token_id=None, eos_token_id=None)
 
     def save_pretrained(self, folder):
         """Write config.json and model.safetensors, which transformers' from_pretrained reads."""
@@ -502,16 +510,25 @@ class GPT2Block(nn.Module):
 
 class GPT2(Model):
     block_class, norm_class = GPT2Block, nn.LayerNorm
-    name_map = [
-        ("wte.weight", "wte.weight", False),
-        ("wpe.weight", "wpe.weight", False),
-        ("norm.weight", "ln_f.weight", False),
-        ("norm.bias", "ln_f.bias", False),
-        *((f"blocks.{{}}.{a}.{kind}", f"h.{{}}.{b}.{kind}", kind == "weight" and "ln" not in b)  # Conv1D is [in, out]
-          for a, b in [("norm_1", "ln_1"), ("qkv_proj", "attn.c_attn"), ("attn_proj_out", "attn.c_proj"),
-                       ("norm_2", "ln_2"), ("mlp_in", "mlp.c_fc"), ("mlp_proj_out", "mlp.c_proj")]
-          for kind in ("weight", "bias")),
-    ]  # fmt: skip
+    display_name, hf_class = "GPT-2", "GPT2LMHeadModel"
+    hf_keys = {  # a key of config.json -> our field
+        "vocab_size": "vocab_size", "n_positions": "context", "n_embd": "width", "n_layer": "n_layer", "n_head": "n_head",
+        "n_inner": "mlp_width", "layer_norm_epsilon": "eps",
+    }  # fmt: skip
+    hf_absent = {"n_inner": None, "layer_norm_epsilon": 1e-5}  # what it means that a key is not there
+    hf_written = {"activation_function": "gelu_new"}
+    hf_computed = {
+        "activation_function": ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh"],
+        "scale_attn_weights": [True], "scale_attn_by_inverse_layer_idx": [False], "sliding_window": [None],
+        "tie_word_embeddings": [True],
+    }  # fmt: skip
+    hf_prefix = "transformer."  # in files that transformers writes today, not in the published ones, nor in ours
+    hf_names = {  # a part of our parameter's name -> of theirs
+        "blocks": "h", "norm": "ln_f", "norm_1": "ln_1", "norm_2": "ln_2", "qkv_proj": "attn.c_attn",
+        "attn_proj_out": "attn.c_proj", "mlp_in": "mlp.c_fc", "mlp_proj_out": "mlp.c_proj",
+    }  # fmt: skip
+    hf_transposed = ("qkv_proj", "attn_proj_out", "mlp_in", "mlp_proj_out")  # Conv1D is [in, out]
+    hf_ignored = (".attn.bias", ".attn.masked_bias")  # the causal mask, stored as if it were a weight
 
     def __init__(self, config):
         super().__init__(config)
@@ -520,17 +537,19 @@ class GPT2(Model):
     def place(self, x, positions):
         return x + self.wpe(positions), None
 
-    def hf_config(self):
-        c = self.config
-        return dict(
-            model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=c.vocab_size, n_positions=c.context,
-            n_embd=c.width, n_layer=c.n_layer, n_head=c.n_head, n_inner=c.mlp_width, layer_norm_epsilon=c.eps,
-            activation_function="gelu_new", tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
-        )  # fmt: skip
+    @staticmethod
+    def read_config(raw, values):
+        second = {  # transformers knows these names, too, and prefers them
+            "hidden_size": "width", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
+            "max_position_embeddings": "context",
+        }  # fmt: skip
+        refuse_other(raw, {key: [values[field]] for key, field in second.items()})
+        return gpt2_config(**values)
 
 
 # -----------------------------------------------------------------------------
-# Qwen-3 (Yang et al. 2025): rotary positions, RMSNorm (on queries and keys too), SwiGLU, shared KV heads, no biases
+# Llama (Grattafiori et al. 2024): rotary positions, RMSNorm, SwiGLU, shared KV heads, no biases. Qwen-2.5 (Qwen Team 2024)
+# has biases on queries, keys and values, Qwen-3 (Yang et al. 2025) norms on queries and keys instead
 
 
 def upcast(x):
@@ -557,18 +576,29 @@ def rotate(x, rope):
     return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
-class Qwen3Block(nn.Module):
+LLAMA3_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def scale_frequencies(frequency, factor, low, high, context):
+    """Llama 3's: pairs that turn less than `low` times in the original context are slowed by factor, from `high` on kept."""
+    wavelength = 2 * math.pi / frequency  # in positions; transformers' arithmetic, step by step
+    kept = ((context / wavelength - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * frequency / factor + kept * frequency
+
+
+class LlamaBlock(nn.Module):
     before_kv = ("norm_1", "k_proj", "v_proj", "k_norm")
+    qkv_bias = qk_norm = False
 
     def __init__(self, c):
         super().__init__()
         self.n_head, self.n_kv_head = c.n_head, c.n_kv_head
         self.norm_1 = RMSNorm(c.width, c.eps)
-        self.q_proj = nn.Linear(c.width, c.n_head * c.head_dim, bias=False)
-        self.k_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
-        self.v_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
-        self.q_norm = RMSNorm(c.head_dim, c.eps)
-        self.k_norm = RMSNorm(c.head_dim, c.eps)
+        self.q_proj = nn.Linear(c.width, c.n_head * c.head_dim, bias=self.qkv_bias)
+        self.k_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=self.qkv_bias)
+        self.v_proj = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=self.qkv_bias)
+        self.q_norm = RMSNorm(c.head_dim, c.eps) if self.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(c.head_dim, c.eps) if self.qk_norm else nn.Identity()
         self.attn_proj_out = nn.Linear(c.n_head * c.head_dim, c.width, bias=False)
         self.norm_2 = RMSNorm(c.width, c.eps)
         self.gate = nn.Linear(c.width, c.mlp_width, bias=False)
@@ -588,181 +618,142 @@ class Qwen3Block(nn.Module):
         return x + self.mlp_proj_out(F.silu(self.gate(h)) * self.up(h))
 
 
-class Qwen3(Model):
-    block_class, norm_class = Qwen3Block, RMSNorm
-    name_map = [
-        ("wte.weight", "model.embed_tokens.weight", False),
-        ("norm.weight", "model.norm.weight", False),
-        *((f"blocks.{{}}.{a}.weight", f"model.layers.{{}}.{b}.weight", False)
-          for a, b in [("norm_1", "input_layernorm"), ("q_proj", "self_attn.q_proj"), ("k_proj", "self_attn.k_proj"),
-                       ("v_proj", "self_attn.v_proj"), ("q_norm", "self_attn.q_norm"), ("k_norm", "self_attn.k_norm"),
-                       ("attn_proj_out", "self_attn.o_proj"), ("norm_2", "post_attention_layernorm"),
-                       ("gate", "mlp.gate_proj"), ("up", "mlp.up_proj"), ("mlp_proj_out", "mlp.down_proj")]),
-    ]  # fmt: skip
+class Llama(Model):
+    block_class, norm_class = LlamaBlock, RMSNorm
+    display_name, hf_class = "Llama", "LlamaForCausalLM"
+    hf_keys = {
+        "vocab_size": "vocab_size", "hidden_size": "width", "max_position_embeddings": "context",
+        "num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "num_key_value_heads": "n_kv_head",
+        "head_dim": "head_dim", "intermediate_size": "mlp_width", "rms_norm_eps": "eps",
+    }  # fmt: skip
+    hf_absent = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "rope_theta": 1e4}
+    hf_written = {"hidden_act": "silu", "attention_bias": False}
+    hf_computed = {
+        "hidden_act": ["silu", "swish"], "attention_bias": [False], "mlp_bias": [False], "use_sliding_window": [False],
+        "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
+    }  # fmt: skip
+    hf_prefix = "model."
+    hf_names = {
+        "wte": "model.embed_tokens", "blocks": "model.layers", "norm": "model.norm", "head": "lm_head",
+        "norm_1": "input_layernorm", "norm_2": "post_attention_layernorm",
+        "q_proj": "self_attn.q_proj", "k_proj": "self_attn.k_proj", "v_proj": "self_attn.v_proj",
+        "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm", "attn_proj_out": "self_attn.o_proj",
+        "gate": "mlp.gate_proj", "up": "mlp.up_proj", "mlp_proj_out": "mlp.down_proj",
+    }  # fmt: skip
+    hf_transposed, hf_ignored = (), (".rotary_emb.inv_freq",)
 
     def place(self, x, positions):
         """Angles in fp32 (fp64 for an fp64 model), with a place for the heads: (T, D) or (B, 1, M, T, D)."""
         c = self.config
         dtype = upcast(x).dtype
         frequency = c.rope_theta ** -(torch.arange(0, c.head_dim, 2, device=x.device, dtype=dtype) / c.head_dim)  # (D/2)
+        if c.rope_scaling:
+            frequency = scale_frequencies(frequency, *c.rope_scaling)
         angle = positions.to(dtype)[..., None] * frequency  # (..., T, D/2)
         if positions.dim() > 1:
             angle = angle[:, None]
         angle = torch.cat([angle, angle], dim=-1)
         return x, (angle.cos(), angle.sin())
 
+    @classmethod
+    def read_config(cls, raw, values):
+        values["n_kv_head"] = values["n_kv_head"] or values["n_head"]
+        values["head_dim"] = values["head_dim"] or values["width"] // values["n_head"]
+        tied = raw.get("tie_word_embeddings", False)
+        return Config(raw["model_type"], **values, **read_rope(raw, cls.hf_absent), tied=tied)
+
     def hf_config(self):
-        c = self.config
-        return dict(
-            model_type="qwen3", architectures=["Qwen3ForCausalLM"], vocab_size=c.vocab_size, hidden_size=c.width,
-            max_position_embeddings=c.context, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
-            num_key_value_heads=c.n_kv_head, head_dim=c.head_dim, intermediate_size=c.mlp_width, rms_norm_eps=c.eps,
-            rope_theta=c.rope_theta, rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
-            hidden_act="silu", attention_bias=False, tie_word_embeddings=c.tied, bos_token_id=None, eos_token_id=None,
-        )  # fmt: skip
+        theta, scaling = self.config.rope_theta, self.config.rope_scaling
+        rope = {"rope_type": "llama3" if scaling else "default", "rope_theta": theta}
+        if scaling:
+            rope |= zip(LLAMA3_ROPE, scaling, strict=True)
+        more = {"rope_scaling": rope} if scaling else {}  # where transformers 4 looks for it
+        return super().hf_config(rope_theta=theta, rope_parameters=rope, **more)
 
 
-FAMILIES = {"gpt2": GPT2, "qwen3": Qwen3}
+class Qwen2Block(LlamaBlock):
+    qkv_bias = True
+
+
+class Qwen2(Llama):
+    block_class = Qwen2Block
+    display_name, hf_class = "Qwen-2.5", "Qwen2ForCausalLM"
+    hf_absent = {"num_key_value_heads": 32, "head_dim": None, "rms_norm_eps": 1e-6}
+    hf_written = {"hidden_act": "silu"}
+
+
+class Qwen3Block(LlamaBlock):
+    qk_norm = True
+
+
+class Qwen3(Llama):
+    block_class = Qwen3Block
+    display_name, hf_class = "Qwen-3", "Qwen3ForCausalLM"
+    hf_absent = {"num_key_value_heads": 32, "head_dim": 128, "rms_norm_eps": 1e-6}
+
+
+FAMILIES = {"gpt2": GPT2, "llama": Llama, "qwen2": Qwen2, "qwen3": Qwen3}
 
 
 # -----------------------------------------------------------------------------
-# Loading
+# Hugging Face files, in and out
+
+# Keys of any config.json that change what is computed: the values that this code computes
+COMPUTED = {"is_causal": [True], "per_layer_config": [None, {}], "auto_map": [None, {}], "quantization_config": [None]}
 
 
-# Keys of a config.json that change what is computed: the values that this code computes, first what their absence means.
-SUPPORTED = {
-    "both": {
-        "is_causal": [True], "is_encoder_decoder": [False], "attention_chunk_size": [None], "text_config": [None],
-        "per_layer_config": [None, {}], "pruned_heads": [None, {}], "auto_map": [None, {}],
-        "quantization_config": [None], "compression_config": [None], "quantization": [None],
-    },
-    "gpt2": {
-        "architectures": [None, [], ["GPT2LMHeadModel"], ["GPT2Model"]],
-        "activation_function": ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh"],
-        "scale_attn_weights": [True], "scale_attn_by_inverse_layer_idx": [False], "sliding_window": [None],
-        "add_cross_attention": [False], "tie_word_embeddings": [True],
-    },
-    "qwen3": {
-        "architectures": [None, [], ["Qwen3ForCausalLM"], ["Qwen3Model"]],
-        "hidden_act": ["silu", "swish"], "attention_bias": [False], "mlp_bias": [False],
-        "use_sliding_window": [False], "partial_rotary_factor": [None, 1], "tie_word_embeddings": [False, True],
-    },
-    "rope": {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [None, 1]},  # beside rope_theta
-}  # fmt: skip
+def refuse_other(raw, computed):
+    """Raises ValueError for the first key with a value that is not among those computed: something else would come out."""
+    for key, value in raw.items():
+        if value not in computed.get(key, [value]):
+            raise ValueError(f"config.json says {key}: {value!r:.80}, which this code does not compute")
 
 
 def read_config(raw):
     """A Hugging Face config.json, as a dict -> Config. Raises ValueError where this code would compute something else."""
-
-    def refuse(key, value, why):
-        raise ValueError(f"config.json says {key}: {repr(value):.80}, {why}")
-
-    def check(key, value, supported):
-        if value not in supported:
-            refuse(key, value, f"which this code does not compute (only {', '.join(map(str, supported)):.80})")
-
-    def size(key, absent=None, null=None):
-        value = raw.get(key, absent)
-        value = null if value is None else value
-        if value is None and key not in raw:
-            raise ValueError(f"config.json has no {key}")
-        if type(value) is not int or not 1 <= value <= 2**20:
-            refuse(key, value, "which is not a whole number from 1 to 2^20")
-        return value
-
-    def real(key, value):
-        if type(value) not in (int, float) or not 0 < value < 1e30:
-            refuse(key, value, "which is not a number above 0")
-        return float(value)
-
-    family = raw.get("model_type")
-    check("model_type", family, list(FAMILIES))
-    for key, supported in (SUPPORTED["both"] | SUPPORTED[family]).items():
-        check(key, raw.get(key, supported[0]), supported)
-    n_layer = size("n_layer" if family == "gpt2" else "num_hidden_layers")
-    check("layer_types", raw.get("layer_types"), [None, ["full_attention"] * n_layer])
-
-    if family == "gpt2":
-        n_head, width, context = size("n_head"), size("n_embd"), size("n_positions")
-        if width % n_head:
-            refuse("n_head", n_head, f"which does not divide n_embd: {width}")
-        # transformers knows these names, too, and prefers them
-        second = dict(hidden_size=width, num_attention_heads=n_head, num_hidden_layers=n_layer, max_position_embeddings=context)
-        for key, value in second.items():
-            check(key, raw.get(key, value), [value])
-        eps = real("layer_norm_epsilon", raw.get("layer_norm_epsilon", 1e-5))
-        return gpt2_config(size("vocab_size"), context, n_layer, n_head, width, size("n_inner", null=4 * width), eps)
-
-    # transformers 4 keeps theta at the top, 5 in rope_parameters; where rope_scaling is there, too, 5 reads that instead
-    place = "rope_scaling" if raw.get("rope_scaling") else "rope_parameters"
-    rope = raw.get(place) or {}
-    if not isinstance(rope, dict):
-        refuse(place, rope, "which is not an object")
-    for key, value in rope.items():
-        if key != "rope_theta":
-            check(f"{place}.{key}", value, SUPPORTED["rope"].get(key, [None]))
-    check("rope_parameters", raw.get("rope_parameters") or rope, [rope])
-    outer, inner = raw.get("rope_theta"), rope.get("rope_theta")
-    theta = real("rope_theta", outer) if inner is None else real(f"{place}.rope_theta", inner)
-    if outer not in (None, theta):
-        refuse("rope_theta", outer, f"and {place}.rope_theta: {theta}")
-    n_head, head_dim = size("num_attention_heads"), size("head_dim", absent=128)
-    n_kv_head = size("num_key_value_heads", absent=32, null=n_head)
-    if n_head % n_kv_head:
-        refuse("num_key_value_heads", n_kv_head, f"which does not divide num_attention_heads: {n_head}")
-    if head_dim % 2:
-        refuse("head_dim", head_dim, "which rotary positions cannot halve")
-    return Config(
-        "qwen3", size("vocab_size"), size("max_position_embeddings"), n_layer, n_head, n_kv_head, head_dim,
-        size("hidden_size"), size("intermediate_size"), real("rms_norm_eps", raw.get("rms_norm_eps", 1e-6)),
-        theta, raw.get("tie_word_embeddings", False),
-    )  # fmt: skip
+    refuse_other(raw, COMPUTED | {"model_type": list(FAMILIES)})
+    family = FAMILIES[raw["model_type"]]
+    values = {field: (family.hf_absent | raw)[key] for key, field in family.hf_keys.items()}
+    refuse_other(raw, family.hf_computed | {"layer_types": [None, ["full_attention"] * values["n_layer"]]})
+    return family.read_config(raw, values)
 
 
-PUBLISHED = """
-    openai-community/gpt2 openai-community/gpt2-medium openai-community/gpt2-large openai-community/gpt2-xl
-    distilbert/distilgpt2 Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B Qwen/Qwen3-14B Qwen/Qwen3-32B
-    Qwen/Qwen3-0.6B-Base Qwen/Qwen3-1.7B-Base Qwen/Qwen3-4B-Base Qwen/Qwen3-8B-Base Qwen/Qwen3-14B-Base
-""".split()
-CONVERT = (
-    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
-    'M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])" '
-)
+def read_rope(raw, absent):
+    """Theta and its scaling, from rope_scaling or else rope_parameters; transformers 4 keeps theta beside them."""
+    given = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    rope = {"rope_type": given.get("type", "default")} | given
+    theta = rope.get("rope_theta") or raw.get("rope_theta") or absent["rope_theta"]
+    scaling = tuple(rope.pop(key) for key in LLAMA3_ROPE) if rope["rope_type"] == "llama3" else None
+    refuse_other(raw, {"rope_parameters": [None, {}, given], "rope_theta": [None, theta]})
+    if scaling:  # transformers 5 prefers this one
+        refuse_other(raw, {"original_max_position_embeddings": [None, scaling[-1]]})
+    computed = {"rope_type": ["default", "llama3"], "type": [rope["rope_type"]], "partial_rotary_factor": [None, 1]}
+    refuse_other(rope, dict.fromkeys(rope, [None]) | computed | {"rope_theta": [None, theta]})
+    return dict(rope_theta=float(theta), rope_scaling=scaling)
 
 
 def fetch(name, filename):
-    """A file of a local folder or of a hub repository -> its path. Raises FileNotFoundError that says how to get it."""
+    """A file of a local folder or of a hub repository -> its path. Raises FileNotFoundError."""
     if os.path.isdir(name):
         path = os.path.join(name, filename)
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{name} has no {filename}")
         return path
     if os.path.exists(name) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        short = "qwen3-0.6b" if name.lower() == "qwen3" else name.lower()
-        meant = [f"; the hub has {hub}" for hub in PUBLISHED if hub.lower().split("/")[1] == short]
-        raise FileNotFoundError(f"{name} is neither a folder nor a hub name" + "".join(meant))
+        raise FileNotFoundError(f"{name} is neither a folder nor a hub name like openai-community/gpt2")
     return hub_file(name, filename, repo_type="model")
 
 
 def weight_files(name):
-    """The safetensors of a local folder or a hub repository -> paths. Larger models keep theirs in shards, with an index."""
-    index = "model.safetensors.index.json"
+    """-> paths of safetensors. Larger models keep theirs in shards, with an index."""
     try:
         return [fetch(name, "model.safetensors")]
     except FileNotFoundError as e:
-        missing = str(e)
-    try:
-        shards = read_json(fetch(name, index)).get("weight_map")
-    except FileNotFoundError:
-        if not os.path.isdir(name):
-            folder = name.split("/")[1]
-            missing += f". If it has pytorch_model.bin alone: `hf download {name} --local-dir {folder} && {CONVERT}{folder}`"
-        elif any(file.startswith("pytorch_model.bin") for file in os.listdir(name)):
-            missing += f" but pytorch_model.bin, which this converts: `{CONVERT}{shlex.quote(name)}`"
-        raise FileNotFoundError(missing) from None
-    if not isinstance(shards, dict) or not all(re.fullmatch(r"[^/\\]+\.safetensors", str(shard)) for shard in shards.values()):
-        raise ValueError(f"{name}: {index} is damaged: its weight_map should name a file of this folder for every tensor")
-    return [fetch(name, shard) for shard in sorted(set(shards.values()))]
+        try:
+            index = read_json(fetch(name, "model.safetensors.index.json"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{e}; if it has pytorch_model.bin, load and save it with transformers") from None
+    return [fetch(name, shard) for shard in sorted(set(index["weight_map"].values()))]
 
 
 def random_model(size, vocab_size=None):
@@ -774,50 +765,50 @@ def random_model(size, vocab_size=None):
 
 
 def load_pretrained(name, device="cpu"):
-    """A hub name or a local folder -> GPT-2 or Qwen-3, fp32, in eval mode.
+    """A hub name or a local folder -> a model of one of the FAMILIES, fp32, in eval mode.
 
-    Raises FileNotFoundError where it cannot be got, ValueError naming the key of config.json that asks for something else,
-    or the first tensor that is missing, unknown, there twice, quantised or of another shape than config.json implies.
+    Raises FileNotFoundError where it cannot be got; ValueError naming the key of config.json that asks for something else, or
+    the first tensor that is missing, unknown, there twice, quantised, not finite, or of another shape than config.json says.
     """
     raw = read_json(fetch(name, "config.json"))
     try:
         config = read_config(raw)
+    except KeyError as e:
+        raise ValueError(f"{name}: config.json has no {e}") from None
     except ValueError as e:
         raise ValueError(f"{name}: {e}") from None
     with torch.device("meta"):
         model = FAMILIES[config.family](config)
-    prefix = {"gpt2": "transformer.", "qwen3": "model."}[config.family]  # not there in a model saved without its head
-    names = model.tensor_names()
-    expected = {hf.removeprefix(prefix): (ours, transposed) for ours, (hf, transposed) in names.items()}
-    shapes = {ours: list(p.shape) for ours, p in model.named_parameters()}
+    names, shapes = model.tensor_names(), {ours: p.shape for ours, p in model.named_parameters()}
+    expected = {hf.removeprefix(model.hf_prefix): (ours, t) for ours, (hf, t) in names.items()}
     if config.tied:  # the head may be there all the same
         expected["lm_head.weight"], shapes["head.weight"] = ("head.weight", False), shapes["wte.weight"]
     state = {}
     for path in weight_files(name):
         try:
-            file = safe_open(path, framework="pt")
+            tensors = load_file(path)
         except SafetensorError as e:
-            raise ValueError(f"{name}: {os.path.basename(path)} is damaged, or a Git LFS pointer ({e})") from None
-        with file as f:
-            for key in f.keys():
-                hf = key.removeprefix(prefix)
-                if config.family == "gpt2" and hf.endswith((".attn.bias", ".attn.masked_bias")):
-                    continue  # GPT-2's causal mask, stored as if it were a weight
-                if hf not in expected:
-                    raise ValueError(f"{name}: unknown tensor {key}")
-                ours, transposed = expected[hf]
-                dtype, shape = f.get_slice(key).get_dtype(), f.get_slice(key).get_shape()
-                if dtype not in ("F64", "F32", "F16", "BF16"):
-                    raise ValueError(f"{name}: {key} is quantised ({dtype}), which this code does not compute")
-                if shape != (shapes[ours][::-1] if transposed else shapes[ours]):
-                    raise ValueError(f"{name}: {key} has shape {shape}, which does not fit config.json")
-                if ours in state:
-                    raise ValueError(f"{name}: {key} is there twice")
-                tensor = f.get_tensor(key).to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
-                state[ours] = tensor.T.contiguous() if transposed else tensor
+            raise ValueError(f"{path} is damaged, or a Git LFS pointer ({e})") from None
+        for key, tensor in tensors.items():
+            hf, what = key.removeprefix(model.hf_prefix), f"{path}: {key}"
+            if hf.endswith(model.hf_ignored):
+                continue
+            if hf not in expected:
+                raise ValueError(f"{what} is unknown to {model.display_name}")
+            ours, transposed = expected[hf]
+            if ours in state:
+                raise ValueError(f"{what} is there twice")
+            if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+                raise ValueError(f"{what} is quantised ({tensor.dtype}), which this code does not compute")
+            if tensor.shape != (shapes[ours][::-1] if transposed else shapes[ours]):
+                raise ValueError(f"{what} has another shape than config.json says: {list(tensor.shape)}")
+            tensor = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
+            if not tensor.isfinite().all():
+                raise ValueError(f"{what} has a value that is not finite (NaN or infinite)")
+            state[ours] = tensor.T.contiguous() if transposed else tensor
     for ours, (hf, _) in names.items():
         if ours not in state:
-            raise ValueError(f"{name}: tensor {hf} is missing")
+            raise ValueError(f"{name}: {hf} is missing")
     if config.tied and not torch.equal(state.pop("head.weight", state["wte.weight"]), state["wte.weight"]):
         raise ValueError(f"{name}: lm_head.weight differs from the embedding it should be tied to")
     model.load_state_dict(state, assign=True)

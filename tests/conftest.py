@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the project i
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
-@pytest.fixture(params=["gpt2", "qwen3"])
+@pytest.fixture(params=["gpt2", "llama", "qwen3"])
 def family(request):
     return request.param
 

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,9 @@ def tiny(family, dtype=torch.float64, seed=0, context=CONTEXT):
     if family == "gpt2":
         config = gpt2_config(VOCAB, context, n_layer=2, n_head=4, width=64, mlp_width=80, eps=1e-3)
     else:
-        config = Config("qwen3", VOCAB, context, 2, 4, 2, 16, 48, 80, 1e-3, 300.0)
+        config = Config(family, VOCAB, context, 2, 4, 2, 16, 48, 80, 1e-3, 300.0)
+    if family == "llama":
+        config = replace(config, rope_scaling=(8.0, 1.0, 4.0, 40))  # of 8 frequencies 1 is kept, 5 slowed, 2 between
     return random_weights(FAMILIES[family](config), seed).to(dtype).eval()
 
 
@@ -102,14 +105,31 @@ def cut(past, n):
     return [(k[:n], v[:n]) for k, v in past]
 
 
+def slow_wavelengths(c):
+    """Of each rotary pair, in positions; Llama 3's scaling case by case."""
+    wavelengths = [2 * math.pi * c.rope_theta ** (2 * pair / c.head_dim) for pair in range(c.head_dim // 2)]
+    if not c.rope_scaling:
+        return wavelengths
+    factor, low, high, context = c.rope_scaling
+    scaled = []
+    for w in wavelengths:
+        if w > context / low:
+            scaled.append(w * factor)
+        elif w < context / high:
+            scaled.append(w)
+        else:
+            kept = (context / w - low) / (high - low)
+            scaled.append(1 / (kept / w + (1 - kept) / (w * factor)))
+    return scaled
+
+
 def slow_step(model, x, position, past):
     """One token: x (C) at `position` sees all of `past` and itself -> hidden (C), the longer past."""
     c, rope = model.config, None
     if c.family == "gpt2":
         x = x + model.wpe.weight[position]
     else:
-        pairs = torch.arange(c.head_dim // 2, dtype=x.dtype)
-        angle = position / c.rope_theta ** (2 * pairs / c.head_dim)
+        angle = torch.tensor([position * 2 * math.pi / wavelength for wavelength in slow_wavelengths(c)], dtype=x.dtype)
         rope = angle.cos().repeat(2), angle.sin().repeat(2)
     x, longer, share = x.view(1, 1, -1), [], c.n_head // c.n_kv_head
     for block, (keys, values) in zip(model.blocks, past, strict=True):

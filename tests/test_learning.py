@@ -19,10 +19,10 @@ SITES = torch.tensor([[7, 2, 9], [0, 4, 8]])
 AFTER_CACHE = {
     "gpt2": ["attn_proj_out.weight", "attn_proj_out.bias", "norm_2.weight", "norm_2.bias"]
     + ["mlp_in.weight", "mlp_in.bias", "mlp_proj_out.weight", "mlp_proj_out.bias"],
-    "qwen3": ["q_proj.weight", "q_norm.weight", "attn_proj_out.weight", "norm_2.weight"]
-    + ["gate.weight", "up.weight", "mlp_proj_out.weight"],
+    "llama": ["q_proj.weight", "attn_proj_out.weight", "norm_2.weight", "gate.weight", "up.weight", "mlp_proj_out.weight"],
 }
-FINAL_NORM = {"gpt2": ["norm.weight", "norm.bias"], "qwen3": ["norm.weight"]}
+AFTER_CACHE["qwen3"] = ["q_norm.weight", *AFTER_CACHE["llama"]]
+FINAL_NORM = {"gpt2": ["norm.weight", "norm.bias"], "llama": ["norm.weight"], "qwen3": ["norm.weight"]}
 
 
 def learners(case, family):

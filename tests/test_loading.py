@@ -2,40 +2,36 @@
 
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import CONTEXT, VOCAB, close, random_weights
 from safetensors.torch import load_file, save_file
-from test_parity import error_of, hugging_face, our_logits, rewrite, their_logits
+from test_parity import LLAMA3, ROPE, SCALING, embedding, hugging_face, our_logits, reconfigure, rewrite, their_logits
 
-from model import PUBLISHED, load_pretrained
+from model import FAMILIES, load_pretrained
 
 transformers = pytest.importorskip("transformers")
 
 INDEX = "model.safetensors.index.json"
-SIZES = {
-    "gpt2": ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head"],
-    "qwen3": [
-        "vocab_size", "max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    ],
-}  # fmt: skip
-HEAD = {"gpt2": "transformer.wte.weight", "qwen3": "model.embed_tokens.weight"}
 
 
-def drop(folder, *keys):
-    raw = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if k not in keys}))
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
 
 
-def put(folder, **changes):
-    """Set entries of config.json, null among them."""
-    raw = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps(raw))
+@pytest.fixture
+def folder(family, tmp_path):
+    hugging_face(family).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def weight(family):
+    return "transformer.h.1.mlp.c_fc.weight" if family == "gpt2" else "model.layers.1.mlp.up_proj.weight"
 
 
 def same_logits(folder):
@@ -44,10 +40,12 @@ def same_logits(folder):
     close(our_logits(load_pretrained(str(folder))), their_logits(theirs), 1e-5)
 
 
-@pytest.fixture
-def folder(family, tmp_path):
-    hugging_face(family).save_pretrained(tmp_path)
-    return tmp_path
+def error_of(name, kind=ValueError):
+    with pytest.raises(kind) as caught:
+        load_pretrained(str(name))
+    message = str(caught.value)
+    assert "\n" not in message and str(name) in message and len(message) < 400
+    return message
 
 
 # -----------------------------------------------------------------------------
@@ -63,25 +61,22 @@ def folder(family, tmp_path):
         {"reorder_and_upcast_attn": True},
         {"is_decoder": True, "torch_dtype": "float16", "n_ctx": 1024, "task_specific_params": {"text-generation": {}}},
         {"architectures": ["GPT2Model"]},
-        {"architectures": None, "pruned_heads": {}},
         {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": CONTEXT},
         {"rope_theta": 5.0, "rope_scaling": {"type": "linear", "factor": 2.0}},  # nothing that GPT-2 reads
     ],
 )
 def test_gpt2_configs_that_are_computed(change, tmp_path):
     hugging_face("gpt2").save_pretrained(tmp_path)
-    put(tmp_path, **change)
+    reconfigure(tmp_path, **change)
     same_logits(tmp_path)
 
 
 def test_a_gpt2_config_with_nothing_but_sizes(tmp_path):
     hugging_face("gpt2", n_inner=None, layer_norm_epsilon=1e-5).save_pretrained(tmp_path)
     raw = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({key: raw[key] for key in ["model_type", *SIZES["gpt2"]]}))
+    kept = ("model_type", "vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+    reconfigure(tmp_path, *(key for key in raw if key not in kept))
     same_logits(tmp_path)
-
-
-ROPE = {"rope_type": "default", "rope_theta": 300.0}
 
 
 @pytest.mark.parametrize(
@@ -101,29 +96,60 @@ ROPE = {"rope_type": "default", "rope_theta": 300.0}
 )
 def test_qwen3_configs_that_are_computed(change, tmp_path):
     hugging_face("qwen3").save_pretrained(tmp_path)
-    put(tmp_path, **change)
+    reconfigure(tmp_path, **change)
     same_logits(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "settings, absent",
+    "change",
     [
-        ({"head_dim": 128}, ["head_dim"]),
-        ({"num_attention_heads": 64, "num_key_value_heads": 32, "head_dim": 4}, ["num_key_value_heads"]),
-        ({"rms_norm_eps": 1e-6}, ["rms_norm_eps"]),
-        ({}, ["hidden_act", "attention_bias", "use_sliding_window", "layer_types", "max_window_layers", "architectures"]),
-        ({"tie_word_embeddings": False}, ["tie_word_embeddings"]),
+        {"rope_theta": 300.0, "rope_parameters": ROPE},
+        {"rope_theta": 300.0, "rope_parameters": None, "rope_scaling": {"type": "llama3", **SCALING}},
+        {"rope_parameters": LLAMA3 | {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}},
+        {"original_max_position_embeddings": 40},
+        {"pretraining_tp": 2, "bos_token_id": 1, "eos_token_id": [2, 3], "torch_dtype": "bfloat16"},
+        {"architectures": ["LlamaModel"]},
     ],
 )
-def test_what_a_qwen3_config_leaves_out_has_transformers_default(settings, absent, tmp_path):
-    hugging_face("qwen3", **settings).save_pretrained(tmp_path)
-    drop(tmp_path, *absent)
+def test_llama_configs_that_are_computed(change, tmp_path):
+    hugging_face("llama").save_pretrained(tmp_path)
+    reconfigure(tmp_path, **change)
+    same_logits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "family, settings, absent",
+    [
+        ("qwen3", {"head_dim": 128}, ["head_dim"]),
+        ("qwen3", {"num_attention_heads": 64, "num_key_value_heads": 32, "head_dim": 4}, ["num_key_value_heads"]),
+        ("qwen3", {"rms_norm_eps": 1e-6}, ["rms_norm_eps"]),
+        ("qwen3", {}, ["hidden_act", "attention_bias", "use_sliding_window", "layer_types", "max_window_layers"]),
+        ("qwen3", {"tie_word_embeddings": False}, ["tie_word_embeddings"]),
+        (
+            "llama",
+            {"head_dim": 12, "num_key_value_heads": 4},
+            ["head_dim", "num_key_value_heads", "attention_bias", "mlp_bias"],
+        ),
+        ("llama", {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}, ["rms_norm_eps", "tie_word_embeddings"]),
+        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, ["rope_parameters"]),  # as in Llama 1
+        ("qwen2", {"head_dim": 12}, ["head_dim"]),
+    ],
+)
+def test_what_a_config_leaves_out_has_transformers_default(family, settings, absent, tmp_path):
+    hugging_face(family, **settings).save_pretrained(tmp_path)
+    reconfigure(tmp_path, *absent)
+    same_logits(tmp_path)
+
+
+def test_the_frequencies_that_old_llama_files_hold_are_not_weights(tmp_path):
+    hugging_face("llama").save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}))
     same_logits(tmp_path)
 
 
 def test_kv_heads_of_null_are_as_many_as_the_heads(tmp_path):
     hugging_face("qwen3", num_key_value_heads=4).save_pretrained(tmp_path)
-    put(tmp_path, num_key_value_heads=None)
+    reconfigure(tmp_path, num_key_value_heads=None)
     same_logits(tmp_path)
 
 
@@ -134,51 +160,42 @@ def test_a_config_with_a_byte_order_mark_and_crlf(family, folder):
 
 
 # -----------------------------------------------------------------------------
-# config.json: what is refused
+# config.json: what is refused, since something else would be computed without a word
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"is_causal": False},
-        {"is_encoder_decoder": True},
-        {"attention_chunk_size": 8},
         {"per_layer_config": {"1": {"head_dim": 8}}},
-        {"pruned_heads": {"0": [1]}},
-        {"text_config": {"model_type": "qwen3"}},
         {"auto_map": {"AutoModelForCausalLM": "modeling.Other"}},
         {"quantization_config": {"quant_method": "fp8"}},
         {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True, "more": "x" * 500}},
-        {"compression_config": {"format": "int-quantized"}},
-        {"quantization": {"bits": 4, "group_size": 64}},
         {"layer_types": ["full_attention", "sliding_attention"]},
         {"layer_types": ["full_attention"]},
         {"layer_types": "full_attention"},
-        {"architectures": ["GPT2ForSequenceClassification"]},
-        {"architectures": ["GPT2DoubleHeadsModel"]},
-        {"architectures": ["Qwen3MoeForCausalLM"]},
-        {"architectures": "GPT2LMHeadModel"},
         {"model_type": "qwen3_moe"},
-        {"model_type": "qwen2"},
+        {"model_type": "mamba"},
         {"model_type": ["gpt2"]},
         {"model_type": None},
         {"tie_word_embeddings": None},
         {"tie_word_embeddings": "false"},
     ],
 )
-def test_what_neither_family_computes_is_refused(change, family, folder):
-    put(folder, **change)
+def test_what_no_family_computes_is_refused(change, family, folder):
+    reconfigure(folder, **change)
     [key] = change
-    message = error_of(folder, ValueError)
-    assert f"config.json says {key}: " in message and "does not compute" in message and len(message) < 400
+    assert f"config.json says {key}: " in error_of(folder)
 
 
 @pytest.mark.parametrize(
     "family, change, named",
     [
+        ("gpt2", {"activation_function": "relu"}, "activation_function: 'relu'"),
         ("gpt2", {"activation_function": "gelu"}, "activation_function: 'gelu'"),
         ("gpt2", {"activation_function": None}, "activation_function"),
-        ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
         ("gpt2", {"scale_attn_weights": None}, "scale_attn_weights"),
         ("gpt2", {"sliding_window": 8}, "sliding_window"),
         ("gpt2", {"tie_word_embeddings": False}, "tie_word_embeddings"),
@@ -186,190 +203,118 @@ def test_what_neither_family_computes_is_refused(change, family, folder):
         ("gpt2", {"hidden_size": 32}, "hidden_size: 32"),
         ("gpt2", {"num_hidden_layers": 1}, "num_hidden_layers: 1"),
         ("gpt2", {"max_position_embeddings": 32}, "max_position_embeddings: 32"),
-        ("gpt2", {"n_head": 5}, "n_head: 5, which does not divide n_embd: 64"),
         ("qwen3", {"hidden_act": "gelu_new"}, "hidden_act"),
         ("qwen3", {"attention_bias": True}, "attention_bias"),
-        ("qwen3", {"mlp_bias": True}, "mlp_bias"),
         ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "use_sliding_window"),
         ("qwen3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor: 0.5"),
-        ("qwen3", {"num_key_value_heads": 3}, "num_key_value_heads: 3, which does not divide num_attention_heads: 4"),
-        ("qwen3", {"num_key_value_heads": 0}, "num_key_value_heads: 0"),
-        ("qwen3", {"head_dim": 15}, "head_dim: 15"),
-        ("qwen3", {"head_dim": None}, "head_dim: None"),
-        ("qwen3", {"rope_theta": 1e6}, "rope_theta: 1000000.0, and rope_parameters.rope_theta: 300.0"),
-        ("qwen3", {"rope_theta": 0}, "rope_theta: 0, and rope_parameters.rope_theta: 300.0"),
+        ("qwen3", {"rope_theta": 1e6}, "rope_theta: 1000000.0"),  # beside rope_parameters' 300
+        ("qwen3", {"rope_theta": 0}, "rope_theta: 0"),
         ("qwen3", {"rope_scaling": {"type": "default", "rope_theta": 5.0}}, "rope_parameters: {"),  # two that differ
-        ("qwen3", {"rope_scaling": {"type": "default"}}, "rope_parameters: {"),  # transformers 5 computes with 10000
-        ("qwen3", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling.type: 'yarn'"),
-        ("qwen3", {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_scaling.rope_type: 'dynamic'"),
-        ("qwen3", {"rope_scaling": {"factor": 4.0}}, "rope_scaling.factor: 4.0"),
-        ("qwen3", {"rope_scaling": {"rope_type": "default", "type": "mrope"}}, "rope_scaling.type: 'mrope'"),
-        ("qwen3", {"rope_scaling": {"mrope_section": [4, 2, 2]}}, "rope_scaling.mrope_section"),
-        ("qwen3", {"rope_scaling": "linear"}, "rope_scaling: 'linear'"),
-        ("qwen3", {"rope_scaling": [1]}, "rope_scaling: [1]"),
-        ("qwen3", {"rope_parameters": {"full_attention": ROPE}}, "rope_parameters.full_attention"),
-        ("qwen3", {"rope_parameters": ROPE | {"rope_type": "llama3"}}, "rope_parameters.rope_type: 'llama3'"),
-        ("qwen3", {"rope_parameters": ROPE | {"partial_rotary_factor": 0.25}}, "rope_parameters.partial_rotary_factor: 0.25"),
-        ("qwen3", {"rope_parameters": {"rope_type": "default"}}, "rope_theta"),
-        ("qwen3", {"rope_parameters": {"rope_theta": "300"}}, "rope_parameters.rope_theta: '300'"),
+        ("qwen3", {"rope_scaling": {"type": "default"}, "rope_theta": 300.0}, "rope_parameters: {"),
+        ("qwen3", {"rope_scaling": ROPE | {"type": "yarn", "factor": 4.0}, "rope_parameters": None}, "type: 'yarn'"),
+        ("qwen3", {"rope_scaling": {"rope_type": "dynamic"}, "rope_parameters": None, "rope_theta": 300.0}, "'dynamic'"),
+        ("qwen3", {"rope_parameters": ROPE | {"factor": 4.0}}, "factor: 4.0"),
+        ("qwen3", {"rope_parameters": ROPE | {"type": "mrope"}}, "type: 'mrope'"),
+        ("qwen3", {"rope_parameters": ROPE | {"mrope_section": [4, 2, 2]}}, "mrope_section"),
+        ("qwen3", {"rope_parameters": {"full_attention": ROPE}, "rope_theta": 300.0}, "full_attention"),
+        ("qwen3", {"rope_parameters": ROPE | {"rope_type": "linear", "factor": 4.0}}, "rope_type: 'linear'"),
+        ("qwen3", {"rope_parameters": ROPE | {"partial_rotary_factor": 0.25}}, "partial_rotary_factor: 0.25"),
+        ("llama", {"attention_bias": True}, "attention_bias"),
+        ("llama", {"mlp_bias": True}, "mlp_bias"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, "type: 'linear'"),
+        ("llama", {"rope_scaling": {"type": "yarn", **SCALING}, "rope_parameters": None}, "type: 'yarn'"),
+        ("llama", {"rope_scaling": ROPE}, "rope_parameters: {"),  # beside llama3's
+        ("llama", {"rope_parameters": LLAMA3 | {"rope_type": "default"}}, "factor: 8.0"),
+        ("llama", {"rope_parameters": LLAMA3 | {"type": "default"}}, "type: 'default'"),
+        ("llama", {"rope_parameters": LLAMA3 | {"attention_factor": 2.0}}, "attention_factor: 2.0"),
+        ("llama", {"original_max_position_embeddings": 64}, "original_max_position_embeddings: 64"),  # beside 40
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "use_sliding_window"),
     ],
 )
 def test_what_a_family_does_not_compute_is_refused(family, change, named, tmp_path):
     hugging_face(family).save_pretrained(tmp_path)
-    put(tmp_path, **change)
-    assert named in error_of(tmp_path, ValueError)
+    reconfigure(tmp_path, **change)
+    assert named in error_of(tmp_path)
 
 
-@pytest.mark.parametrize("which", range(6))
-def test_a_size_that_is_none(which, family, folder):
-    if which == len(SIZES[family]):
-        pytest.skip("GPT-2 has five")
-    key = SIZES[family][which]
-    for value in [0, -1, "64", 64.0, True, None, [64], {}, 2**40, 10**30]:
-        put(folder, **{key: value})
-        assert f"config.json says {key}: {value!r}" in error_of(folder, ValueError)
-    drop(folder, key)
-    assert f"config.json has no {key}" in error_of(folder, ValueError)
-
-
-@pytest.mark.parametrize("value", [0, "64", 1.5, True])
-@pytest.mark.parametrize("family, key", [("gpt2", "n_inner"), ("qwen3", "num_key_value_heads"), ("qwen3", "head_dim")])
-def test_a_size_that_may_be_absent_but_not_anything(family, key, value, tmp_path):
+@pytest.mark.parametrize(
+    "family, key",
+    [("gpt2", "model_type"), ("gpt2", "n_layer"), ("qwen3", "hidden_size"), ("qwen2", "rope_parameters")],
+)
+def test_a_key_that_is_not_there_is_named(family, key, tmp_path):
     hugging_face(family).save_pretrained(tmp_path)
-    put(tmp_path, **{key: value})
-    assert f"config.json says {key}: {value!r}" in error_of(tmp_path, ValueError)
+    reconfigure(tmp_path, key)
+    assert f"config.json has no '{key.replace('parameters', 'theta')}'" in error_of(tmp_path)  # theta: 10000 to transformers
 
 
-@pytest.mark.parametrize("family, key", [("gpt2", "layer_norm_epsilon"), ("qwen3", "rms_norm_eps"), ("qwen3", "rope_theta")])
-@pytest.mark.parametrize("value", [0, -1e-6, "1e-6", True, [], float("nan"), float("inf"), 10**400])
-def test_a_number_that_is_none(family, key, value, tmp_path):
+@pytest.mark.parametrize("family, key", [("gpt2", "n_inner"), ("qwen3", "head_dim"), ("qwen3", "num_key_value_heads")])
+def test_a_default_that_does_not_fit_the_weights(family, key, tmp_path):
     hugging_face(family).save_pretrained(tmp_path)
-    put(tmp_path, **{key: value})
-    assert f"config.json says {key}: " in error_of(tmp_path, ValueError)
-
-
-@pytest.mark.parametrize("key", ["n_inner", "head_dim", "num_key_value_heads"])
-def test_a_default_that_does_not_fit_the_weights(key, tmp_path):
-    hugging_face("gpt2" if key == "n_inner" else "qwen3").save_pretrained(tmp_path)
-    drop(tmp_path, key)
-    message = error_of(tmp_path, ValueError)
-    assert "does not fit config.json" in message or "num_key_value_heads: 32, which does not divide" in message
+    reconfigure(tmp_path, key)
+    assert "has another shape than config.json says" in error_of(tmp_path)
 
 
 # -----------------------------------------------------------------------------
-# Files that are damaged, or say too little
-
-
-DAMAGED = [b"", b"\0" * 101, b"{", b"[]", b"[1, 2]", b"3", b"null", b'"gpt2"', b"{'a': 1}", b"\xff\xfe\xfd", b"[" * 10**5]
-
-
-@pytest.mark.parametrize("which", range(len(DAMAGED)))
-@pytest.mark.parametrize("file", ["config.json", INDEX])
-def test_damaged_json_is_named(file, which, tmp_path):
-    hugging_face("gpt2").save_pretrained(tmp_path, max_shard_size="40KB")
-    (tmp_path / file).write_bytes(DAMAGED[which])
-    assert f"{file} is damaged" in error_of(tmp_path, ValueError)
+# Files
 
 
 @pytest.mark.parametrize("file", ["config.json", INDEX])
-def test_json_cut_at_any_place_is_named(file, tmp_path):
+def test_json_that_is_cut_is_named(file, tmp_path):
     hugging_face("gpt2").save_pretrained(tmp_path, max_shard_size="40KB")
-    whole = (tmp_path / file).read_bytes().rstrip()
-    for end in range(0, len(whole), 37):
-        (tmp_path / file).write_bytes(whole[:end])
-        assert f"{file} is damaged" in error_of(tmp_path, ValueError)
+    (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:-9])
+    assert file in error_of(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "weight_map",
-    [
-        "absent", None, [], "model.safetensors", {"wte.weight": None}, {"wte.weight": 3}, {"wte.weight": ["a"]},
-        {"wte.weight": "../elsewhere/model.safetensors"}, {"wte.weight": "sub/model.safetensors"},
-        {"wte.weight": "/etc/passwd"}, {"wte.weight": ""}, {"wte.weight": ".."},
-    ],
-)  # fmt: skip
-def test_an_index_that_names_no_file_of_the_folder(weight_map, tmp_path):
-    folder = tmp_path / "folder"
-    hugging_face("gpt2").save_pretrained(folder, max_shard_size="40KB")
-    hugging_face("gpt2").save_pretrained(tmp_path / "elsewhere")
-    hugging_face("gpt2").save_pretrained(folder / "sub")
-    (folder / INDEX).write_text(json.dumps({} if weight_map == "absent" else {"weight_map": weight_map}))
-    assert f"{INDEX} is damaged" in error_of(folder, ValueError)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\0" * 64, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n"])
 def test_weights_that_are_none(content, family, folder):
     (folder / "model.safetensors").write_bytes(content)
-    assert "model.safetensors is damaged, or a Git LFS pointer" in error_of(folder, ValueError)
+    assert "model.safetensors is damaged" in error_of(folder)
 
 
-@pytest.mark.parametrize("family, n_files", [("gpt2", 1), ("qwen3", 2)])
-def test_pytorch_weights_come_with_the_line_that_converts_them(family, n_files, tmp_path):
-    folder = tmp_path / "it's a $HOME"
-    theirs = hugging_face(family)
-    theirs.save_pretrained(folder)
-    weights = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    if n_files == 1:
-        torch.save(weights, folder / "pytorch_model.bin")
-    else:
-        shards = {key: f"pytorch_model-0000{1 + (i > 5)}-of-00002.bin" for i, key in enumerate(weights)}
-        for shard in set(shards.values()):
-            torch.save({key: weights[key] for key in weights if shards[key] == shard}, folder / shard)
-        (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
-    [command] = re.findall("`(.*)`", error_of(folder, FileNotFoundError))
-    assert command.startswith("python -c ")
-    command = shlex.quote(sys.executable) + command.removeprefix("python")
-    subprocess.run(command, shell=True, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    close(our_logits(load_pretrained(str(folder))), their_logits(theirs), 1e-5)
+def test_a_damaged_and_a_missing_shard_are_named(family, tmp_path):
+    hugging_face(family).save_pretrained(tmp_path, max_shard_size="40KB")
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    shard.write_bytes(shard.read_bytes()[:-3])
+    assert shard.name in error_of(tmp_path)
+    shard.unlink()
+    assert shard.name in error_of(tmp_path, FileNotFoundError)
 
 
-def test_a_hub_repository_without_safetensors_comes_with_the_line_too(tmp_path, monkeypatch):
-    hugging_face("gpt2").save_pretrained(tmp_path)
-
-    def hub_file(repo, filename, repo_type):
-        if filename != "config.json":
-            raise FileNotFoundError(f"cannot get {filename} of {repo} from the hub")
-        return str(tmp_path / filename)
-
-    monkeypatch.setattr("model.hub_file", hub_file)
-    message = error_of("someone/model", FileNotFoundError)
-    assert "cannot get model.safetensors of someone/model" in message
-    assert "`hf download someone/model --local-dir model && python -c" in message and message.endswith(" model`")
-
-
-# -----------------------------------------------------------------------------
-# Names
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(missing, family, folder):
+    (folder / missing).unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    message = error_of(folder, FileNotFoundError)
+    assert f"has no {missing}" in message and ("pytorch_model.bin" in message) == (missing == "model.safetensors")
 
 
 @pytest.mark.parametrize(
-    "name, hub",
-    [
-        ("gpt2", "openai-community/gpt2"),
-        ("GPT2", "openai-community/gpt2"),
-        ("gpt2-xl", "openai-community/gpt2-xl"),
-        ("distilgpt2", "distilbert/distilgpt2"),
-        ("qwen3", "Qwen/Qwen3-0.6B"),
-        ("Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
-        ("qwen3-0.6b-base", "Qwen/Qwen3-0.6B-Base"),
-        ("Qwen3-8B", "Qwen/Qwen3-8B"),
-    ],
+    "name", ["", "gpt2", "./no/such", "/no/such", "a/b/c", "~/gpt2", "folder/", "https://huggingface.co/gpt2"]
 )
-def test_a_bare_name_is_told_the_one_on_the_hub(name, hub):
-    assert error_of(name, FileNotFoundError).endswith(f"the hub has {hub}") and hub in PUBLISHED
-
-
-@pytest.mark.parametrize("name", ["", "g", "gpt3", "~/gpt2", "folder/", "my models/gpt2", "https://huggingface.co/gpt2"])
-def test_other_names_get_no_such_hint(name):
-    assert error_of(name, FileNotFoundError).endswith("neither a folder nor a hub name")
+def test_what_is_neither_a_folder_nor_a_hub_name(name):
+    assert "neither a folder nor a hub name" in error_of(name, FileNotFoundError)
 
 
 def test_a_file_is_no_folder(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    name = f"{folder.name}/model.safetensors"
-    assert error_of(name, FileNotFoundError).endswith("neither a folder nor a hub name")
+    assert "neither a folder nor a hub name" in error_of(f"{folder.name}/model.safetensors", FileNotFoundError)
+
+
+def test_an_unreachable_hub_is_one_clear_error(tmp_path):
+    # in a process of its own: the hub's client reads its settings when it is imported
+    code = "from model import load_pretrained\ntry: load_pretrained('openai-community/gpt2')\n"
+    code += "except FileNotFoundError as e: print(e)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    [message] = result.stdout.splitlines()
+    assert "config.json" in message and "openai-community/gpt2" in message
 
 
 # -----------------------------------------------------------------------------
@@ -379,22 +324,72 @@ def test_a_file_is_no_folder(folder, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_float_becomes_fp32(dtype, family, folder):
     rewrite(folder, lambda t: {k: v.to(dtype) for k, v in t.items()})
-    put(folder, dtype=str(dtype).removeprefix("torch."))
+    reconfigure(folder, dtype=str(dtype).removeprefix("torch."))
     same_logits(folder)
+
+
+@pytest.mark.parametrize(
+    "dtype, value",
+    [("float16", "inf"), ("float16", "nan"), ("bfloat16", "-inf"), ("float32", "nan"), ("float64", "1e300")],  # too large: inf
+)
+def test_a_value_that_is_not_finite_is_named_by_tensor_and_file(dtype, value, family, tmp_path):
+    hugging_face(family).save_pretrained(tmp_path, max_shard_size="40KB")
+    [file] = [path for path in tmp_path.glob("model-*.safetensors") if weight(family) in load_file(path)]
+    tensors = {key: tensor.to(getattr(torch, dtype)) for key, tensor in load_file(file).items()}
+    tensors[weight(family)][3, 5] = float(value)
+    save_file(tensors, file, metadata={"format": "pt"})
+    message = error_of(tmp_path)
+    assert f"{file.name}: {weight(family)}" in message and "not finite" in message
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "bool", "complex64"])
 def test_a_quantised_tensor_is_named(dtype, family, folder):
-    name = {"gpt2": "transformer.h.1.mlp.c_fc.weight", "qwen3": "model.layers.1.mlp.up_proj.weight"}[family]
+    name = weight(family)
     rewrite(folder, lambda t: t.update({name: t[name].to(getattr(torch, dtype))}))
-    message = error_of(folder, ValueError)
+    message = error_of(folder)
     assert name in message and "quantised" in message
 
 
 def test_a_packed_tensor_is_called_quantised_not_misshapen(folder, family):
-    name = {"gpt2": "transformer.h.1.mlp.c_fc.weight", "qwen3": "model.layers.1.mlp.up_proj.weight"}[family]
-    rewrite(folder, lambda t: t.update({name: torch.zeros(7, dtype=torch.uint8)}))
-    assert "quantised" in error_of(folder, ValueError)
+    rewrite(folder, lambda t: t.update({weight(family): torch.zeros(7, dtype=torch.uint8)}))
+    assert "quantised" in error_of(folder)
+
+
+def tensor_names(family):
+    if family == "gpt2":
+        return ["transformer.h.1.attn.c_attn.weight", "transformer.h.0.ln_1.bias", "transformer.wte.weight"]
+    return ["model.layers.1.self_attn.k_proj.weight", "model.layers.0.input_layernorm.weight", "model.norm.weight"]
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_missing_tensor_is_named(which, family, folder):
+    name = tensor_names(family)[which]
+    rewrite(folder, lambda t: t.__delitem__(name))
+    assert f"{name.removeprefix('transformer.')} is missing" in error_of(folder)
+
+
+@pytest.mark.parametrize("extra", ["score.weight", "model.layers.2.mlp.up_proj.weight", "h.0.attn.c_proj.scale"])
+def test_an_unknown_tensor_is_named(extra, family, folder):
+    rewrite(folder, lambda t: t.update({extra: torch.ones(3)}))
+    assert f"{extra} is unknown" in error_of(folder)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_misshapen_tensor_is_named_with_its_shape(which, family, folder):
+    name, shape = tensor_names(family)[which], []
+
+    def change(tensors):
+        tensors[name] = tensors[name][:-1].clone()
+        shape.extend(tensors[name].shape)
+
+    rewrite(folder, change)
+    message = error_of(folder)
+    assert name in message and str(shape) in message
+
+
+def test_a_transposed_tensor_is_misshapen(family, folder):
+    rewrite(folder, lambda t: t.update({weight(family): t[weight(family)].T.contiguous()}))
+    assert weight(family) in error_of(folder)
 
 
 def test_a_model_saved_without_its_head(family, tmp_path):
@@ -408,19 +403,19 @@ def test_a_model_saved_without_its_head(family, tmp_path):
 
 def test_an_untied_model_saved_without_its_head_lacks_it(tmp_path):
     hugging_face("qwen3", tie_word_embeddings=False).base_model.save_pretrained(tmp_path)
-    assert "lm_head.weight is missing" in error_of(tmp_path, ValueError)
+    assert "lm_head.weight is missing" in error_of(tmp_path)
 
 
 def test_another_familys_prefix_is_unknown(family, folder):
-    other = {"gpt2": "model.", "qwen3": "transformer."}[family]
+    other = "model." if family == "gpt2" else "transformer."
     rewrite(folder, lambda t: {other + k.split(".", 1)[1]: v for k, v in t.items()})
-    assert "unknown tensor" in error_of(folder, ValueError)
+    assert "is unknown" in error_of(folder)
 
 
 def test_a_tensor_under_both_of_its_names_is_refused(family, folder):
-    bare = HEAD[family].split(".", 1)[1]
-    rewrite(folder, lambda t: t.update({bare: t[HEAD[family]] + 1}))
-    message = error_of(folder, ValueError)
+    bare = embedding(family).split(".", 1)[1]
+    rewrite(folder, lambda t: t.update({bare: t[embedding(family)] + 1}))
+    message = error_of(folder)
     assert bare in message and "there twice" in message
 
 
@@ -429,17 +424,17 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     first, second = sorted(tmp_path.glob("model-*.safetensors"))[:2]
     held = load_file(first)
     save_file(load_file(second) | {key: tensor + 1 for key, tensor in held.items()}, second, metadata={"format": "pt"})
-    assert "there twice" in error_of(tmp_path, ValueError)
+    assert "there twice" in error_of(tmp_path)
 
 
-def test_a_second_head_of_another_shape_is_named(family, folder):
-    rewrite(folder, lambda t: t.update({"lm_head.weight": torch.ones(VOCAB + 1, t[HEAD[family]].shape[1])}))
-    message = error_of(folder, ValueError)
-    assert "lm_head.weight has shape" in message
+@pytest.mark.parametrize("rows", [VOCAB, VOCAB + 1])
+def test_a_second_head_that_differs_is_refused(rows, family, folder):
+    rewrite(folder, lambda t: t.update({"lm_head.weight": torch.ones(rows, t[embedding(family)].shape[1])}))
+    assert "lm_head.weight" in error_of(folder)
 
 
 def test_a_head_of_their_own_for_gpt2_is_refused(tmp_path):
     theirs = hugging_face("gpt2", tie_word_embeddings=False)
     random_weights(theirs, seed=5).save_pretrained(tmp_path)
     assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
-    assert "tie_word_embeddings: False" in error_of(tmp_path, ValueError)
+    assert "tie_word_embeddings: False" in error_of(tmp_path)
