@@ -163,25 +163,23 @@ def send_drawn(pipe, n, seed, split, first, stride):
 def draw_in_workers(n, seed, split, workers):
     """What draw makes of chunks 0, 1, 2, ... in turn, in so many processes. Raises ChildProcessError if one dies.
 
-    A pool of the standard library waits for ever for a worker that is killed as it sends; a pipe of its own ends with it.
+    Each has a pipe of its own, which ends with it: a pool of the standard library waits for ever for a worker that is killed
+    as it sends, and leaves its workers behind where it is killed itself.
     """
-    spawn = multiprocessing.get_context("spawn")  # never fork where threads may run
-    pipes, crew = [], []
+    spawn, pipes = multiprocessing.get_context("spawn"), []  # never fork where threads may run
     try:
         for first in range(workers):
             ours, theirs = spawn.Pipe(duplex=False)
-            crew.append(spawn.Process(target=send_drawn, args=(theirs, n, seed, split, first, workers), daemon=True))
-            crew[-1].start()
-            theirs.close()  # the worker's end is then the only one
             pipes.append(ours)
+            spawn.Process(target=send_drawn, args=(theirs, n, seed, split, first, workers), daemon=True).start()
+            theirs.close()  # the worker's own is then the only one
         for pipe in itertools.cycle(pipes):
             yield pipe.recv()
     except (EOFError, OSError):
         raise ChildProcessError("a worker process died, as they do where memory runs out") from None
     finally:
-        for process in crew:
-            process.terminate()
-            process.join()
+        for pipe in pipes:
+            pipe.close()
 
 
 def generate(n, seed):

@@ -127,19 +127,22 @@ def end_of_document(fast, path):
 
 
 def tokenizer_of(name):
-    """The tokenizer of a data folder, a run, a model's folder or a hub name: its own tokenizer.json, or else GPT-2's.
+    """The tokenizer of a hub name, or of a data folder, a run or a model's folder: its own tokenizer.json, or else GPT-2's.
 
     Raises FileNotFoundError if GPT-2's would be another than its own.
     """
     if name.startswith("openai-community/gpt2"):
         return Tokenizer("gpt2")  # the same, and one download less
-    if own := file_of(name, "tokenizer.json"):
+    if not os.path.isdir(name):
+        own = hub_file(name, "tokenizer.json", repo_type="model")
         with contextlib.suppress(FileNotFoundError):
-            file_of(name, "tokenizer_config.json")  # fetched from the hub, it lies beside the other
+            hub_file(name, "tokenizer_config.json", repo_type="model")  # Tokenizer looks for it beside the other
         return Tokenizer(own)
-    config, vocabulary = file_of(name, "config.json"), file_of(name, "vocab.json")
-    is_gpt2 = not config or read_json(config).get("model_type") in ("gpt2", None)
-    if not is_gpt2 or vocabulary and read_json(vocabulary).get("Ġthe") != 262:
+    own, config, vocabulary = (os.path.join(name, f"{x}.json") for x in ("tokenizer", "config", "vocab"))
+    if os.path.isfile(own):
+        return Tokenizer(own)
+    is_gpt2 = not os.path.isfile(config) or read_json(config).get("model_type", "gpt2") == "gpt2"
+    if not is_gpt2 or os.path.isfile(vocabulary) and read_json(vocabulary).get("Ġthe") != 262:
         raise FileNotFoundError(
             f"{name} has no tokenizer.json, and its tokenizer is not GPT-2's: copy it there. Where only older files are, "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it"
@@ -147,29 +150,12 @@ def tokenizer_of(name):
     return Tokenizer("gpt2")
 
 
-def file_of(name, filename):
-    """A file of a folder or of a hub repository -> its path; None if there is none."""
-    if os.path.isdir(name):
-        path = os.path.join(name, filename)
-        return path if os.path.isfile(path) else None
-    try:
-        return hub_file(name, filename, repo_type="model")
-    except NotOnTheHub:
-        return None
-
-
-class NotOnTheHub(FileNotFoundError):
-    """The repository is there, the file is not."""
-
-
 def hub_file(repo, filename, repo_type="dataset", revision=None):
-    """A file of the hub -> its path in the local cache. Raises NotOnTheHub, or FileNotFoundError in the client's words."""
-    from huggingface_hub import errors, hf_hub_download
+    """A file of the hub -> its path in the local cache. Raises FileNotFoundError in the words of the hub's client."""
+    import huggingface_hub
 
     try:
-        return hf_hub_download(repo, filename, repo_type=repo_type, revision=revision)
-    except errors.RemoteEntryNotFoundError:
-        raise NotOnTheHub(f"{repo} has no {filename}") from None
+        return huggingface_hub.hf_hub_download(repo, filename, repo_type=repo_type, revision=revision)
     except Exception as e:  # it raises a dozen unrelated types
         raise FileNotFoundError(f"cannot get {filename} of {repo}: {' '.join(str(e).split())}") from None
 
@@ -411,15 +397,11 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
 
     fast = FastTokenizer(models.BPE())
     split = [pre_tokenizers.Split(Regex(apart), "isolated")] if apart else []
-    fast.pre_tokenizer = pre_tokenizers.Sequence(
-        [*split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not apart)]
-    )
-    fast.decoder = decoders.ByteLevel()
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not apart)
+    fast.pre_tokenizer, fast.decoder = pre_tokenizers.Sequence([*split, in_bytes]), decoders.ByteLevel()
+    every_byte = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=every_byte, show_progress=False
     )
     fast.train_from_iterator(texts, trainer)
     with whole(path) as unfinished:
