@@ -12,7 +12,6 @@ parses an answer and never evaluates it, stands in questions.py beside the other
 import contextlib
 import dataclasses
 import functools
-import glob
 import itertools
 import json
 import math
@@ -31,7 +30,7 @@ from tqdm import tqdm
 import coprocessor
 import questions
 import runtime
-from data import Tokenizer, alone_in, tokenizer_of, train_tokenizer, whole, write_text
+from data import Tokenizer, alone_in, shard_paths, tokenizer_of, train_tokenizer, whole, write_text
 from questions import REASONS, Answers, answer, grade_equations, prompt, verify, wilson
 
 # -----------------------------------------------------------------------------
@@ -452,7 +451,7 @@ def main():
     if c.solve:
         return solve(c)
     if c.sums:
-        if glob.glob(os.path.join(c.data, "train_*.bin")):  # written last
+        if shard_paths(c.data, "train"):  # written last
             raise ValueError(f"{c.data} has sums already")
         make_problems(c.data, c.operands, c.data_seed)
         return make_sums(c.data, c.operands, c.data_seed)
