@@ -86,7 +86,7 @@ class Tokenizer:
     def encode_batch(self, texts, threads=None):
         """Many texts, on all cores -> the ids of each. threads: of tiktoken; those of tokenizers are RAYON_NUM_THREADS."""
         if self.path is None:
-            # not encode_ordinary_batch: it makes lists, which threads can only do in turn
+            # not by encode_ordinary_batch, which makes lists: one thread at a time can do that
             with ThreadPoolExecutor(threads) as pool:
                 return list(pool.map(partial(self.library.encode_to_numpy, disallowed_special=()), texts))
         self.library.encode_special_tokens = True
@@ -334,7 +334,7 @@ def draw_sites(seed, rows, n_sites, limit):
 
 
 # -----------------------------------------------------------------------------
-# Corpora: generators of documents, each a pair (text, is it for validation?). A checksum of the text decides, so that a
+# Corpora: generators of documents, each a pair (text, is it for validation?). Where a checksum of the text decides, a
 # document falls on the same side whatever else is there, and so do its copies.
 
 
@@ -414,6 +414,8 @@ def prepare(out, parts, tokenizer, threads=None):
         if open_shard(path)[1]["tokenizer"] != tokenizer.name:
             raise ValueError(f"{path} holds the ids of another tokenizer: use another --out")
     tokenizer.save(out)
+    if tokenizer_of(out).name != tokenizer.name:  # another's file is there, and GPT-2's has none that would replace it
+        raise ValueError(f"{out} has another tokenizer: use another --out")
     about = tokenizer.name, tokenizer.vocab_size
     for name, documents in parts.items():
         train, val = (os.path.join(out, f"{split}_{name}.bin") for split in ("train", "val"))

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -265,6 +266,16 @@ def test_a_folder_of_another_tokenizer_s_ids_is_not_added_to(tmp_path):
     with pytest.raises(ValueError, match="train_000.bin holds the ids of another tokenizer"):
         data.prepare(str(tmp_path), {"001": iter([])}, small_tokenizer(tmp_path / "tokenizer"))
     assert not (tmp_path / "tokenizer.json").exists()
+
+
+def test_a_folder_with_another_tokenizer_is_not_written_to(tmp_path, monkeypatch):
+    """GPT-2's has no file that would take the place of the one that is there."""
+    small_tokenizer(tmp_path / "out")
+    gpt2 = types.SimpleNamespace(eot_token=256, n_vocab=257)
+    monkeypatch.setattr("tiktoken.get_encoding", lambda name: gpt2)
+    with pytest.raises(ValueError, match="out has another tokenizer"):
+        data.prepare(str(tmp_path / "out"), {"000": iter([])}, data.Tokenizer("gpt2"))
+    assert data.shard_paths(str(tmp_path / "out")) == []
 
 
 def test_the_header_is_readable_by_eye(tmp_path):
