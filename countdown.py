@@ -5,15 +5,17 @@
     torchrun --nproc_per_node=8 countdown.py config/countdown_gpt2.py --variant=h1 --operands=5
 
 From top to bottom: the solver, which finds every solution; the generator, which keeps the solvable ones of random problems;
-training, without a curriculum: one branch at the end of the problem, latents first, then the answer. The verifier, which
-parses an answer and never evaluates it, stands in finetuning.py beside the other judges.
+training, without a curriculum: one branch at the end of the problem, latents first, then the answer. The verifier parses an
+answer and never evaluates it.
 """
 
+import contextlib
 import dataclasses
-import glob
+import functools
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import random
 import re
@@ -29,7 +31,7 @@ from tqdm import tqdm
 import coprocessor
 import finetuning
 import runtime
-from data import Tokenizer, alone_in, in_workers, tokenizer_of, train_tokenizer, whole, write_text
+from data import Tokenizer, alone_in, shard_paths, tokenizer_of, train_tokenizer, whole, write_text
 from finetuning import EvalSet, Written, share_interval
 
 # -----------------------------------------------------------------------------
@@ -42,14 +44,15 @@ from finetuning import EvalSet, Written, share_interval
 OPERATORS = "+-*/"
 
 
+@functools.cache
 def splits(operands):
     """A tuple of operands in two parts, each way once; the first operand is always on the left."""
     first, rest = operands[0], operands[1:]
-    for size in range(len(rest)):
-        for more in itertools.combinations(rest, size):
-            yield (first, *more), tuple(x for x in rest if x not in more)
+    left = [more for size in range(len(rest)) for more in itertools.combinations(rest, size)]
+    return [((first, *more), tuple(x for x in rest if x not in more)) for more in left]
 
 
+@functools.cache
 def count_forms(n):
     """1, 4, 48, 960, 26880, ..."""
     return 4 ** (n - 1) * math.prod(range(1, 2 * n - 2, 2))
@@ -70,9 +73,12 @@ def apply(a, b):
 def hits(a, b, target):
     """Which of apply(a, b) are the target -> (4AB,P) bool: the last step, whose values are compared and never made."""
     a, divisor = a[:, None], np.where((b > 0) & (target > 0), b, np.nan)
-    sums, differences = a == target - b, (a == b + target) | (a == b - target)
-    products, ratios = a * b == target, (a == divisor * target) | (a == divisor / target)
-    return np.stack([sums, differences, products, ratios]).reshape(-1, len(target))
+    out = np.empty((4, a.shape[0], *b.shape), bool)
+    np.equal(a, target - b, out=out[0])
+    np.logical_or(a == b + target, a == b - target, out=out[1])
+    np.equal(a * b, target, out=out[2])
+    np.logical_or(a == divisor * target, a == divisor / target, out=out[3])
+    return out.reshape(-1, len(target))
 
 
 def solutions(numbers, targets):
@@ -147,14 +153,44 @@ def draw(task):
     return out
 
 
+def send_drawn(pipe, n, seed, split, first, stride):
+    """The life of a worker: it draws every stride-th chunk, until nobody is at the other end of the pipe."""
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        for chunk in itertools.count(first, stride):
+            pipe.send(draw((n, seed, split, chunk)))
+
+
+def draw_in_workers(n, seed, split, workers):
+    """What draw makes of chunks 0, 1, 2, ... in turn, in so many processes. Raises ChildProcessError if one dies.
+
+    Each has a pipe of its own, which ends with it: a pool of the standard library waits for ever for a worker that is killed
+    as it sends, and leaves its workers behind where it is killed itself.
+    """
+    spawn, pipes = multiprocessing.get_context("spawn"), []  # never fork where threads may run
+    try:
+        for first in range(workers):
+            ours, theirs = spawn.Pipe(duplex=False)
+            pipes.append(ours)
+            spawn.Process(target=send_drawn, args=(theirs, n, seed, split, first, workers), daemon=True).start()
+            theirs.close()  # the worker's own is then the only one
+        for pipe in itertools.cycle(pipes):
+            yield pipe.recv()
+    except (EOFError, OSError):
+        raise ChildProcessError("a worker process died, as they do where memory runs out") from None
+    finally:
+        for pipe in pipes:
+            pipe.close()
+
+
 def generate(n, seed):
     """-> {"test": no two problems with the same operands and target, "train": none with those of a held-out one}"""
     problems, held_out = {split: [] for split in SPLITS}, set()
     with tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands", mininterval=1) as bar:
         for (split, kept), count in zip(problems.items(), (HELD_OUT, TRAIN), strict=True):
-            tasks = ((n, seed, split, chunk) for chunk in itertools.count())
-            # the few held-out ones are not worth the workers
-            chunks = map(draw, tasks) if split == "test" else in_workers(draw, tasks, min(16, os.cpu_count()))
+            if split == "test":  # so few are not worth the workers
+                chunks = map(draw, ((n, seed, split, chunk) for chunk in itertools.count()))
+            else:
+                chunks = draw_in_workers(n, seed, split, min(16, os.cpu_count()))
             drawn = itertools.chain.from_iterable(chunks)
             while len(kept) < count:
                 problem = next(drawn)
@@ -529,7 +565,7 @@ def main():
     if c.solve:
         return solve(c)
     if c.sums:
-        if glob.glob(os.path.join(c.data, "train_*.bin")):  # written last
+        if shard_paths(c.data, "train"):  # written last
             raise ValueError(f"{c.data} has sums already")
         make_problems(c.data, c.operands, c.data_seed)
         return make_sums(c.data, c.operands, c.data_seed)

@@ -1,7 +1,8 @@
 """Where tokens come from: tokenizers, corpora, shards, and the rows that a run reads.
 
     python data.py sample                                     # the Python standard library's own source: no download
-    python data.py fineweb_edu --tokenizer gpt2 --shards 2    # FineWeb-Edu 100BT from the hub, 0.7B tokens a shard
+    python data.py fineweb_edu --tokenizer=gpt2 --shards=2    # FineWeb-Edu 100BT from the hub, 0.7B tokens a shard
+    python data.py text books/*.txt --out=data/books          # text of your own
     python data.py check data/sample                          # every checksum, in full
 
 A corpus becomes a folder of shards, train_*.bin and val_*.bin. A shard is a header of 512 bytes, one JSON object that
@@ -11,22 +12,21 @@ where it was.
 """
 
 import contextlib
-import errno
 import glob
+import itertools
 import json
-import multiprocessing
 import os
 import re
 import secrets
 import shutil
-import signal
 import sysconfig
 import tokenize
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
-from configurator import Parser, at_least, note, one_line_errors, read_json
+from configurator import Parser, note, one_line_errors, read_json
 
 import numpy as np
 from filelock import lock_descriptor
@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 HEADER_BYTES = 512
 MAGIC = "nanolatent tokens 1"
+KEPT_TOKENIZER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "bases", "base_gpt2", "tokenizer.json")
 
 
 # -----------------------------------------------------------------------------
@@ -41,68 +42,59 @@ MAGIC = "nanolatent tokens 1"
 
 
 class Tokenizer:
-    """name; path of its file, None for gpt2; vocab_size, one more than its largest id; eot, the id that ends a document."""
+    """name; path of its file, None for gpt2; vocab_size, one more than its largest id; eot, the id that ends a document.
+
+    Two libraries do the work: tiktoken has GPT-2's vocabulary as OpenAI published it, tokenizers reads every tokenizer.json.
+    """
 
     def __init__(self, name):
-        """name: gpt2, qwen3, or a tokenizer.json (of `tokenizers`). Raises OSError without it, ValueError for another file."""
+        """name: gpt2, qwen3, or the path of a tokenizer.json. Raises OSError without it, ValueError for another file."""
         if name == "gpt2":
-            self.name, self.path, bpe = name, None, openai_bpe()
-            self.eot, self.vocab_size, self.to_text = bpe.eot_token, bpe.n_vocab, bpe.decode
-            self.parts = parts_for_tiktoken
-            self.to_ids = lambda text, special: (
-                bpe.encode(text, allowed_special="all") if special else bpe.encode_ordinary(text)
-            )
+            import tiktoken
+
+            self.name, self.path, self.library = name, None, tiktoken.get_encoding("gpt2")
+            self.eot, self.vocab_size = self.library.eot_token, self.library.n_vocab
             return
         from tokenizers import Tokenizer as FastTokenizer
 
-        if name == "qwen3":
-            name = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model")
-        if not os.path.isfile(name):
-            raise FileNotFoundError(f"no tokenizer {name}: gpt2, qwen3, or the path of a tokenizer.json")
-        with open(name, "rb") as f:
+        self.path = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model") if name == "qwen3" else name
+        with open(self.path, "rb") as f:
             raw = f.read()
         try:
             fast = FastTokenizer.from_buffer(raw)
         except Exception as e:  # it raises no other
-            raise ValueError(f"{name}: damaged, or not a tokenizer.json ({e})") from None
+            raise ValueError(f"{self.path}: damaged, or not a tokenizer.json ({e})") from None
         # what a file may have been saved with, and what would change texts without a word
         fast.no_truncation(), fast.no_padding()
         if getattr(fast.model, "dropout", None):
             fast.model.dropout = None
-
-        def to_ids(text, special):
-            fast.encode_special_tokens = not special  # to encode them means: as text
-            return fast.encode(text, add_special_tokens=False).ids
-
-        self.name, self.path = f"tokenizer.json {zlib.crc32(raw):08x}", name
-        self.parts, self.to_ids, self.to_text = lambda text: [text], to_ids, fast.decode
+        self.name, self.library = f"tokenizer.json {zlib.crc32(raw):08x}", fast
         self.vocab_size = max(fast.get_vocab().values()) + 1  # there may be holes
-        self.eot = end_of_document(fast, name)
-        self.eot_text = fast.id_to_token(self.eot)
+        self.eot = end_of_document(fast, self.path)
 
     def encode(self, text, special=False):
         """-> ids. "<|endoftext|>" in a text is thirteen characters like any others.
 
         special: such a string becomes the token that it names, as it does in lm-evaluation-harness. Which strings are
-        special, the tokenizer's file says. Raises ValueError for a text that the library beneath cannot take.
+        special, the tokenizer's file says.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON and a command line may hold
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        try:
-            ids = []
-            for part in self.parts(text):
-                ids += self.to_ids(part, special)
-            return ids
-        except BaseException as e:
-            if type(e).__name__ != "PanicException":  # Rust's, which is no Exception
-                raise
-            raise ValueError(f"the tokenizer gives up on a text of {len(text):,} characters ({e})") from None
+        if self.path is None:
+            return self.library.encode(text, allowed_special="all") if special else self.library.encode_ordinary(text)
+        self.library.encode_special_tokens = not special  # to encode them means: as text
+        return self.library.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts, threads=None):
+        """Many texts, on all cores -> the ids of each. threads: of tiktoken; those of tokenizers are RAYON_NUM_THREADS."""
+        if self.path is None:
+            # not by encode_ordinary_batch, which makes lists: one thread at a time can do that
+            with ThreadPoolExecutor(threads) as pool:
+                return list(pool.map(partial(self.library.encode_to_numpy, disallowed_special=()), texts))
+        self.library.encode_special_tokens = True
+        return [encoding.ids for encoding in self.library.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids):
         """-> text. A model may have more rows than its tokenizer has ids: such ids say nothing."""
-        return self.to_text([i for i in ids if 0 <= i < self.vocab_size])
+        return self.library.decode([i for i in ids if 0 <= i < self.vocab_size])
 
     def same(self, other):
         """Do both give the same ids? Files of one tokenizer differ, and OpenAI's has none."""
@@ -118,76 +110,39 @@ class Tokenizer:
             return
         with whole(os.path.join(folder, "tokenizer.json")) as unfinished:
             shutil.copyfile(self.path, unfinished)
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.library.id_to_token(self.eot)}
         with whole(os.path.join(folder, "tokenizer_config.json")) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
-            json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eot_text}, f, indent=2)
-
-
-BLANKS_AT_ONCE = 2**16
-
-
-def parts_for_tiktoken(text):
-    """A text, cut where GPT-2's pattern cuts it, too: tiktoken panics on a million blanks that something follows.
-
-    Its pattern takes a run of blanks but for the last one, which may belong to the word behind it, as one piece.
-    """
-    if len(text) < BLANKS_AT_ONCE:
-        return [text]
-    blank = r"[^\S\x1c-\x1f]"  # Unicode's, which does not count these four that Python does
-    # looking behind, a shorter run is not gone through again from each of its blanks
-    runs = re.finditer(rf"(?<!{blank}){blank}{{{BLANKS_AT_ONCE},}}", text)
-    cuts = [0, *(run.end() - 1 for run in runs if run.end() < len(text)), len(text)]
-    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
-
-
-def openai_bpe():
-    import tiktoken
-
-    try:
-        return tiktoken.get_encoding("gpt2")
-    except Exception as e:  # a network error of whichever client tiktoken uses
-        if local_fault(e):
-            raise OSError(f"cannot keep GPT-2's tokenizer: {local_fault(e)}; TIKTOKEN_CACHE_DIR names its folder") from None
-        raise OSError(
-            f"cannot get GPT-2's tokenizer ({type(e).__name__}). With a network, run this again; without one, copy a folder "
-            "that has it (`TIKTOKEN_CACHE_DIR=folder python -c \"import tiktoken; tiktoken.get_encoding('gpt2')\"`) and "
-            "point TIKTOKEN_CACHE_DIR at it"
-        ) from None
+            json.dump(config, f, indent=2)
 
 
 def end_of_document(fast, path):
-    """The id of <|endoftext|>, or else of what the files beside a tokenizer.json call eos. Raises ValueError without one."""
-    eot, folder = fast.token_to_id("<|endoftext|>"), os.path.dirname(path)
+    """The id of <|endoftext|>, or else of the eos_token of tokenizer_config.json beside it. Raises ValueError without one."""
+    eot, beside = fast.token_to_id("<|endoftext|>"), os.path.join(os.path.dirname(path), "tokenizer_config.json")
+    if eot is None and os.path.isfile(beside):
+        token = read_json(beside).get("eos_token")
+        eot = fast.token_to_id(token["content"] if isinstance(token, dict) else token or "")
     if eot is None:
-        token = object_in(os.path.join(folder, "tokenizer_config.json")).get("eos_token")
-        eot = fast.token_to_id(token.get("content", "") if isinstance(token, dict) else token or "")
-    if eot is None:
-        eot = object_in(os.path.join(folder, "config.json")).get("eos_token_id")
-        eot = eot[0] if isinstance(eot, list) and eot else eot
-    if not isinstance(eot, int) or fast.id_to_token(eot) is None:
-        raise ValueError(
-            f"{path} has no token <|endoftext|>, which ends a document, and tokenizer_config.json beside it names no eos_token"
-        )
+        raise ValueError(f"{path} has no <|endoftext|>, and no tokenizer_config.json that names its eos_token")
     return eot
 
 
-def object_in(path):
-    """What a JSON file holds; {} where there is none."""
-    return read_json(path) if path and os.path.isfile(path) else {}
-
-
 def tokenizer_of(name):
-    """The tokenizer of a data folder, a run, a model's folder or a hub name: its own tokenizer.json, or else GPT-2's.
+    """The tokenizer of a hub name, or of a data folder, a run or a model's folder: its own tokenizer.json, or else GPT-2's.
 
-    Raises FileNotFoundError or ValueError if GPT-2's would be another than its own.
+    Raises FileNotFoundError if GPT-2's would be another than its own.
     """
     if name.startswith("openai-community/gpt2"):
         return Tokenizer("gpt2")  # the same, and one download less
-    own = file_of(name, "tokenizer.json")
-    if own:
+    if not os.path.isdir(name):
+        own = hub_file(name, "tokenizer.json", repo_type="model")
+        with contextlib.suppress(FileNotFoundError):
+            hub_file(name, "tokenizer_config.json", repo_type="model")  # Tokenizer looks for it beside the other
         return Tokenizer(own)
-    family = object_in(file_of(name, "config.json")).get("model_type", "gpt2")
-    vocabulary = file_of(name, "vocab.json")
-    if family != "gpt2" or vocabulary and read_json(vocabulary).get("Ġthe") != 262:
+    own, config, vocabulary = (os.path.join(name, f"{x}.json") for x in ("tokenizer", "config", "vocab"))
+    if os.path.isfile(own):
+        return Tokenizer(own)
+    is_gpt2 = not os.path.isfile(config) or read_json(config).get("model_type", "gpt2") == "gpt2"
+    if not is_gpt2 or os.path.isfile(vocabulary) and read_json(vocabulary).get("Ġthe") != 262:
         raise FileNotFoundError(
             f"{name} has no tokenizer.json, and its tokenizer is not GPT-2's: copy it there. Where only older files are, "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it"
@@ -195,62 +150,14 @@ def tokenizer_of(name):
     return Tokenizer("gpt2")
 
 
-def file_of(name, filename):
-    """A file of a folder or of a hub repository -> its path; None if there is none."""
-    if os.path.isdir(name):
-        path = os.path.join(name, filename)
-        return path if os.path.isfile(path) else None
-    try:
-        return hub_file(name, filename, repo_type="model")
-    except NotOnTheHub:
-        return None
-
-
-class NotOnTheHub(FileNotFoundError):
-    """The repository is there, the file is not."""
-
-
 def hub_file(repo, filename, repo_type="dataset", revision=None):
-    """A file of the hub -> its path in the local cache; the hub's client retries what may pass, waiting longer each time.
+    """A file of the hub -> its path in the local cache. Raises FileNotFoundError in the words of the hub's client."""
+    import huggingface_hub
 
-    Raises FileNotFoundError in one line that says what was missing; NotOnTheHub if the repository has no such file.
-    """
-    import huggingface_hub as hub
-    from huggingface_hub import constants, errors
-
-    place, what = dict(repo_type=repo_type, revision=revision), f"{filename} of {repo}"
     try:
-        return hub.hf_hub_download(repo, filename, **place)
-    except errors.EntryNotFoundError as e:
-        known = hub.try_to_load_from_cache(repo, filename, **place) is hub._CACHED_NO_EXIST
-        if known or not isinstance(e, errors.LocalEntryNotFoundError):
-            raise NotOnTheHub(f"the hub has no {what}") from None
-        error = e
-    except Exception as e:  # the hub's client raises a dozen unrelated types
-        error = e
-    if local_fault(error):
-        place = constants.HF_HUB_CACHE
-        raise FileNotFoundError(f"cannot keep {what} in {place}: {local_fault(error)}; HF_HUB_CACHE names another folder")
-    said = f"({type(error).__name__})"
-    if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.GatedRepoError)):
-        raise FileNotFoundError(f"the hub has no {what}, or not for everyone: `hf auth login` says who you are {said}")
-    command = f"hf download {repo} {filename}" + (f" --repo-type {repo_type}" if repo_type != "model" else "")
-    command += f" --revision {revision}" if revision else ""
-    raise FileNotFoundError(
-        f"cannot get {what} from the hub {said}. With a network, run this again; without one, copy a cache that has it "
-        f"(`{command}`) and point HF_HUB_CACHE at it"
-    )
-
-
-def local_fault(e):
-    """The error of a download -> what is wrong with this machine's disk, in words; "" if it is not the disk."""
-    while e:
-        if isinstance(e, OSError) and (e.errno in (errno.ENOSPC, errno.EDQUOT) or e.errno and e.filename):
-            return f"{e.strerror} ({e.filename})" if e.filename else e.strerror
-        if "(os error 28)" in str(e):  # the same from the Rust beneath the hub's client
-            return os.strerror(errno.ENOSPC)
-        e = e.__cause__ or e.__context__
-    return ""
+        return huggingface_hub.hf_hub_download(repo, filename, repo_type=repo_type, revision=revision)
+    except Exception as e:  # it raises a dozen unrelated types
+        raise FileNotFoundError(f"cannot get {filename} of {repo}: {' '.join(str(e).split())}") from None
 
 
 # -----------------------------------------------------------------------------
@@ -273,22 +180,15 @@ def whole(path):
             os.remove(unfinished)
 
 
-CANNOT_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.ENOTSUP}
-
-
 def sync(path):
-    """A file, or a folder's list of names, to the disk. Where that cannot be asked for, this says so, once, and goes on."""
-    try:
-        fd = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    """A file, or a folder's list of names, to the disk. Windows and some network disks cannot be asked for a folder's."""
+    folder = os.path.isdir(path)
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+        fd = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
-    except OSError as e:
-        if e.errno not in CANNOT_SYNC:
-            raise
-        if os.name != "nt":  # Windows keeps its folders itself
-            note(f"the disk cannot be asked to sync ({e.strerror}): a power failure may take what was written last")
 
 
 @contextlib.contextmanager
@@ -312,65 +212,12 @@ def alone_in(folder):
         yield
 
 
-def in_workers(function, items, workers):
-    """function(item) of every item, in so many processes -> the results, in the order of the items.
-
-    No more than two items a worker are under way, so memory stays small however many there are; an item is a few KB at most.
-    Raises ValueError with the words of a ValueError or OSError of the function, and ChildProcessError if a worker dies. Why
-    not a pool of the standard library? They wait for ever for a worker that is killed while it sends its result. Here each
-    worker has a pipe of its own, which ends with it.
-    """
-    spawn = multiprocessing.get_context("spawn")  # never fork where threads may run
-    crew = []
-
-    def result_of(n):
-        pipe, process = crew[n % workers]
-        try:
-            result, error = pipe.recv()
-        except (EOFError, OSError):
-            process.join()
-            killed = ": killed, as a system does whose memory runs out" if process.exitcode == -9 else ""
-            raise ChildProcessError(f"a worker process died with exit code {process.exitcode}{killed}") from None
-        if error is not None:
-            raise ValueError(error)
-        return result
-
-    try:
-        n = -1
-        for n, item in enumerate(items):
-            if n < workers:
-                ours, theirs = spawn.Pipe()
-                crew.append((ours, spawn.Process(target=work, args=(theirs, function), daemon=True)))
-                crew[n][1].start()
-                theirs.close()
-            if n >= 2 * workers:
-                yield result_of(n - 2 * workers)
-            with contextlib.suppress(ConnectionError):  # it is dead, which its result will tell
-                crew[n % workers][0].send(item)
-        for m in range(max(0, n + 1 - 2 * workers), n + 1):
-            yield result_of(m)
-    finally:
-        for pipe, process in crew:
-            pipe.close()
-            process.terminate()
-            process.join()
-
-
-def work(pipe, function):
-    """The life of a worker: an item comes, (result, None) or (None, error) goes, until nobody is at the other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            item = pipe.recv()
-            try:
-                answer = function(item), None
-            except (ValueError, OSError) as e:
-                answer = None, str(e)
-            pipe.send(answer)
-
-
 # -----------------------------------------------------------------------------
 # Shards
+
+
+def shard_paths(folder, split="*"):
+    return sorted(glob.glob(os.path.join(glob.escape(folder), f"{split}_*.bin")))
 
 
 def write_shard(path, parts, tokenizer_name, vocab_size):
@@ -400,8 +247,8 @@ def write_text(folder, split, texts):
     print(f"{path}: {count:,} tokens")
 
 
-def read_header(path):
-    """-> the header as a dict. Raises ValueError, naming the file, for a wrong header or a file of another length."""
+def open_shard(path):
+    """-> (memmap of ids, header). Raises ValueError, naming the file, for a wrong header or a file of another length."""
     with open(path, "rb") as f:
         raw = f.read(HEADER_BYTES)
     try:
@@ -415,22 +262,13 @@ def read_header(path):
     expected = HEADER_BYTES + header["count"] * np.dtype(header["dtype"]).itemsize
     if os.path.getsize(path) != expected:
         raise ValueError(f"{path}: cut short or overlong, {os.path.getsize(path):,} bytes where its header says {expected:,}")
-    return header
-
-
-def open_shard(path):
-    """-> (memmap of ids, header)"""
-    header = read_header(path)
     return np.memmap(path, dtype=header["dtype"], mode="r", offset=HEADER_BYTES, shape=(header["count"],)), header
 
 
 def check_shard(path):
     """Read all of it. Raises ValueError if a single bit differs from what was written."""
     ids, header = open_shard(path)
-    crc = 0
-    for start in range(0, len(ids), 2**24):
-        crc = zlib.crc32(ids[start : start + 2**24].tobytes(), crc)
-    if crc != header["crc32"]:
+    if zlib.crc32(ids) != header["crc32"]:
         raise ValueError(f"{path}: its tokens do not match the checksum in its header")
 
 
@@ -452,15 +290,10 @@ class Rows:
     seed: int | None = None
 
     def __post_init__(self):
-        paths = sorted(glob.glob(os.path.join(self.folder, f"{self.split}_*.bin")))
+        paths = shard_paths(self.folder, self.split)
         if not paths:
-            corpus, _, tokenizer = os.path.basename(os.path.normpath(self.folder)).partition("_edu_")
-            sample = "sample --packages" if corpus == "packages" else "sample"
-            command = f"fineweb_edu --tokenizer {tokenizer}" if tokenizer else sample
-            raise FileNotFoundError(
-                f"no {self.split} shards in {self.folder}: `python data.py {command}` makes them (--help: more), "
-                f"prosqa.py --statements and countdown.py --sums make others; it was looked for from {os.getcwd()}"
-            )
+            makers = "data.py, prosqa.py --statements and countdown.py --sums make some"
+            raise FileNotFoundError(f"no {self.split} shards in {self.folder}, seen from {os.getcwd()}: {makers}")
         self.shards, headers = zip(*(open_shard(p) for p in paths), strict=True)
         for path, header in zip(paths, headers, strict=True):
             if header["tokenizer"] != headers[0]["tokenizer"]:
@@ -473,17 +306,13 @@ class Rows:
         if self.count == 0:
             raise ValueError(f"{self.folder}: no {self.split} shard holds seq_len={self.seq_len} tokens")
 
-    def window(self, n):
-        epoch, i = divmod(n, self.count)
-        if self.seed is None:
-            return i
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.count)
-        return int(self.order[i])
-
     def __getitem__(self, n):
         """-> (seq_len,) int64"""
-        w = self.window(n)
+        epoch, w = divmod(n, self.count)
+        if self.seed is not None:
+            if epoch != self.epoch:
+                self.epoch, self.order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.count)
+            w = int(self.order[w])
         shard = int(np.searchsorted(self.ends, w, side="right"))
         start = (w - (self.ends[shard - 1] if shard else 0)) * self.seq_len
         return self.shards[shard][start : start + self.seq_len].astype(np.int64)
@@ -505,98 +334,57 @@ def draw_sites(seed, rows, n_sites, limit):
 
 
 # -----------------------------------------------------------------------------
-# Corpora
+# Corpora: generators of documents, each a pair (text, is it for validation?). Where a checksum of the text decides, a
+# document falls on the same side whatever else is there, and so do its copies.
 
 
-class Corpus:
-    """parts: name -> list of work items; texts(item) -> documents; where(item, n): what to call the n-th of them.
-
-    One document in `val_every` is for validation.
-    """
-
-    def tokenize(self, item):
-        """One work item, in a worker process -> (train ids, val ids, how many texts were left out).
-
-        Raises ValueError that names the first document that is no text, or cannot be read as one.
-        """
-        split, empty = ([], []), 0
-        for n, text in enumerate(self.texts(item)):
-            if text is None or text == "":
-                empty += 1
-                continue
-            if not isinstance(text, str):
-                raise ValueError(f"{self.where(item, n)}: {type(text).__name__}, not text")
-            try:
-                ids = self.encode(text)
-            except ValueError as e:
-                raise ValueError(f"{self.where(item, n)}: {e}") from None
-            # by content, so that a document falls on the same side whatever else is there, and so do its copies
-            split[zlib.crc32(text.encode(errors="replace")) % self.val_every == 0].append(ids)
-        return *(np.concatenate([np.zeros(0, np.uint32), *s]) for s in split), empty
-
-    def encode(self, text):
-        return np.array([*self.tokenizer.encode(text), self.tokenizer.eot], dtype=np.uint32)
-
-    @cached_property
-    def tokenizer(self):
-        return Tokenizer(self.tokenizer_name)
-
-    def __getstate__(self):  # for a worker, which makes its own tokenizer and is handed its items
-        return {key: value for key, value in vars(self).items() if key not in ("files", "parts", "tokenizer")}
-
-
-class Sample(Corpus):
-    """The source of Python's standard library, about 10 MB of real text that every machine has; or of all packages, too."""
-
-    val_every, packages = 20, False
-    kept = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "bases", "base_gpt2")
-
-    def __init__(self, out, vocab_size=None, packages=False):
-        """vocab_size: of the BPE that is trained on the standard library; None: that of the Base in results/bases.
-
-        packages: whatever else is installed is read as well, some hundreds of MB; what Python could not read is left out.
-        """
-        roots = sysconfig.get_paths()
-        standard = python_files(roots["stdlib"])
-        self.packages, self.files = packages, standard + (python_files(roots["purelib"]) if packages else [])
-        self.parts = {"000": [self.files[i : i + 16] for i in range(0, len(self.files), 16)]}
-        self.tokenizer_name = os.path.join(out, "tokenizer.json")
-        if not os.path.isfile(self.tokenizer_name):
-            if vocab_size:
-                train_tokenizer(self.texts(standard), vocab_size, self.tokenizer_name)
-            else:
-                Tokenizer(os.path.join(self.kept, "tokenizer.json")).save(out)
-        if vocab_size not in (None, self.tokenizer.vocab_size):
-            raise ValueError(
-                f"{self.tokenizer_name} has {self.tokenizer.vocab_size} tokens, not {vocab_size}: use another --out"
-            )
-
-    def texts(self, files):
-        """Each as it is, line ends and all, in the encoding that Python would read it in.
-
-        Of a file that it could not read: None where packages are read, otherwise ValueError.
-        """
-        for path in files:
-            try:
-                with open(path, "rb") as f:
-                    encoding, _ = tokenize.detect_encoding(f.readline)
-                    f.seek(0)
-                    text = f.read().decode(encoding)
-            except (SyntaxError, UnicodeDecodeError) as e:
-                if not self.packages:
-                    raise ValueError(f"{path}: {e}") from None
-                text = None
-            yield text
-
-    def where(self, files, n):
-        return files[n]
-
-
-def python_files(root):
-    """-> the paths of all source below a folder but tests, in order"""
+def python_sources(root):
+    """All source below a folder but tests, line ends and all, in the encoding that Python would read it in."""
     skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "__pycache__"}
-    files = sorted(glob.glob("**/*.py", root_dir=root, recursive=True))
-    return [os.path.join(root, f) for f in files if not skip & set(f.split(os.sep))]
+    for path in sorted(glob.glob("**/*.py", root_dir=root, recursive=True)):
+        if skip & set(path.split(os.sep)):
+            continue
+        with open(os.path.join(root, path), "rb") as f:
+            try:
+                encoding, _ = tokenize.detect_encoding(f.readline)
+                f.seek(0)
+                text = f.read().decode(encoding)
+            except (SyntaxError, UnicodeDecodeError) as e:  # nor could Python
+                note(f"{f.name} is left out: {e}")
+            else:
+                yield text, zlib.crc32(text.encode()) % 20 == 0
+
+
+def fineweb_edu(name):
+    """FineWeb-Edu, sample/100BT: 140 parquet files of about 0.7B GPT-2 tokens each (Lozhkov et al. 2024, ODC-By)."""
+    import pyarrow.parquet
+
+    repo, revision = "HuggingFaceFW/fineweb-edu", "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9"
+    path = hub_file(repo, f"sample/100BT/{name}.parquet", revision=revision)
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
+            for text in filter(None, batch["text"].to_pylist()):
+                yield text, zlib.crc32(text.encode()) % 1000 == 0
+    except (ValueError, OSError) as e:  # pyarrow's own are among them
+        raise ValueError(f"{path}: {e}") from None
+
+
+def own_text(paths):
+    """Documents of text files, divided by <|endoftext|> if at all. The last twentieth of each file is for validation."""
+    for path in paths:
+        with open(path, "rb") as f:
+            raw = f.read()
+        try:
+            text = raw.decode("utf-8-sig")  # a byte-order mark is no part of it
+        except UnicodeDecodeError as e:
+            line = raw.count(b"\n", 0, e.start) + 1
+            raise ValueError(f"{path}:{line}: not UTF-8 text ({e.reason} at byte {e.start})") from None
+        documents = text.split("<|endoftext|>")
+        left = sum(map(len, documents)) * 19 // 20  # characters for training
+        for document in documents:
+            yield document[:left], False
+            yield document[left:], True
+            left = max(0, left - len(document))
 
 
 def train_tokenizer(texts, vocab_size, path, apart=None):
@@ -609,140 +397,99 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
 
     fast = FastTokenizer(models.BPE())
     split = [pre_tokenizers.Split(Regex(apart), "isolated")] if apart else []
-    fast.pre_tokenizer = pre_tokenizers.Sequence(
-        [*split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not apart)]
-    )
-    fast.decoder = decoders.ByteLevel()
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not apart)
+    fast.pre_tokenizer, fast.decoder = pre_tokenizers.Sequence([*split, in_bytes]), decoders.ByteLevel()
+    every_byte = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=every_byte, show_progress=False
     )
     fast.train_from_iterator(texts, trainer)
     with whole(path) as unfinished:
         fast.save(unfinished)
 
 
-class FineWebEdu(Corpus):
-    """FineWeb-Edu, sample/100BT: 140 parquet files of about 0.7B GPT-2 tokens each (Lozhkov et al. 2024, ODC-By)."""
-
-    val_every = 1000
-    repo, revision = "HuggingFaceFW/fineweb-edu", "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9"
-
-    def __init__(self, out, tokenizer_name, shards):
-        self.tokenizer_name = tokenizer_name
-        if tokenizer_name == "qwen3":  # kept beside its tokens, for whoever reads them
-            self.tokenizer_name = os.path.join(out, "tokenizer.json")
-            source = hub_file("Qwen/Qwen3-0.6B", "tokenizer.json", repo_type="model")
-            with whole(self.tokenizer_name) as unfinished:
-                shutil.copyfile(source, unfinished)
-        names = [f"{i:03d}_{j:05d}" for i in range(14) for j in range(10)]
-        if not 1 <= shards <= len(names):
-            raise ValueError(f"--shards must be 1 to {len(names)}, not {shards}")
-        self.parts = {name: self.row_groups(name) for name in names[:shards]}
-
-    def row_groups(self, name):
-        """Work items of one parquet file, which is fetched when the first is asked for."""
-        path = hub_file(self.repo, f"sample/100BT/{name}.parquet", revision=self.revision)
-        file = open_parquet(path)
-        if "text" not in file.schema_arrow.names:
-            raise ValueError(f"{path}: no column named text")
-        yield from ((path, i) for i in range(file.num_row_groups))
-
-    def texts(self, item):
-        path, group = item
-        try:
-            column = open_parquet(path).read_row_group(group, columns=["text"])["text"]
-        except (OSError, ValueError) as e:  # pyarrow's own are among them
-            raise ValueError(f"{path}: its row group {group} is damaged ({e})") from None
-        try:
-            return column.to_pylist()
-        except UnicodeDecodeError:
-            for n, cell in enumerate(column):
-                try:
-                    cell.as_py()
-                except UnicodeDecodeError as e:
-                    raise ValueError(f"{self.where(item, n)}: {e}") from None
-
-    def where(self, item, n):
-        path, group = item
-        groups = open_parquet(path).metadata
-        return f"{path}: row {sum(groups.row_group(i).num_rows for i in range(group)) + n + 1}"
-
-
-def open_parquet(path):
-    """Raises ValueError, which names the file, if it is damaged."""
-    import pyarrow.parquet as parquet
-
-    try:
-        return parquet.ParquetFile(path)
-    except ValueError as e:  # pyarrow's
-        raise ValueError(f"{path}: damaged, or not a parquet file ({e})") from None
-
-
-def prepare(corpus, out, workers):
-    """Tokenise a corpus with all cores into out/: a train and a val shard per part. Finished parts are skipped."""
-    for name, items in corpus.parts.items():
+def prepare(out, parts, tokenizer, threads=None):
+    """parts, {name: documents} -> out/train_<name>.bin and val_<name>.bin. Those that are there are not made again."""
+    for path in shard_paths(out):
+        if open_shard(path)[1]["tokenizer"] != tokenizer.name:
+            raise ValueError(f"{path} holds the ids of another tokenizer: use another --out")
+    tokenizer.save(out)
+    if tokenizer_of(out).name != tokenizer.name:  # another's file is there, and GPT-2's has none that would replace it
+        raise ValueError(f"{out} has another tokenizer: use another --out")
+    about = tokenizer.name, tokenizer.vocab_size
+    for name, documents in parts.items():
         train, val = (os.path.join(out, f"{split}_{name}.bin") for split in ("train", "val"))
         if os.path.exists(train) and os.path.exists(val):
-            if any(read_header(path)["tokenizer"] != corpus.tokenizer.name for path in (train, val)):
-                raise ValueError(f"{train} holds the ids of another tokenizer: use another --out")
             print(f"{train} is there already")
-        else:
-            prepare_part(corpus, list(items), train, val, workers, f"tokenising {name}")
+            continue
+        held_out = []  # a twentieth of a part at most, so it fits in memory
+        n = write_shard(train, tokenized(documents, tokenizer, threads, held_out), *about)
+        m = write_shard(val, held_out, *about)
+        print(f"{train}: {n:,} tokens; {val}: {m:,}")
 
 
-def prepare_part(corpus, items, train, val, workers, what):
-    held_out, left_out = [], []  # a thousandth of a part fits in memory
-
-    def train_parts():
-        results = in_workers(corpus.tokenize, items, workers)
-        for for_train, for_val, empty in tqdm(results, total=len(items), desc=what, mininterval=1):
-            held_out.append(for_val)
-            left_out.append(empty)
-            yield for_train
-
-    about = corpus.tokenizer.name, corpus.tokenizer.vocab_size
-    n = write_shard(train, train_parts(), *about)
-    m = write_shard(val, held_out, *about)
-    without = f"; {sum(left_out):,} empty, missing or unreadable texts left out" if any(left_out) else ""
-    print(f"{train}: {n:,} tokens; {val}: {m:,}{without}")
+def tokenized(documents, tokenizer, threads, held_out):
+    """-> the ids of each document for training, and the token that ends it. Those for validation go to held_out."""
+    documents = iter(tqdm((d for d in documents if d[0]), desc="tokenising", unit=" documents", mininterval=1))
+    while batch := list(itertools.islice(documents, 256)):
+        ids = tokenizer.encode_batch([text for text, _ in batch], threads)
+        for document, (_, for_val) in zip(ids, batch, strict=True):
+            if for_val:
+                held_out += [np.array(document, np.uint32), [tokenizer.eot]]
+            else:
+                yield document
+                yield [tokenizer.eot]
 
 
-def main():
+def main(argv=None):
     parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     sample = commands.add_parser("sample", help="tokenise the Python standard library's source")
-    size = at_least(257, 2**16)  # every byte, and <|endoftext|>
-    sample.add_argument("--vocab_size", type=size, help="train a BPE of so many tokens on it (default: that of results/bases)")
+    sample.add_argument("--vocab_size", type=int, help="train a BPE of so many tokens on it (default: that of results/bases)")
     sample.add_argument("--packages", action="store_true", help="read all installed packages, too, into data/packages")
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
     fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
-    for p in (sample, fineweb):
+    text = commands.add_parser("text", help="tokenise UTF-8 files of your own; the last twentieth of each is for validation")
+    text.add_argument("files", nargs="+", help="a document each, or several that <|endoftext|> divides")
+    text.add_argument("--tokenizer", default="gpt2", help="gpt2, qwen3, or the path of a tokenizer.json (default gpt2)")
+    for p in (sample, fineweb, text):
         p.add_argument("--out", help="the folder to write (default data/<corpus>)")
-        p.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="processes (default: one per core)")
+        p.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one per core)")
     check = commands.add_parser("check", help="verify every checksum of a folder of shards")
     check.add_argument("folder")
-    a = parser.parse_args()
-
+    a = parser.parse_args(argv)
     if a.command == "check":
-        paths = sorted(glob.glob(os.path.join(a.folder, "*.bin")))
+        paths = shard_paths(a.folder)
         if not paths:
             raise FileNotFoundError(f"no shards in {a.folder}")
         for path in tqdm(paths, desc="checking"):
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    if a.command == "sample":
-        name, make = "packages" if a.packages else "sample", partial(Sample, vocab_size=a.vocab_size, packages=a.packages)
-    else:
-        name, make = f"fineweb_edu_{a.tokenizer}", partial(FineWebEdu, tokenizer_name=a.tokenizer, shards=a.shards)
-    out = a.out or os.path.join("data", name)
+    if a.command == "fineweb_edu" and not 1 <= a.shards <= 140:
+        raise ValueError(f"--shards must be 1 to 140, not {a.shards}")
+    os.environ["RAYON_NUM_THREADS"] = str(a.workers)  # for tokenizers
+    corpus = f"fineweb_edu_{a.tokenizer}" if a.command == "fineweb_edu" else a.command
+    out = a.out or os.path.join("data", "packages" if corpus == "sample" and a.packages else corpus)
     with alone_in(out):
-        corpus = make(out)
-        prepare(corpus, out, a.workers)
+        if a.command == "sample":
+            roots = [sysconfig.get_path("stdlib")] + [sysconfig.get_path("purelib")] * a.packages
+            parts = {"000": itertools.chain.from_iterable(map(python_sources, roots))}
+            path = os.path.join(out, "tokenizer.json")
+            if a.vocab_size and not os.path.isfile(path):
+                train_tokenizer((text for text, _ in python_sources(roots[0])), a.vocab_size, path)
+            tokenizer = Tokenizer(path if os.path.isfile(path) else KEPT_TOKENIZER)
+            if a.vocab_size not in (None, tokenizer.vocab_size):
+                raise ValueError(f"{path} has {tokenizer.vocab_size} tokens, not {a.vocab_size}: use another --out")
+        elif a.command == "fineweb_edu":
+            names = [f"{i:03d}_{j:05d}" for i in range(14) for j in range(10)]
+            parts, tokenizer = {name: fineweb_edu(name) for name in names[: a.shards]}, Tokenizer(a.tokenizer)
+        else:
+            if os.path.exists(os.path.join(out, "val_000.bin")):
+                raise ValueError(f"{out} holds a corpus already: use another --out")
+            parts, tokenizer = {"000": own_text(a.files)}, Tokenizer(a.tokenizer)
+        prepare(out, parts, tokenizer, a.workers)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Shards are whole or refused; a row is a pure function of (seed, n)."""
 
+import codecs
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -85,10 +87,8 @@ def test_sites_are_distinct_uniform_and_depend_on_seed_and_number_alone():
 
 
 def test_rows_refuse_what_they_cannot_serve(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`python data.py sample` makes them"):
+    with pytest.raises(FileNotFoundError, match="no train shards in .*data.py"):
         data.Rows(tmp_path, "train", 10)
-    with pytest.raises(FileNotFoundError, match="`python data.py sample --packages` makes them"):
-        data.Rows(tmp_path / "packages", "train", 10)
     make_shards(tmp_path, [9])
     with pytest.raises(ValueError, match="no train shard holds seq_len=10"):
         data.Rows(tmp_path, "train", 10)
@@ -97,63 +97,185 @@ def test_rows_refuse_what_they_cannot_serve(tmp_path):
         data.Rows(tmp_path, "train", 5)
 
 
-class Words(data.Sample):
-    """The sample corpus, over files of the test's own."""
-
-    val_every = 2
-
-    def __init__(self, out, files):
-        self.files, self.parts = files, {"000": [files[:2], files[2:]], "001": [files[:1]]}
-        self.tokenizer_name = f"{out}/tokenizer.json"
-        if not os.path.isfile(self.tokenizer_name):
-            data.train_tokenizer(self.texts(files), 300, self.tokenizer_name)
+def test_a_folder_is_the_one_that_is_named(tmp_path):
+    """Also where its name would be a pattern that another's fits."""
+    make_shards(tmp_path / "corp1", [40])
+    with pytest.raises(FileNotFoundError):
+        data.Rows(tmp_path / "corp[1]", "train", 10)
+    make_shards(tmp_path / "corp[1]", [90])
+    assert data.Rows(tmp_path / "corp[1]", "train", 10).count == 9
 
 
-def test_a_corpus_becomes_shards_and_back(tmp_path, capsys):
-    """Documents survive, each on one side; a finished part is not made again; a missing one is."""
-    texts = [f"def f{i}():\n\treturn '{'héllo ' * i}'\n" for i in range(6)]
-    files = []
-    for i, text in enumerate(texts):
-        files.append(str(tmp_path / f"{i}.py"))
-        with open(files[-1], "w", encoding="utf-8") as f:
-            f.write(text)
-    out = str(tmp_path / "out")
-    os.makedirs(out)
-    corpus = Words(out, files)
-    data.prepare(corpus, out, workers=2)
-    tokenizer = data.tokenizer_of(out)
-    back = []
-    for split in ("train", "val"):
-        ids, header = data.open_shard(f"{out}/{split}_000.bin")
-        ends = np.flatnonzero(ids == tokenizer.eot)
-        assert len(ends) and header["tokenizer"] == tokenizer.name
-        starts = [0, *(ends[:-1] + 1)]
-        back += [tokenizer.decode(ids[a:b].tolist()) for a, b in zip(starts, ends, strict=True)]
-    assert sorted(back) == sorted(texts)
-    before = os.stat(f"{out}/train_000.bin").st_mtime_ns
+def small_tokenizer(folder, text="def f(): return 'héllo'\n"):
+    folder.mkdir(exist_ok=True)
+    data.train_tokenizer([text], 300, str(folder / "tokenizer.json"))
+    return data.Tokenizer(str(folder / "tokenizer.json"))
+
+
+def documents(path):
+    """What a shard holds, document by document"""
+    tokenizer, (ids, header) = data.tokenizer_of(os.path.dirname(path)), data.open_shard(path)
+    *found, rest = np.split(ids, np.flatnonzero(ids == tokenizer.eot) + 1)
+    assert not len(rest) and header["tokenizer"] == tokenizer.name
+    return [tokenizer.decode(document[:-1].tolist()) for document in found]
+
+
+def test_a_corpus_becomes_shards_and_back(tmp_path):
+    """Documents keep their order, each on its side; a finished part is not made again; a missing one is."""
+    texts = [f"def f{i}():\n\treturn '{'héllo ' * (i % 9)}'\n" for i in range(1000)]  # several batches
+    pairs = [pair for i, text in enumerate(texts) for pair in ((text, i % 7 == 0), ("", i % 2 == 0))]
+    out, tokenizer = tmp_path / "out", small_tokenizer(tmp_path / "tokenizer")
+    out.mkdir()
+    data.prepare(str(out), {"000": iter(pairs), "001": iter(pairs[:9])}, tokenizer, threads=2)
+    assert documents(f"{out}/train_000.bin") == [text for i, text in enumerate(texts) if i % 7]
+    assert documents(f"{out}/val_000.bin") == texts[::7]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*.bin")}
     os.remove(f"{out}/val_001.bin")
-    data.prepare(corpus, out, workers=2)
-    assert os.stat(f"{out}/train_000.bin").st_mtime_ns == before and os.path.exists(f"{out}/val_001.bin")
+    data.prepare(str(out), {"000": None, "001": iter(pairs[:9])}, tokenizer)
+    assert {path: path.read_bytes() for path in out.glob("*.bin")} == {path: raw for path, (_, raw) in before.items()}
+    kept = out / "train_000.bin"
+    assert kept.stat().st_mtime_ns == before[kept][0]
 
 
-def test_fineweb_rows_are_read_from_parquet(tmp_path, monkeypatch):
+def test_a_corpus_that_breaks_off_leaves_no_half_shard_and_goes_on(tmp_path):
+    def documents():
+        yield from whole[:600]
+        raise OSError("the network is gone")
+
+    whole, tokenizer = [(f"text {i}", i % 20 == 0) for i in range(700)], small_tokenizer(tmp_path / "tokenizer")
+    for name in ("cut", "whole"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match="train_001.bin is not written: the network is gone"):
+        data.prepare(str(tmp_path / "cut"), {"000": iter(whole), "001": documents()}, tokenizer)
+    assert sorted(path.name for path in (tmp_path / "cut").glob("*.*")) == [
+        "tokenizer.json", "tokenizer_config.json", "train_000.bin", "val_000.bin",
+    ]  # fmt: skip
+    for name in ("cut", "whole"):
+        data.prepare(str(tmp_path / name), {"000": iter(whole), "001": iter(whole)}, tokenizer)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("cut", "whole")]
+    assert files[0] == files[1] and len(files[0]) == 6
+
+
+@pytest.fixture
+def fineweb(tmp_path, monkeypatch):
+    """-> a function that makes the corpus of a column of texts"""
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "000_00000.parquet"
-    parquet.write_table(pyarrow.table({"text": ["a", "b", "c"], "id": [1, 2, 3]}), path, row_group_size=2)
     monkeypatch.setattr(data, "hub_file", lambda *a, **k: str(path))
-    corpus = data.FineWebEdu(str(tmp_path), "gpt2", 1)
-    items = list(corpus.parts["000_00000"])
-    assert [corpus.texts(i) for i in items] == [["a", "b"], ["c"]]
-    corpus = data.FineWebEdu(str(tmp_path), "gpt2", 1)
-    corpus.tokenizer_name = Words(tmp_path, [__file__]).tokenizer_name
-    data.prepare(corpus, str(tmp_path), workers=2)
-    ids = [data.open_shard(tmp_path / f"{split}_000_00000.bin")[0].tolist() for split in ("train", "val")]
-    assert corpus.tokenizer.decode(sum(ids, [])) in ("abc", "bca", "cab", "acb", "bac", "cba")
-    parquet.write_table(pyarrow.table({"words": ["a"]}), path)
-    with pytest.raises(ValueError, match="no column named text"):
-        list(data.FineWebEdu(str(tmp_path), "gpt2", 1).parts["000_00000"])
-    with pytest.raises(ValueError, match="1 to 140"):
-        data.FineWebEdu(str(tmp_path), "gpt2", 141)
+
+    def make(column):
+        parquet.write_table(pyarrow.table({"text": column, "id": list(range(len(column)))}), path, row_group_size=2)
+        return data.fineweb_edu("000_00000")
+
+    return make
+
+
+def test_fineweb_rows_are_read_from_parquet(fineweb):
+    texts = ["\ufeffa", None, "b\r\nc\x85d", "", "head" + " " * 1_100_000 + "tail"]
+    assert [text for text, _ in fineweb(texts)] == [text for text in texts if text]
+    sides = dict(fineweb([f"text {i}" for i in range(4000)] * 2))
+    assert 0 < sum(sides.values()) < 15 and sides["text 7"] == dict(fineweb(["text 7"]))["text 7"]
+
+
+def test_a_damaged_parquet_file_is_named(fineweb, tmp_path):
+    list(fineweb(["text"] * 500))
+    path = tmp_path / "000_00000.parquet"
+    good = path.read_bytes()
+    for bad in (b"", good[:100], good[:-20], b"PAR1" + b"\xff" * 2000 + good[2004:]):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match="000_00000.parquet: "):
+            list(data.fineweb_edu("000_00000"))
+
+
+def test_there_are_140_parts_of_fineweb(tmp_path):
+    for n in (0, 141):
+        with pytest.raises(ValueError, match="--shards must be 1 to 140"):
+            data.main(["fineweb_edu", f"--shards={n}", f"--out={tmp_path / 'x'}"])
+    assert not (tmp_path / "x").exists()
+
+
+SOURCES = {
+    "crlf.py": b"a = 1\r\nb = 2\rc\r\n",
+    "empty.py": b"",
+    "late.py": b"\n\n\n\xff",
+    "latin.py": "# -*- coding: latin-1 -*-\né = 1\n".encode("latin-1"),
+    "mark.py": codecs.BOM_UTF8 + "é = 1\n".encode(),
+    "no_utf8.py": b"a = '\xff'",
+    "nul.py": b"a\0b",
+    "separators.py": "x = 'a\u2028b\x85c\x0cd'\n".encode(),
+    "tests/left_out.py": b"a = 1",
+    "unknown.py": b"# coding: klingon\n",
+}
+
+
+def test_a_source_file_is_read_as_python_reads_it_line_ends_and_all(tmp_path, capsys):
+    """What Python could not read is left out and named."""
+    (tmp_path / "tests").mkdir()
+    for name, raw in SOURCES.items():
+        (tmp_path / name).write_bytes(raw)
+    assert [text for text, _ in data.python_sources(str(tmp_path))] == [
+        "a = 1\r\nb = 2\rc\r\n", "", "# -*- coding: latin-1 -*-\né = 1\n", "é = 1\n", "a\0b", "x = 'a\u2028b\x85c\x0cd'\n",
+    ]  # fmt: skip
+    said = capsys.readouterr().err.splitlines()
+    assert [name for line in said for name in SOURCES if f"{name} is left out" in line] == [
+        "late.py",
+        "no_utf8.py",
+        "unknown.py",
+    ]
+
+
+def test_packages_are_read_beside_the_standard_library(tmp_path, monkeypatch):
+    """The tokenizer is the standard library's alone."""
+    monkeypatch.setattr(data.sysconfig, "get_path", lambda name: str(tmp_path / name))
+    for name, text in {"stdlib/a.py": "abab" * 99, "purelib/p/b.py": "zqzq" * 99}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    out = str(tmp_path / "out")
+    data.main(["sample", "--packages", "--vocab_size=260", f"--out={out}"])
+    tokenizer = data.tokenizer_of(out)
+    assert tokenizer.vocab_size == 260 and len(tokenizer.encode("abab" * 99)) < 200 < len(tokenizer.encode("zqzq" * 99))
+    assert sorted(documents(f"{out}/train_000.bin") + documents(f"{out}/val_000.bin")) == ["abab" * 99, "zqzq" * 99]
+    with pytest.raises(ValueError, match="has 260 tokens, not 261"):
+        data.main(["sample", "--vocab_size=261", f"--out={out}"])
+
+
+def test_text_of_one_s_own(tmp_path, capsys):
+    tokenizer = small_tokenizer(tmp_path / "tokenizer")
+    book, stories = "".join(f"line {i}\r\n" for i in range(1000)), [f"story {i}\x85 é \u2028\n" for i in range(500)]
+    (tmp_path / "book.txt").write_bytes(codecs.BOM_UTF8 + book.encode())
+    (tmp_path / "stories.txt").write_bytes("<|endoftext|>".join(stories).encode())
+    command = ["text", *(str(tmp_path / f"{name}.txt") for name in ("book", "stories"))]
+    command += [f"--tokenizer={tokenizer.path}", f"--out={tmp_path / 'out'}"]
+    data.main(command)
+    train, val = (documents(f"{tmp_path / 'out'}/{split}_000.bin") for split in ("train", "val"))
+    assert train[0] + val[0] == book and 0.0499 < len(val[0]) / len(book) < 0.0501
+    assert train[1:-1] + [train[-1] + val[1]] + val[2:] == stories and 20 < len(val) < 30
+    assert data.tokenizer_of(str(tmp_path / "out")).name == tokenizer.name
+    with pytest.raises(ValueError, match="holds a corpus already"):
+        data.main(command)
+
+
+def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\ncaf\xe9\n")
+    with pytest.raises(ValueError, match="a.txt:3: not UTF-8 text .invalid continuation byte at byte 11."):
+        list(data.own_text([tmp_path / "a.txt"]))
+
+
+def test_a_folder_of_another_tokenizer_s_ids_is_not_added_to(tmp_path):
+    data.write_shard(str(tmp_path / "train_000.bin"), [[1]], "another", 300)
+    with pytest.raises(ValueError, match="train_000.bin holds the ids of another tokenizer"):
+        data.prepare(str(tmp_path), {"001": iter([])}, small_tokenizer(tmp_path / "tokenizer"))
+    assert not (tmp_path / "tokenizer.json").exists()
+
+
+def test_a_folder_with_another_tokenizer_is_not_written_to(tmp_path, monkeypatch):
+    """GPT-2's has no file that would take the place of the one that is there."""
+    small_tokenizer(tmp_path / "out")
+    gpt2 = types.SimpleNamespace(eot_token=256, n_vocab=257)
+    monkeypatch.setattr("tiktoken.get_encoding", lambda name: gpt2)
+    with pytest.raises(ValueError, match="out has another tokenizer"):
+        data.prepare(str(tmp_path / "out"), {"000": iter([])}, data.Tokenizer("gpt2"))
+    assert data.shard_paths(str(tmp_path / "out")) == []
 
 
 def test_the_header_is_readable_by_eye(tmp_path):

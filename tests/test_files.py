@@ -5,9 +5,6 @@ import http.server
 import json
 import multiprocessing
 import os
-import re
-import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -15,12 +12,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import huggingface_hub.constants
+import huggingface_hub
 import pytest
-import workers
 from helpers import ROOT
 from huggingface_hub import errors
-from test_data import Words
 
 import countdown
 import data
@@ -31,60 +26,40 @@ import questions
 # Workers
 
 
-def test_results_come_in_order_and_few_items_are_under_way():
-    taken = []
-
-    def items():
-        for n in range(20):
-            taken.append(n)
-            yield n
-
-    for n, result in enumerate(data.in_workers(workers.square, items(), 2)):
-        assert result == n * n and len(taken) <= n + 5
-    assert n == 19
-    assert list(data.in_workers(workers.square, [], 2)) == [] and list(data.in_workers(workers.square, [5], 3)) == [25]
+def all_end():
+    for process in multiprocessing.active_children():
+        process.join(30)
     assert not multiprocessing.active_children()
 
 
-def test_an_error_of_a_worker_keeps_its_words():
-    done = data.in_workers(workers.refuse, range(10), 2)
-    with pytest.raises(ValueError, match="^x.parquet: row 3: not text$"):
-        assert [next(done) for _ in range(3)] == [0, 1, 2]
-        next(done)
-    assert not multiprocessing.active_children()
+def test_workers_draw_what_one_process_draws():
+    drawn = countdown.draw_in_workers(3, 0, "train", 2)
+    assert [next(drawn) for _ in range(5)] == [countdown.draw((3, 0, "train", chunk)) for chunk in range(5)]
+    drawn.close()
+    all_end()
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_killed_worker_ends_it(count):
-    with pytest.raises(ChildProcessError, match="a worker process died with exit code -9: killed"):
-        list(data.in_workers(workers.die, range(10), count))
-    assert not multiprocessing.active_children()
-
-
-def test_so_does_one_whose_exception_is_no_exception(capfd):
-    with pytest.raises(ChildProcessError, match="a worker process died with exit code 1$"):
-        list(data.in_workers(workers.panic, range(10), 2))
-    assert "StackOverflow" in capfd.readouterr().err
-
-
-def test_so_does_one_that_is_killed_while_it_sends_its_result():
-    done = data.in_workers(workers.pid_and_megabytes, range(6), 1)
-    worker, _ = next(done)
-    time.sleep(1)  # the next result does not fit into the pipe, and nobody reads
-    os.kill(worker, signal.SIGKILL)
-    with pytest.raises(ChildProcessError):
-        list(done)
+@pytest.mark.parametrize("operands", [3, 5])  # what is drawn of five does not fit into the pipe: it is killed while it sends
+def test_a_killed_worker_ends_it(operands):
+    drawn = countdown.draw_in_workers(operands, 0, "train", 2)
+    next(drawn)
+    time.sleep(2 * (operands == 5))
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(ChildProcessError, match="a worker process died"):
+        list(drawn)
+    all_end()
 
 
 def test_workers_end_with_their_master():
     """Killed, it cannot tell them."""
-    here = Path(__file__).resolve().parent
-    program = f"import sys; sys.path[:0] = ['{here.parent}', '{here}']; import data, workers\n"
-    program += (
-        "if __name__ == '__main__':\n for pid in data.in_workers(workers.take_long, range(99), 2): print(pid, flush=True)"
-    )
+    program = f"""if __name__ == "__main__":
+        import multiprocessing, sys
+        sys.path.insert(0, "{ROOT}")
+        import countdown
+        for _ in countdown.draw_in_workers(3, 0, "train", 2):
+            print(*(process.pid for process in multiprocessing.active_children()), flush=True)"""
     master = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    pids = {int(master.stdout.readline()) for _ in range(2)}
+    pids = {*map(int, master.stdout.readline().split())}
     master.kill()
     master.wait()
     deadline = time.time() + 60
@@ -98,37 +73,6 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if Path("/proc").exists() else not os.kill(pid, 0)
     except (ProcessLookupError, FileNotFoundError):
         return False
-
-
-class Deadly(Words):
-    def tokenize(self, item):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_dead_worker_leaves_no_shard(tmp_path):
-    (tmp_path / "a.py").write_text("a = 1\n")
-    corpus = Deadly(tmp_path, [])
-    corpus.parts = {"000": [[str(tmp_path / "a.py")]] * 3}
-    with pytest.raises(OSError, match="train_000.bin is not written: a worker process died"):
-        data.prepare(corpus, str(tmp_path), 2)
-    assert sorted(os.listdir(tmp_path)) == ["a.py", "tokenizer.json"]
-
-
-def test_wrong_numbers_are_refused_by_name(tmp_path, monkeypatch):
-    for option in ("workers=0", "workers=-1", "vocab_size=256", "vocab_size=0", "vocab_size=1000000000"):
-        monkeypatch.setattr(sys, "argv", ["data.py", "sample", f"--{option}", f"--out={tmp_path / 'x'}"])
-        with pytest.raises(ValueError, match=f"--{option.split('=')[0]}: it must be"):
-            data.main()
-    assert not (tmp_path / "x").exists()
-
-
-def test_a_folder_of_another_tokenizer_s_ids_is_not_added_to(tmp_path):
-    (tmp_path / "a.py").write_text("a = 1\n" * 9)
-    corpus = Words(tmp_path, [str(tmp_path / "a.py")])
-    for split in ("train", "val"):
-        data.write_shard(str(tmp_path / f"{split}_000.bin"), [[1]], "another", 300)
-    with pytest.raises(ValueError, match="train_000.bin holds the ids of another tokenizer"):
-        data.prepare(corpus, str(tmp_path), 1)
 
 
 # -----------------------------------------------------------------------------
@@ -280,7 +224,7 @@ def test_two_prosqa_commands_leave_the_files_of_one(tmp_path):
 
 
 # -----------------------------------------------------------------------------
-# Hints
+# The hub
 
 
 def failing(error, monkeypatch):
@@ -290,98 +234,18 @@ def failing(error, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
 
 
-@pytest.mark.parametrize("repo_type, revision", [("dataset", "740312add88f781978c0658806c59bc2815b9866"), ("model", None)])
-def test_the_hint_fills_a_cache(repo_type, revision, tmp_path, monkeypatch):
-    """The very command, run where the file can be had, prints where it is; and a cache with that layout serves."""
-    full, commit = tmp_path / "full", revision or "0" * 40
-    repository = full / f"{repo_type}s--some--repo"
-    (repository / "snapshots" / commit / "main").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    file = repository / "snapshots" / commit / "main" / "x.parquet"
-    file.write_text("rows")
-    ask = "import sys, data; print(data.hub_file(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] or None))"
-    ask = [sys.executable, "-c", ask, "some/repo", "main/x.parquet", repo_type, revision or ""]
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    empty = subprocess.run(ask, env=env | {"HF_HUB_CACHE": str(tmp_path / "empty")}, capture_output=True, text=True)
-    hint = re.search(r"FileNotFoundError: cannot get main/x.parquet of some/repo .*\(`(hf download .*)`\)", empty.stderr)[1]
-    served = env | {"HF_HUB_CACHE": str(full)}
-    assert subprocess.run(ask, env=served, capture_output=True, text=True).stdout.strip() == str(file)
-    _, *arguments = shlex.split(hint)
-    hf = [sys.executable, "-m", "huggingface_hub.cli.hf"]
-    done = subprocess.run([*hf, *arguments], env=served, capture_output=True, text=True)
-    assert done.returncode == 0 and str(file) in done.stdout, done.stderr
-
-
-def test_a_full_disk_is_not_a_missing_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    full = OSError(errno.ENOSPC, "No space left on device")
-    rust = RuntimeError("Data processing error: I/O error: No space left on device (os error 28)")
-    wrapped = errors.LocalEntryNotFoundError("An error happened")
-    wrapped.__cause__ = full
-    for error in (
-        full,
-        rust,
-        wrapped,
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
-        PermissionError(13, "Permission denied", "/x"),
-    ):
-        failing(error, monkeypatch)
-        with pytest.raises(FileNotFoundError) as e:
-            data.hub_file("some/repo", "x.parquet")
-        assert re.fullmatch(
-            rf"cannot keep x.parquet of some/repo in {tmp_path}: (No space left on device|Disk quota exceeded|"
-            r"Permission denied \(/x\)); HF_HUB_CACHE names another folder",
-            str(e.value),
-        )
-
-
 @pytest.mark.parametrize(
-    "error", [errors.LocalEntryNotFoundError("x"), ConnectionError(111, "refused"), OSError(101, "unreachable")]
+    "error",
+    [
+        errors.LocalEntryNotFoundError("not\n\nto be had"),
+        errors.HFValidationError("not to be had"),
+        ConnectionError(111, "not to be had"),
+        RuntimeError("I/O error: not to be had"),
+    ],
 )
-def test_a_missing_network_is_not_a_full_disk(error, monkeypatch):
+def test_what_cannot_be_got_is_named_in_one_line(error, monkeypatch):
     failing(error, monkeypatch)
-    with pytest.raises(
-        FileNotFoundError, match="from the hub .*With a network, run this again; .*--repo-type dataset --revision r1`"
-    ):
+    with pytest.raises(FileNotFoundError, match="^cannot get x.parquet of some/repo: .*not to be had$"):
         data.hub_file("some/repo", "x.parquet", revision="r1")
-
-
-def test_what_the_hub_does_not_have_is_no_network_error(tmp_path, monkeypatch):
-    response = type("Response", (), dict(status_code=404, headers={}, request=None, text="", url=""))()
-    failing(errors.RemoteEntryNotFoundError("404", response=response), monkeypatch)
-    with pytest.raises(data.NotOnTheHub, match="the hub has no tokenizer.json of some/model$"):
-        data.hub_file("some/model", "tokenizer.json", "model")
-    assert data.file_of("some/model", "tokenizer.json") is None
-    for error in (errors.RepositoryNotFoundError, errors.GatedRepoError, errors.RevisionNotFoundError):
-        failing(error("401", response=response), monkeypatch)
-        with pytest.raises(FileNotFoundError, match="the hub has no x of some/model, or not for everyone: `hf auth login`"):
-            data.hub_file("some/model", "x", "model")
-    # offline, the cache remembers what was not there
-    commit = "0" * 40
-    (tmp_path / "models--some--model" / "refs").mkdir(parents=True)
-    (tmp_path / "models--some--model" / "refs" / "main").write_text(commit)
-    (tmp_path / "models--some--model" / ".no_exist" / commit).mkdir(parents=True)
-    (tmp_path / "models--some--model" / ".no_exist" / commit / "tokenizer.json").touch()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    failing(errors.LocalEntryNotFoundError("offline"), monkeypatch)
-    with pytest.raises(data.NotOnTheHub):
-        data.hub_file("some/model", "tokenizer.json", "model")
-
-
-def test_openai_s_tokenizer_has_its_words_too(monkeypatch):
-    import tiktoken
-
-    def get_encoding(name):
-        raise error
-
-    monkeypatch.setattr(tiktoken, "get_encoding", get_encoding)
-    error = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OSError, match="cannot keep GPT-2's tokenizer: No space left on device; TIKTOKEN_CACHE_DIR"):
-        data.Tokenizer("gpt2")
-    error = ConnectionError("no route")
-    with pytest.raises(OSError, match=r"cannot get GPT-2's tokenizer \(ConnectionError\)") as e:
-        data.Tokenizer("gpt2")
-    program = re.search('python -c "(.*)"`', str(e.value))[1]
-    compile(program, "hint", "exec")
-    assert "get_encoding('gpt2')" in program
+    with pytest.raises(FileNotFoundError, match="^cannot get tokenizer.json of some/repo: "):
+        data.tokenizer_of("some/repo")  # no reason to take GPT-2's

@@ -199,7 +199,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
         (dict(text_positions="theirs"), "text_positions must be own or pushed"),
         (dict(n_latents=0), "needs n_latents >= 1"),
         (dict(tokens_per_step=100), "tokens_per_step=100 is not a multiple of seq_len x batch_size x ranks = 24 x 4 x 1"),
-        (dict(data="no/such/folder"), "no train shards in no/such/folder: `python data.py sample` makes them"),
+        (dict(data="no/such/folder"), "no train shards in no/such/folder"),
         (dict(init_from="out/h1_qwen3"), "the run of config/h1_qwen3.py makes it"),
         (dict(init_from="out/h2_gpt2,n_latents=4"), "the run of config/h2_gpt2.py makes it"),
         (dict(init_from="out/paper/never"), "out/paper/never is not there yet"),
