@@ -206,7 +206,7 @@ def parse_json(text, where, like=()):
             raise ValueError("no JSON object")
         for key in like:
             if type(found.get(key)) is not type(like[key]):
-                raise ValueError(f"{key} is {found.get(key)!r}")
+                raise ValueError(f"{key} is {found[key]!r}" if key in found else f"no {key}")
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where} is damaged ({e})") from None
     return found
