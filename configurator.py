@@ -9,9 +9,9 @@ A script declares its defaults as a dataclass whose comments explain the keys:
 
     c = configure(Config, __doc__)     # python train.py config/h2_gpt2.py --lr=3e-4
 
-A config file is a list of assignments. Values are literals and simple arithmetic, and may use names assigned before; they
-are parsed, never executed. `include = "other.py"` reads another file of the same folder first. A number is finite and not
-negative, or within the limits of its type: anything else is refused by name.
+A config file is a list of assignments. A value is a literal, a name assigned before, or a product or power of these; it is
+parsed, never executed. `include = "other.py"` reads another file of the same folder first. In place of a config file there
+may be the folder of a run, whose settings then hold. Numbers are finite and not negative.
 
 A run's folder says what it is: unless out_dir is given, `config/h2_gpt2.py --n_latents=4` writes out/h2_gpt2,n_latents=4.
 """
@@ -22,293 +22,180 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import io
 import json
-import operator
 import os
 import re
 import sys
 import time
-import tokenize
-from typing import Annotated, get_args
+from typing import NewType
 
-LIMITS = {int: (0, 2**63 - 1), float: (0, 3.4e38)}  # unless a key's type says otherwise; torch takes no larger ones
-Count = Annotated[int, 1, LIMITS[int][1]]
-Share = Annotated[float, 0, 1]
-Decay = Annotated[float, 0, 1 - 1e-9]  # of an average: with 1 nothing new would ever count
-
-ARITHMETIC = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
-
-
-def value_of(node, names):
-    """A literal, a name assigned before, or arithmetic on them -> its value. Raises ValueError for anything else."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name) and node.id in names:
-        return names[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -value_of(node.operand, names)
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [value_of(e, names) for e in node.elts]
-    if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-        left, right = value_of(node.left, names), value_of(node.right, names)
-        if not all(isinstance(x, (int, float)) for x in (left, right)):
-            raise ValueError(f"{ast.unparse(node)!r} is not arithmetic on numbers")
-        if isinstance(node.op, ast.Pow) and abs(right) > 100:
-            raise ValueError(f"{ast.unparse(node)!r} is too large")  # it could take for ever
-        return ARITHMETIC[type(node.op)](left, right)
-    raise ValueError(f"{ast.unparse(node)!r} is not a literal or simple arithmetic")
-
-
-def convert(value, like, key, where):
-    """value as the type of the default `like`. Raises ValueError if it is of another."""
-    wanted = type(like)
-    if wanted is float and type(value) is int:
-        return float(value)
-    if wanted is int and type(value) is float and value.is_integer():
-        return int(value)  # 40e9 tokens
-    if type(value) is not wanted:
-        raise ValueError(f"{where}: {key} must be of type {wanted.__name__}, not {value!r}")
-    return value
-
-
-class UnknownKey(ValueError):
-    pass
-
-
-def check_limits(key, value, annotation):
-    """Raises ValueError if a number is not finite or outside its limits: those of `annotation`, or LIMITS."""
-    low, high = get_args(annotation)[1:] or LIMITS[annotation]
-    if not low <= value <= high:
-        most = f"at most {high:g}" if high == round(high) else f"below {round(high)}"
-        wanted = most if value > high else f"at least {low}" if value < low else "a number"
-        raise ValueError(f"{key} must be {wanted}, not {value}")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, for the scripts that no config file is for; what is wrong is one line, as everywhere."""
-
-    def __init__(self, description=None, **more):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
-
-    def error(self, message):
-        raise ValueError(f"{message} (--help lists the options)")
-
-
-def at_least(low, high=LIMITS[int][1], kind=int):
-    """The limits of an option of a Parser: `type=at_least(1)`."""
-
-    def parse(text):
-        value = kind(text)
-        try:
-            check_limits("it", value, Annotated[kind, low, high])
-        except ValueError as e:
-            raise argparse.ArgumentTypeError(str(e)) from None
-        return value
-
-    parse.__name__ = kind.__name__  # argparse's own message names it: "invalid int value"
-    return parse
-
-
-def check_key(key, defaults, where):
-    if key not in defaults:
-        near = difflib.get_close_matches(key, defaults, n=1, cutoff=0)
-        hint = f"the nearest is {near[0]!r}"
-        if key == "n_latents" and "latents_per_step" in defaults:
-            hint = "N_L is stages x latents_per_step here"
-        raise UnknownKey(f"{where}: unknown key {key!r}; {hint}")
-
-
-def read_file(path, defaults, including=()):
-    """A config file -> {key: value}. Raises ValueError or FileNotFoundError, naming file and line."""
-    if path in including:
-        raise ValueError(f"{path} includes itself")
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no config file {path}")
-    with open(path, encoding="utf-8") as f:
-        source = f.read()
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as e:
-        raise ValueError(f"{path}:{e.lineno}: {e.msg}") from None
-    values = {}
-    for node in tree.body:
-        where = f"{path}:{node.lineno}"
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            continue  # a docstring
-        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
-            raise ValueError(f"{where}: a config file holds lines of the form key = value")
-        key = node.targets[0].id
-        try:
-            value = value_of(node.value, values)
-        except (ValueError, TypeError, ArithmeticError) as e:
-            raise ValueError(f"{where}: {e}") from None
-        if key == "include":
-            other = os.path.join(os.path.dirname(path), str(value))
-            values = read_file(other, defaults, (*including, path)) | values
-            continue
-        check_key(key, defaults, where)
-        values[key] = convert(value, defaults[key], key, where)
-    return values
-
-
-def read_argument(argument, defaults):
-    """--key=value, or --flag for a boolean -> (key, value)"""
-    key, equals, text = argument[2:].partition("=")
-    check_key(key, defaults, argument)
-    if isinstance(defaults[key], str) and equals:
-        return key, text
-    if isinstance(defaults[key], bool) and not equals:
-        return key, True
-    try:
-        value = value_of(ast.parse(text, mode="eval").body, {})
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
-        value = text
-    return key, convert(value, defaults[key], key, argument)
-
-
-def joined(argv, defaults):
-    """--key value is --key=value, but for flags"""
-    out = []
-    for argument in argv:
-        before = out[-1][2:] if out and out[-1].startswith("--") else ""
-        if before in defaults and not isinstance(defaults[before], bool) and not argument.startswith("--"):
-            out[-1] += f"={argument}"
-        else:
-            out.append(argument)
-    return out
-
-
-def help_text(doc, source):
-    """Every key with its default and its comment, as they stand in the source of a Config class."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
-    lines = [doc.strip(), "", f"usage: python {os.path.basename(sys.argv[0])} [config file] [--key=value ...]", ""]
-    for n, line in enumerate(source.splitlines(), start=1):
-        key, colon, rest = line.strip().partition(":")
-        if n in comments and line.strip().startswith("#"):
-            lines += ["", line.strip()]
-        elif colon and key.isidentifier() and "=" in rest:
-            default = rest.partition("=")[2].partition("  #")[0].strip()
-            lines.append(f"  --{key}={default}".ljust(40) + " " + comments.get(n, "").lstrip("# "))
-    text = "\n".join(lines)
-    return text + "".join(options_of_variants(text)) * ("--variant=" in text)
-
-
-def help_at_once():
-    """--help of a script that has a Config, before it imports anything else: scripts import this module first."""
-    path = getattr(sys.modules["__main__"], "__file__", None) or ""
-    here = os.path.dirname(os.path.abspath(path)) == os.path.dirname(os.path.abspath(__file__))
-    if not here or not {"--help", "-h"} & {*sys.argv[1:]}:
-        return
-    with open(path, encoding="utf-8") as f:
-        source = f.read()
-    tree = ast.parse(source)
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Config":
-            print(help_text(ast.get_docstring(tree), ast.get_source_segment(source, node)))
-            sys.exit(0)
-
-
-def options_of_variants(text):
-    """What variants of coprocessor.py declare in `options` and the text does not list yet -> lines of help"""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "coprocessor.py"), encoding="utf-8") as f:
-        tree = ast.parse(f.read())
-    for variant in (node for node in tree.body if isinstance(node, ast.ClassDef)):
-        for node in variant.body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "options":
-                for found in (x for x in ast.walk(node.value) if isinstance(x, ast.Dict)):
-                    for name, (default, meaning) in ast.literal_eval(found).items():
-                        if f"--{name}=" not in text:
-                            yield f"\n  --{name}={default}".ljust(41) + f" {meaning} ({variant.name})"
-
-
-def scripts_of(path):
-    """The scripts that a config file itself shows how to start with it: "torchrun ... train.py config/h2_gpt2.py"."""
-    with open(path, encoding="utf-8") as f:
-        return set(re.findall(rf"(\w+\.py) (?:\S*/)?{re.escape(os.path.basename(path))}(?!\S)", f.read()))
-
-
-def encode(unfit, text):
-    return re.sub(unfit, lambda found: f"%{ord(found[0]):02X}", text)
-
-
-def run_name(file, argv, may_differ):
-    """The file's name, then ,key=value for each setting of the command line that is not in may_differ, as it was written.
-
-    What some system does not have in a file's name, and the signs that divide the parts, become %XX: no two settings share
-    a name. Raises ValueError if the name is too long for a file system.
-    """
-    settings = {}
-    for argument in argv:
-        key, equals, text = argument[2:].partition("=")
-        if argument.startswith("--") and key not in (*may_differ, "out_dir"):
-            settings[key] = text if equals else "True"
-    unfit = r'[\x00-\x1f\x7f/\\:*?"<>|%,=]'
-    name = encode(unfit, os.path.splitext(os.path.basename(file))[0])
-    name += "".join(f",{key}={encode(unfit, text)}" for key, text in settings.items())
-    name = encode(r"^\.|[. ]\Z", name)
-    if len(os.fsencode(name)) > 255:
-        raise ValueError(f"the run's settings make too long a name for a folder ({name[:60]}...): give it one by --out_dir=")
-    return name
+Count = NewType("Count", int)  # of a key that cannot be 0; elsewhere 0 stands for none, for all, or for "as trained"
+MOST = {int: 2**63, float: 3.4e38}  # torch takes no larger ones
 
 
 def configure(config_class, doc, argv=None, may_differ=()):
     """The command line -> an instance of config_class. --help prints every key and exits.
 
     may_differ: keys that do not change what is computed, and so are not part of a run's name.
-    Raises ValueError or FileNotFoundError with a message for the user.
+    Bad input raises what one_line_errors prints.
     """
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        print(help_text(doc, inspect.getsource(next(c for c in config_class.__mro__[::-1] if c is not object))))
+    if {"-h", "--help"} & {*argv}:
+        print(help_text(config_class, doc), flush=True)
         sys.exit(0)
-    defaults = dataclasses.asdict(config_class())
-    argv = joined(argv, defaults)
-    files = [a for a in argv if not a.startswith("--")]
-    if len(files) > 1:
-        raise ValueError(f"one config file at most, not {' '.join(files)}; options are --key=value")
-    values = dict(defaults)
-    asked = {"model", "run"} & defaults.keys()
-    if files and asked and not files[0].endswith(".py"):
-        values[asked.pop()] = files.pop()  # evaluate.py out/h2_gpt2
-    if files and os.path.isdir(files[0]):  # train.py out/h2_gpt2 --resume: a run knows its settings
-        values |= settings_of(files[0], defaults)
-    elif files:
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    flags = {f"--{key}" for key, field in fields.items() if type(field.default) is bool}
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for key in fields:
+        parser.add_argument(f"--{key}", default=argparse.SUPPRESS)
+    given, others = parser.parse_known_args([f"{a}=True" if a in flags else a for a in argv])
+    given = vars(given)  # {key: text}, in the order of the command line
+    for unknown in (a for a in others if a.startswith("-")):
+        check_key(unknown.partition("=")[0], fields)
+    if len(others) > 1:
+        raise ValueError(f"one config file at most, not {' '.join(others)}; options are --key=value")
+
+    source, looks_at = others[0] if others else "", {"model", "run"} & fields.keys()
+    if looks_at and source and not source.endswith(".py"):
+        values = {looks_at.pop(): source}  # evaluate.py out/h2_gpt2
+    elif os.path.isdir(source):
+        values = settings_of(source, fields)  # train.py out/h2_gpt2 --resume
+    else:
+        values = read_file(source, fields) if source else {}
+    values |= {key: parse_text(text, fields[key].default) for key, text in given.items()}
+    c = config_class(**{key: convert(key, value, fields) for key, value in values.items()})
+    if getattr(c, "out_dir", None) == "":
+        c.out_dir = os.path.join("out", run_name(source or sys.argv[0], given, may_differ))
+    return c
+
+
+def read_file(path, fields):
+    """A config file -> {key: value}. Raises ValueError or SyntaxError, naming file and line, or OSError."""
+    with open(path, "rb") as f:  # ast knows byte-order marks and encodings
+        tree = ast.parse(f.read(), path)
+    values = {}
+    for node in tree.body:
         try:
-            values |= read_file(files[0], defaults)
-        except UnknownKey as e:
-            this, scripts = os.path.basename(inspect.getfile(config_class)), scripts_of(files[0])
-            if not scripts or this in scripts:
-                raise
-            raise ValueError(f"{files[0]} is for {' and '.join(sorted(scripts))}, not for {this} ({e})") from None
-    values |= dict(read_argument(a, defaults) for a in argv if a.startswith("--"))
-    for field in dataclasses.fields(config_class):
-        if type(field.default) in LIMITS:
-            check_limits(field.name, values[field.name], field.type)
-    if values.get("out_dir") == "":
-        values["out_dir"] = os.path.join("out", run_name(files[0] if files else sys.argv[0], argv, may_differ))
-    return config_class(**values)
+            match node:
+                case ast.Expr(ast.Constant()):  # a docstring
+                    pass
+                case ast.Assign([ast.Name("include")], ast.Constant(str(other))):
+                    values = read_file(os.path.join(os.path.dirname(path), other), fields) | values
+                case ast.Assign([ast.Name(key)], right):
+                    values[key] = convert(key, value_of(right, values), fields)
+                case _:
+                    raise ValueError("a config file holds lines of the form key = value")
+        except (ValueError, ArithmeticError) as e:
+            raise ValueError(f"{path}:{node.lineno}: {e}") from None
+    return values
 
 
-def settings_of(run, defaults):
-    """A run's folder -> its settings, as config.json has them. Raises ValueError if it is no run's, or another script's."""
+def value_of(node, names):
+    """The syntax tree of a value, and {name: value} of those assigned before -> the value"""
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Name(name) if name in names:
+            return names[name]
+        case ast.BinOp(left, ast.Mult() | ast.Pow() as operator, right):
+            a, b, power = value_of(left, names), value_of(right, names), isinstance(operator, ast.Pow)
+            if {type(a), type(b)} <= {int, float} and not (power and b > 100):  # 10**10**10 would not end
+                return a**b if power else a * b
+    raise ValueError(f"{ast.unparse(node)!r} is not a literal, a name assigned before, or a product or power of numbers")
+
+
+def parse_text(text, default):
+    """What follows --key=, as a value"""
     try:
-        saved = read_json(os.path.join(run, "config.json"))
-    except (OSError, ValueError) as e:
-        raise ValueError(f"{run} is not a run's folder: its config.json cannot be read ({e})") from None
-    missing = sorted(defaults.keys() - saved.keys() - {"out_dir"})
-    if len(missing) > len(defaults) // 2:
-        raise ValueError(f"{run} is a run of another script: it has no {missing[0]}")
-    return {key: saved[key] for key in defaults if key in saved} | {"out_dir": run, "resume": False, "overwrite": False}
+        return text if type(default) is str else value_of(ast.parse(text, mode="eval").body, {})
+    except (SyntaxError, ValueError, ArithmeticError):
+        return text  # convert refuses it
+
+
+def check_key(key, fields):
+    if key not in fields:
+        (nearest,) = difflib.get_close_matches(key, fields, n=1, cutoff=0)
+        raise ValueError(f"unknown key {key!r}; the nearest is {nearest!r}")
+
+
+def convert(key, value, fields):
+    """A value as the type of its key's default. Raises ValueError for another type, and for a number out of range."""
+    check_key(key, fields)
+    kind, low = type(fields[key].default), 1 if fields[key].type is Count else 0
+    if kind in (int, float):
+        fits = type(value) in (int, float) and low <= value < MOST[kind] and kind(value) == value  # 40e9 is whole
+    else:
+        fits = type(value) is kind
+    if not fits:
+        wanted = {int: f"a whole number from {low} on", float: "a number from 0 on", bool: "True or False", str: "a text"}
+        raise ValueError(f"{key} must be {wanted[kind]}, not {value!r}")
+    return kind(value)
+
+
+def settings_of(run, fields):
+    """A run's folder -> its settings. Raises ValueError if it is a run of another script, OSError if it is none."""
+    path = os.path.join(run, "config.json")
+    saved = read_json(path)
+    missing = [key for key, field in fields.items() if field.type is Count and key not in saved]
+    if missing:  # where another key is missing it is younger than the run, and was off
+        raise ValueError(f"{path} is of another script: it has no {missing[0]}")
+    return {key: saved[key] for key in fields if key in saved} | {"out_dir": run, "resume": False, "overwrite": False}
+
+
+def run_name(file, given, may_differ):
+    """The file's name, then ,key=value for each setting of the command line that is not in may_differ, as it was written.
+
+    What some system does not have in a file's name, and the signs that divide the parts, become %XX: no two settings share
+    a name.
+    """
+
+    def encode(signs, text):
+        return re.sub(signs, lambda found: f"%{ord(found[0]):02X}", text)
+
+    unfit = r'[\x00-\x1f\x7f/\\:*?"<>|%,=]'
+    name = encode(unfit, os.path.splitext(os.path.basename(file))[0])
+    for key, text in given.items():
+        if key not in (*may_differ, "out_dir"):
+            name += f",{key}={encode(unfit, text)}"
+    return encode(r"^\.|[. ]\Z", name)
+
+
+def help_text(config_class, doc):
+    """Every key with its default and its comment, as they stand in the source of the dataclass and of what it inherits"""
+    lines = [doc.strip(), "", f"usage: python {os.path.basename(sys.argv[0])} [config file or run] [--key=value ...]"]
+    for line in "\n".join(inspect.getsource(c) for c in config_class.__mro__[:-1]).splitlines():
+        if heading := re.fullmatch(r"\s+# (.*)|\s+\"\"\"(.*)\"\"\"", line):
+            lines += ["", heading[1] or heading[2]]
+        elif field := re.fullmatch(r"\s+(\w+): \w+ = (.*?)(?:  # (.*))?", line):
+            lines.append(f"  --{field[1]}={field[2]}".ljust(40) + f" {field[3] or ''}")
+    return "\n".join(lines)
+
+
+def show(config):
+    """The resolved config, one JSON object: printed and saved by every run."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+# data.py and paper/harness.py take these two
+
+
+def Parser(description):
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def at_least(low, high=2**63 - 1):
+    """add_argument(type=at_least(1))"""
+
+    def parse(text):
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+# -----------------------------------------------------------------------------
+# What scripts read and say
 
 
 def parse_json(text, where, like=()):
@@ -337,26 +224,28 @@ def note(text):
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
+LIBRARIES = {"argparse", "huggingface_hub", "httpx2", "pyarrow", "safetensors", "tokenizers"}  # their errors are about input
+
+
 def one_line_errors(main):
     """Run a script: bad input and a failing disk or network end it with their one line, any other error with its trace."""
     if hasattr(sys.stdout, "reconfigure"):  # a notebook's cannot
         sys.stdout.reconfigure(errors="backslashreplace")  # a console that has no ± shows its number
     try:
         main()
-    except (ValueError, OSError) as e:
-        if os.environ.get("TRACE"):
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
+        sys.exit(141)  # as if SIGPIPE had ended it
+    except Exception as e:
+        expected = isinstance(e, (ValueError, OSError, SyntaxError)) or type(e) is Exception  # tokenizers raises these
+        expected |= any(c.__module__.partition(".")[0] in LIBRARIES for c in type(e).__mro__)
+        if os.environ.get("TRACE") or not expected:
             raise
-        where = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        line = f"error: {rank}{' '.join(str(e).split())}"
         if "TORCHELASTIC_ERROR_FILE" in os.environ:  # torchrun ends with what stands there, below its own forty lines
-            extra = {"py_callstack": f"error: {where}{e}", "timestamp": str(int(time.time()))}
+            extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
             with open(os.environ["TORCHELASTIC_ERROR_FILE"], "w", encoding="utf-8") as f:
                 json.dump({"message": {"message": str(e), "extraInfo": extra}}, f)
-        sys.exit(f"error: {where}{e} (TRACE=1 shows where)")
-
-
-def show(config):
-    """The resolved config, one JSON object: printed and saved by every run."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
-
-
-help_at_once()
+        sys.exit(f"{line} (TRACE=1 shows where)")

@@ -22,7 +22,7 @@ import re
 from collections import Counter
 from fractions import Fraction
 
-from configurator import Count, Decay, configure, one_line_errors, show
+from configurator import Count, configure, one_line_errors, show
 
 import numpy as np
 import torch
@@ -384,8 +384,8 @@ class Config(coprocessor.Options):
     micro_batch: Count = 32  # problems per rank and forward pass; accumulation follows
     lr: float = 1e-4
     weight_decay: float = 0.01
-    beta1: Decay = 0.9
-    beta2: Decay = 0.999
+    beta1: float = 0.9
+    beta2: float = 0.999
     clip: float = 0.0  # of the gradient's norm; 0: none
     # without training
     solve: str = ""  # one problem, as "19 36 55 7 = 65": the run in out_dir answers, and so does the solver

@@ -18,7 +18,7 @@ for a step must also spell it, told nothing else (coprocessor.py).
 import dataclasses
 import os
 
-from configurator import Count, Decay, configure, one_line_errors, show
+from configurator import Count, configure, one_line_errors, show
 
 import numpy as np
 import torch
@@ -58,8 +58,8 @@ class Config(coprocessor.Options):
     micro_batch: Count = 32  # questions per rank and forward pass; accumulation follows
     lr: float = 1e-4
     weight_decay: float = 0.01
-    beta1: Decay = 0.9
-    beta2: Decay = 0.999
+    beta1: float = 0.9
+    beta2: float = 0.999
     clip: float = 0.0  # of the gradient's norm; 0: none
     # logging
     log_every: Count = 20  # steps

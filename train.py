@@ -12,7 +12,7 @@ import dataclasses
 import math
 import os
 
-from configurator import Count, Decay, Share, configure, one_line_errors, show
+from configurator import Count, configure, one_line_errors, show
 
 import torch
 
@@ -39,11 +39,11 @@ class Config(coprocessor.Options):
     batch_size: Count = 12  # sequences per rank and forward pass; accumulation follows
     # the optimizer (AdamW; the paper gives none of this)
     lr: float = 1e-4  # peak learning rate
-    min_lr: Share = 0.1  # where the cosine ends, as a share of lr
-    warmup: Share = 0.01  # share of the steps
+    min_lr: float = 0.1  # where the cosine ends, as a share of lr
+    warmup: float = 0.01  # share of the steps
     weight_decay: float = 0.1  # on matrices only
-    beta1: Decay = 0.9
-    beta2: Decay = 0.95
+    beta1: float = 0.9
+    beta2: float = 0.95
     clip: float = 1.0  # of the gradient's norm; 0: none
     # validation and logging
     eval_every: Count = 500  # steps
@@ -147,6 +147,8 @@ def main():
     steps = c.tokens // c.tokens_per_step
     if steps < 1:
         raise ValueError(f"tokens={c.tokens} is less than one step of tokens_per_step={c.tokens_per_step}")
+    if max(c.warmup, c.min_lr) > 1:
+        raise ValueError(f"warmup={c.warmup} and min_lr={c.min_lr} are shares, of the steps and of lr: at most 1")
 
     # the Base, and the variant around it
     torch.manual_seed(c.seed)

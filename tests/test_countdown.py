@@ -453,7 +453,7 @@ def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monke
         (dict(variant="h3"), "unknown variant 'h3'"),
         (dict(batch_size=12), "not a multiple of micro_batch x ranks"),
         (dict(batch_size=128), "64 training problems do not fill a batch of 128"),
-        (dict(operands=0), "operands must be at least 1"),
+        (dict(operands=0), "operands must be a whole number from 1 on"),
         (dict(solve="19 36 = "), "--solve="),
         (dict(solve="1 2 3 4 5 6 7 = 8"), "2 to 6 numbers"),
         (dict(solve="1 2 = 8888"), "none above 999"),

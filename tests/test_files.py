@@ -219,7 +219,7 @@ def test_two_prosqa_commands_leave_the_files_of_one(tmp_path):
     both = [subprocess.Popen([*command, f"--seed={seed}"], stdout=subprocess.DEVNULL) for seed in (1, 2)]
     assert [process.wait() for process in both] == [0, 0]
     found = [json.loads((tmp_path / f"prosqa_{split}.json").read_text()) for split in ("train", "valid", "test")]
-    asked = [prosqa.key(e["question"]) for rows in found for e in rows]
+    asked = [prosqa.question_key(e["question"]) for rows in found for e in rows]
     assert len(asked) == len(set(asked)) == 80
 
 

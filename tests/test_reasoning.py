@@ -313,7 +313,7 @@ def test_formats_of_questions():
     assert questions.parse(aug, "f:1")[:3] == ("How?", ["<<1+1=2>>"], "2")
     cot = {"question": "How?", "cot": "<<1+1=2>> <<2+1=3>>", "answer": "3"}
     assert questions.parse(cot, "f:1")[:3] == ("How?", ["<<1+1=2>>", "<<2+1=3>>"], "3")
-    graph = prosqa.draw_example(random.Random(0))
+    graph = prosqa.sample_question(random.Random(0), prosqa.Kind())
     assert questions.parse(graph, "f:1")[:3] == (graph["question"], graph["steps"], graph["answer"])
 
 
@@ -422,9 +422,9 @@ def reachable(example, start):
 def test_generated_questions_have_one_answer_and_follow_from_the_text(kind):
     rng = random.Random(3)
     for _ in range(60):
-        e = prosqa.draw_example(rng, prosqa.Kind(**kind))
+        e = prosqa.sample_question(rng, prosqa.Kind(**kind))
         words, told = e["idx_to_symbol"], set(e["question"].split(". ")[:-1])
-        assert told == {prosqa.tell(words, p, c)[:-1] for p, c in e["edges"]} and len(told) == len(e["edges"])
+        assert told == {prosqa.statement(words, p, c)[:-1] for p, c in e["edges"]} and len(told) == len(e["edges"])
         assert len(set(words)) == len(words) and {v for edge in e["edges"] for v in edge} == set(range(len(words)))
         below = reachable(e, e["root"])
         assert e["target"] in below and e["neg_target"] not in below
@@ -453,7 +453,7 @@ def distance(example, start, goal):
 
 def test_statistics_are_those_of_the_original():
     rng = random.Random(1)
-    examples = [prosqa.draw_example(rng) for _ in range(400)]
+    examples = [prosqa.sample_question(rng, prosqa.Kind()) for _ in range(400)]
     nodes, edges = (np.mean([len(e[key]) for e in examples]) for key in ("idx_to_symbol", "edges"))
     hops = [np.mean([len(e["steps"]) == n for e in examples]) for n in (3, 4, 5, 6)]
     assert abs(nodes - 22.8) < 1 and abs(edges - 36) < 1.5
@@ -465,11 +465,11 @@ def test_statistics_are_those_of_the_original():
 def test_depth_matched_questions_cannot_be_answered_without_the_entity():
     """The same graph asks for either founder as often, and the deeper concept is right half of the time."""
     rng = random.Random(2)
-    examples = [prosqa.draw_example(rng, prosqa.Kind(12, (2, 4), depth_matched=True)) for _ in range(400)]
+    examples = [prosqa.sample_question(rng, prosqa.Kind(12, (2, 4), depth_matched=True)) for _ in range(400)]
     assert 0.4 < np.mean([e["root"] == 0 for e in examples]) < 0.6
     line = prosqa.statistics(examples)[-1]
     assert 45 < float(line.split()[-2]) < 55, line
-    plain = prosqa.statistics([prosqa.draw_example(rng) for _ in range(200)])[-1]
+    plain = prosqa.statistics([prosqa.sample_question(rng, prosqa.Kind()) for _ in range(200)])[-1]
     assert float(plain.split()[-2]) > 80, "the shortcut that the depth-matched set closes"
 
 
@@ -493,17 +493,17 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
     train, valid, test = ({prosqa.structure(e) for e in split} for split in a)
     assert len(test) > 3 and not (train & valid or train & test or valid & test)
     assert a == b and [len(x) for x in a] == [40, 20, 20]
-    assert len({prosqa.key(e["question"]) for split in a for e in split}) == 80
+    assert len({prosqa.question_key(e["question"]) for split in a for e in split}) == 80
     told = "Ada is a b. Every b is a c.", "Every b is a c. Ada is a b."
-    assert prosqa.key(f"{told[0]} Is Ada a c or d?") == prosqa.key(f"{told[1]} Is Ada a d or c?")
-    assert prosqa.key("Ada is a b. Is Ada a b or c?") != prosqa.key("Ada is a b. Is Bo a b or c?")
+    assert prosqa.question_key(f"{told[0]} Is Ada a c or d?") == prosqa.question_key(f"{told[1]} Is Ada a d or c?")
+    assert prosqa.question_key("Ada is a b. Is Ada a b or c?") != prosqa.question_key("Ada is a b. Is Bo a b or c?")
 
 
 def test_a_structure_is_a_graph_up_to_isomorphism_with_its_candidates():
     """Against the smallest telling of all: nodes renumbered in every way, the candidates first."""
     rng, pairs = random.Random(5), set()
     for _ in range(200):
-        e = prosqa.draw_example(rng, prosqa.Kind(7, (2, 3), (4, 8)))
+        e = prosqa.sample_question(rng, prosqa.Kind(7, (2, 3), (4, 8)))
         both = e["target"], e["neg_target"]
         others, ways = set(range(len(e["idx_to_symbol"]))) - {*both}, []
         for order in itertools.product(itertools.permutations(both), itertools.permutations(others)):
@@ -516,7 +516,7 @@ def test_a_structure_is_a_graph_up_to_isomorphism_with_its_candidates():
 def test_questions_after_either_candidate_of_a_graph_stay_together():
     rng = random.Random(6)
     for _ in range(50):
-        e = prosqa.draw_example(rng)
+        e = prosqa.sample_question(rng, prosqa.Kind())
         order = rng.sample(range(len(e["idx_to_symbol"])), len(e["idx_to_symbol"]))
         told = rng.sample([[order[p], order[c]] for p, c in e["edges"]], len(e["edges"]))
         other = e | dict(edges=told, target=order[e["neg_target"]], neg_target=order[e["target"]])
@@ -532,18 +532,18 @@ def test_statements_are_also_shards_and_only_worded_ones_have_all_the_questions_
     tokenizer, seen = data.tokenizer_of(str(tmp_path)), set()
     for name, split in (("train", "train"), ("val", "valid")):
         ids, _ = data.open_shard(str(tmp_path / f"{name}_000.bin"))
-        texts = [prosqa.in_full(e) for e in json.loads((tmp_path / f"prosqa_{split}.json").read_text())]
+        texts = [prosqa.as_text(e) for e in json.loads((tmp_path / f"prosqa_{split}.json").read_text())]
         assert ids.tolist() == [i for text in texts for i in (*tokenizer.encode(text), tokenizer.eot)]
         seen |= set(ids.tolist())
     rng = random.Random(0)
-    asked = [prosqa.draw_example(rng, prosqa.Kind(7, (2, 3), (4, 8), True))["question"] for _ in range(100)]
+    asked = [prosqa.sample_question(rng, prosqa.Kind(7, (2, 3), (4, 8), True))["question"] for _ in range(100)]
     assert worded == ({i for question in asked for i in tokenizer.encode(question)} <= seen)
 
 
 def test_statements_follow_from_the_telling_and_never_ask_what_the_questions_ask():
     rng, wordings = random.Random(0), Counter(yes=0, no=0)
     for n in range(80):
-        e = prosqa.draw_statements(rng, prosqa.Kind(7, (2, 3), (4, 8)), worded=n % 2 == 0)
+        e = prosqa.sample_statements(rng, prosqa.Kind(7, (2, 3), (4, 8)), worded=n % 2 == 0)
         lines = [line.removeprefix("### ") for line in [*e["steps"], e["answer"]]]
         assert "?" not in e["question"] and not any("?" in line and " or " in line for line in lines)
         if "<<" in e["question"]:
@@ -669,7 +669,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         (dict(variant="continued"), "unknown variant 'continued'"),
         (dict(batch_size=6), "not a multiple of micro_batch x ranks"),
         (dict(batch_size=32), "24 training questions do not fill a batch of 32"),
-        (dict(stages=0), "stages must be at least 1"),
+        (dict(stages=0), "stages must be a whole number from 1 on"),
         (dict(first_stage=9), "no epochs to train"),
         (dict(data="nowhere"), "nowhere is none of gsm8k"),
         (dict(tokenizer="nothing.json"), "no tokenizer nothing.json"),
