@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from data import draw_sites
+from data import draw_sites, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
 from runtime import is_run, load_tensors, read_json, send, weights_of
 
@@ -500,16 +500,35 @@ def load(model, folder, base=None):
     model.load_state_dict(state)
 
 
-def load_base(name, vocab_size):
-    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model with that many token ids or more"""
+def load_base(name, tokenizer, source, vocab_size=None):
+    """A hub name, a local folder, a run folder (its Base), or random:<size> -> Model that reads the ids of source
+
+    tokenizer: that of source; vocab_size: how many ids it has, where that is known better.
+    """
     if name.startswith("random:"):
-        return random_model(name.removeprefix("random:"), vocab_size)
+        return random_model(name.removeprefix("random:"), vocab_size or tokenizer.vocab_size)
     if name.startswith("out/") and not os.path.exists(name):
         config = f"config/{name.split('/')[1].split(',')[0]}.py"
         raise FileNotFoundError(f"{name} is not there yet" + f": the run of {config} makes it" * os.path.exists(config))
     base = load_pretrained(os.path.join(weights_of(name), "base") if is_run(name) else name)
-    check_vocabulary(base, name, vocab_size)
+    check_tokenizer(base, name, tokenizer, source, vocab_size)
     return base
+
+
+def check_tokenizer(base, name, tokenizer, source, vocab_size=None):
+    """Raises ValueError where the Base called name is given another tokenizer's ids than its own, those of source.
+
+    Other ids fit as well, and mean something else. Where nothing says which tokenizer is its own, their number has to do.
+    """
+    above = os.path.normpath(os.path.join(name, "..", ".."))  # out/x/best/base is of a run, too
+    try:
+        own = tokenizer_of(above if is_run(above) else name)
+        if own.vocab_size <= base.config.vocab_size and not own.same(tokenizer):
+            raise ValueError(f"{name} has read another tokenizer's ids than those of {source}")
+    except FileNotFoundError:
+        pass
+    if base.config.vocab_size < (vocab_size := vocab_size or tokenizer.vocab_size):
+        raise ValueError(f"{source} has {vocab_size} token ids, {name} only {base.config.vocab_size}")
 
 
 def checksum(base):
@@ -521,12 +540,6 @@ def checksum(base):
     for _, x in sorted(base.state_dict().items()):
         crc = zlib.crc32(x.cpu().contiguous().numpy(), crc)
     return crc
-
-
-def check_vocabulary(base, name, vocab_size):
-    """Raises ValueError if there are more token ids than the Base called name has."""
-    if base.config.vocab_size < vocab_size:
-        raise ValueError(f"the tokenizer has {vocab_size} token ids, {name} only {base.config.vocab_size}")
 
 
 def with_latents(model, n_latents):

@@ -24,7 +24,7 @@ import tokenize
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from configurator import Parser, note, one_line_errors, read_json
 
@@ -50,10 +50,7 @@ class Tokenizer:
     def __init__(self, name):
         """name: gpt2, qwen3, or the path of a tokenizer.json. Raises OSError without it, ValueError for another file."""
         if name == "gpt2":
-            import tiktoken
-
-            self.name, self.path, self.library = name, None, tiktoken.get_encoding("gpt2")
-            self.eot, self.vocab_size = self.library.eot_token, self.library.n_vocab
+            self.name, self.path, self.vocab_size, self.eot = name, None, 50257, 50256
             return
         from tokenizers import Tokenizer as FastTokenizer
 
@@ -71,6 +68,13 @@ class Tokenizer:
         self.name, self.library = f"tokenizer.json {zlib.crc32(raw):08x}", fast
         self.vocab_size = max(fast.get_vocab().values()) + 1  # there may be holes
         self.eot = end_of_document(fast, self.path)
+
+    @cached_property
+    def library(self):
+        """Of GPT-2, whose vocabulary is downloaded when a text is first met"""
+        import tiktoken
+
+        return tiktoken.get_encoding("gpt2")
 
     def encode(self, text, special=False):
         """-> ids. "<|endoftext|>" in a text is thirteen characters like any others.
@@ -99,7 +103,8 @@ class Tokenizer:
     def same(self, other):
         """Do both give the same ids? Files of one tokenizer differ, and OpenAI's has none."""
         text = "It's 12 o'clock:\n\tdéjà vu, 東京! <<48/2=24>> Every lorpus is a zumpus."
-        return self.name == other.name or (self.vocab_size, self.encode(text)) == (other.vocab_size, other.encode(text))
+        alike = self.name == other.name or self.vocab_size == other.vocab_size
+        return alike and (self.name == other.name or self.encode(text) == other.encode(text))
 
     def save(self, folder):
         """tokenizer.json, and what has transformers read it as it is rather than as its model's family has it.

@@ -226,6 +226,19 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
     return out
 
 
+def score_choices(name, docs, prefixes, model, batch_size, machine):
+    """-> a line of predictions.jsonl for each Doc, on every rank"""
+    total = sum(len(p.branches) for p in prefixes) // machine.world
+    with tqdm(total=total, desc=name, unit=" choices", mininterval=1, disable=not machine.master) as progress:
+        found = log_likelihoods(model, prefixes, batch_size, machine, progress)
+    scores = [{} for _ in docs]
+    for doc, i, ll in machine.gather([(doc, i, ll) for doc, row in found.items() for i, ll in row.items()]):
+        if not math.isfinite(ll):
+            raise ValueError(f"{name}, item {doc}: the log-likelihood of choice {i} is {ll}, which no score can be made of")
+        scores[doc][i] = ll
+    return grade_choices(name, docs, scores)
+
+
 def grade_choices(name, docs, scores):
     """-> a line of predictions.jsonl for each Doc. Ties go to the first choice."""
     out = []
@@ -251,8 +264,8 @@ def summary(predictions):
 LARGE_SCALE = dict(data="data/fineweb_edu_gpt2", seq_len=1024, n_sites=64, n_ahead=16, eval_rows=512)
 
 
-def perplexity(c, model, trained, machine):
-    """On the targets that a run of those settings is validated on -> {perplexity, by_position (N_A,), and the settings}"""
+def text_targets(c, model, trained, machine):
+    """-> the settings and the batches of the targets that a run of those settings is validated on"""
     if trained and "seq_len" not in trained:  # it knows no text, and its data are questions
         if not c.data:
             raise ValueError(f"{c.model} was trained on questions: --data=FOLDER names the text (data.py makes some)")
@@ -260,10 +273,15 @@ def perplexity(c, model, trained, machine):
     settings = {key: getattr(c, key) or trained.get(key) or default for key, default in LARGE_SCALE.items()}
     t = argparse.Namespace(init_from=c.model, n_latents=model.n_latents, batch_size=c.batch_size, **settings)
     rows = Rows(t.data, "val", t.seq_len)
-    coprocessor.check_vocabulary(model.base, c.model, rows.vocab_size)
-    batches = coprocessor.Batches(
-        rows, t, coprocessor.site_limit(t, model.base.config.context, model.branch_offset()), machine.device
-    )
+    coprocessor.check_tokenizer(model.base, c.model, tokenizer_of(t.data), t.data, rows.vocab_size)
+    limit = coprocessor.site_limit(t, model.base.config.context, model.branch_offset())
+    batches = coprocessor.Batches(rows, t, limit, machine.device)
+    batches([0])  # fails now if fewer sites fit than are asked for
+    return settings, t, batches
+
+
+def perplexity(model, settings, t, batches, machine):
+    """-> {perplexity, by_position (N_A,), and the settings}"""
     found = coprocessor.validate(model, batches, t, machine)
     return dict(perplexity=found["val_ppl"], by_position=np.exp(found["val_nll"]).tolist(), **settings)
 
@@ -286,13 +304,14 @@ def read_items(c, model, tokenizer):
 
 
 def ask(c, items, model, tokenizer, trained, machine):
-    """-> {questions, accuracy, its 95 % interval, right, items}, a line of predictions.jsonl for each"""
-    asked = argparse.Namespace(max_new_tokens=c.max_new_tokens or trained.get("max_new_tokens", 64), micro_batch=c.batch_size)
-    texts = EvalSet([item.question for item in items], model, tokenizer, asked, machine).answer_questions(model)
+    """-> {questions, accuracy, its 95 % interval, right, items, cut}, a line of predictions.jsonl for each"""
+    how = argparse.Namespace(max_new_tokens=c.max_new_tokens or trained.get("max_new_tokens", 64), micro_batch=c.batch_size)
+    asked = EvalSet([item.question for item in items], model, tokenizer, how, machine)
+    texts = asked.answer_questions(model)
     predictions = grade_answers([item.example for item in items], texts)
     right = sum(p["correct"] for p in predictions)
     found = dict(questions=c.questions, accuracy=right / len(items), interval=share_interval(right, len(items)))
-    return found | dict(right=right, items=len(items)), predictions
+    return found | dict(right=right, items=len(items), cut=asked.n_cut), predictions
 
 
 # -----------------------------------------------------------------------------
@@ -301,14 +320,12 @@ def ask(c, items, model, tokenizer, trained, machine):
 
 def load(name):
     """A hub name, a local folder or a run -> (Variant, Tokenizer, the run's config or {})"""
+    tokenizer = tokenizer_of(name)
     if runtime.is_run(name):
         model, config = coprocessor.load_run(name)
-    else:
-        base = coprocessor.load_base(name, 0)
-        model, config = coprocessor.build("continued", base, 0), {}
-    tokenizer = tokenizer_of(name)
-    coprocessor.check_vocabulary(model.base, name, tokenizer.vocab_size)
-    return model, tokenizer, config
+        return model, tokenizer, config
+    base = coprocessor.load_base(name, tokenizer, name)
+    return coprocessor.build("continued", base, 0), tokenizer, {}
 
 
 def table(results):
@@ -328,6 +345,7 @@ def table(results):
         q = results["questions"]
         low, high = q["interval"]
         lines += ["", f"{q['questions']}: {q['right']} of {q['items']:,} right, {q['accuracy']:.1%} ({low:.1%} to {high:.1%})"]
+        lines[-1] += f"; {q['cut']} answers had no end yet" if q["cut"] else ""
         lines[-1] += f"; {q['left_out']} rows left out" if q["left_out"] else ""
     return lines
 
@@ -354,37 +372,36 @@ def main():
     room = room_for_text(model) - (context - c.max_length if c.max_length else 0)
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
     items, left_out = read_items(c, model, tokenizer) if c.questions else ([], [])
+    text = text_targets(c, model, trained, machine) if "perplexity" in names else None
     if machine.master:
         claimed = runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
 
     results = dict(model=c.model, variant=trained.get("variant", "checkpoint"), family=model.base.config.family)
     results |= dict(n_latents=model.n_latents, limit=c.limit, tasks={})
     predictions = []
+
+    def keep(more=()):
+        """Every result is written when it is there."""
+        predictions.extend(more)
+        if machine.master:
+            runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
+            runtime.write_json(os.path.join(c.out_dir, "results.json"), results)
+            runtime.write_file(os.path.join(c.out_dir, "results.md"), ("\n".join(table(results)) + "\n").encode())
+
     for name in docs:
-        total = sum(len(p.branches) for p in prefixes[name]) // machine.world
-        with tqdm(total=total, desc=name, unit=" choices", mininterval=1, disable=not machine.master) as progress:
-            found = log_likelihoods(model, prefixes[name], c.batch_size, machine, progress)
-        scores = [{} for _ in docs[name]]
-        for doc, i, ll in machine.gather([(doc, i, ll) for doc, row in found.items() for i, ll in row.items()]):
-            if not math.isfinite(ll):
-                raise ValueError(f"{name}, item {doc}: the log-likelihood of choice {i} is {ll}, which no score can be made of")
-            scores[doc][i] = ll
-        own = grade_choices(name, docs[name], scores)
+        own = score_choices(name, docs[name], prefixes[name], model, c.batch_size, machine)
         results["tasks"][name] = summary(own)
-        predictions += own
-    if "perplexity" in names:
-        results["perplexity"] = perplexity(c, model, trained, machine)
+        keep(own)
+    if text:
+        results["perplexity"] = perplexity(model, *text, machine)
+        keep()
     if c.questions:
         results["questions"], own = ask(c, items, model, tokenizer, trained, machine)
         results["questions"]["left_out"] = len(left_out)
-        predictions += own
+        keep(own)
     if machine.master:
-        lines = table(results)
-        runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
-        runtime.write_json(os.path.join(c.out_dir, "results.json"), results)
-        runtime.write_file(os.path.join(c.out_dir, "results.md"), ("\n".join(lines) + "\n").encode())
         claimed.close()
-        print(*lines, f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
+        print(*table(results), f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
     runtime.finish()
 
 

@@ -15,7 +15,6 @@ from scipy import stats
 
 import coprocessor
 import runtime
-from data import tokenizer_of
 
 # -----------------------------------------------------------------------------
 # Questions in tokens
@@ -236,22 +235,18 @@ def load_start(c, tokenizer, n_latents, latents_per_step):
     """init_from -> (Variant, what it starts from in words, that Base's checksum): a run of the same variant is taken whole, of
     anything else the Base.
     """
-    for run in (c.init_from, os.path.normpath(f"{c.init_from}/../..")):  # out/x/best/base is of a run, too
-        own = run == c.init_from and os.path.isfile(os.path.join(run, "tokenizer.json"))
-        if (own or runtime.is_run(run)) and not tokenizer_of(run).same(tokenizer):
-            raise ValueError(f"{run} has read another tokenizer's ids than those of {c.tokenizer}")
     if runtime.is_run(c.init_from):
         before = runtime.read_json(os.path.join(c.init_from, "config.json"), like={"variant": "", "n_latents": 0})
         if before["variant"] == c.variant and before["n_latents"]:
             model, _ = coprocessor.load_run(c.init_from, n_latents)
-            coprocessor.check_vocabulary(model.base, c.init_from, tokenizer.vocab_size)
+            coprocessor.check_tokenizer(model.base, c.init_from, tokenizer, c.tokenizer)
             for name in ("text_positions", "scale_latents"):
                 if (had := coprocessor.options_of(before)[name]) != getattr(c, name):
                     raise ValueError(f"{c.init_from} has {name}={had}, this run asks for {getattr(c, name)}")
             model.latents_per_step = latents_per_step
             model.orthogonality_weight, model.step_weight = c.orthogonality_weight, c.step_weight
             return model, f"all of {c.init_from}", coprocessor.checksum(model.base)
-    base = coprocessor.load_base(c.init_from, tokenizer.vocab_size)
+    base = coprocessor.load_base(c.init_from, tokenizer, c.tokenizer)
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:
         base.add_tokens(added, like=tokenizer.encode("<<")[0])

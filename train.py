@@ -18,7 +18,7 @@ import torch
 
 import coprocessor
 import runtime
-from data import Rows, Tokenizer, tokenizer_of
+from data import Rows, tokenizer_of
 
 
 @dataclasses.dataclass
@@ -154,10 +154,7 @@ def main():
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
     with machine.rank_0_first():
-        base = coprocessor.load_base(c.init_from, train_rows.vocab_size)
-    own = os.path.join(c.init_from, "tokenizer.json")
-    if os.path.isfile(own) and not Tokenizer(own).same(tokenizer_of(c.data)):
-        raise ValueError(f"{c.init_from} has read another tokenizer's ids than those in {c.data}")
+        base = coprocessor.load_base(c.init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
     base_crc32 = coprocessor.checksum(base)
     model = coprocessor.build(c.variant, base, c.n_latents, **coprocessor.options_of(vars(c)))

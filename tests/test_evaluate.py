@@ -329,7 +329,7 @@ def test_questions_from_any_file(name, checkpoint, tmp_path, monkeypatch):
     out = run_here(ev, settings, tmp_path / "out", "--skip_bad", monkeypatch=monkeypatch)
     results = json.loads((out / "results.json").read_text())
     assert results["questions"] | {"interval": 0, "questions": 0} == dict(
-        questions=0, accuracy=0.5, interval=0, right=1, items=2, left_out=1
+        questions=0, accuracy=0.5, interval=0, right=1, items=2, left_out=1, cut=0
     )
     assert results["tasks"] == {} and "1 of 2 right, 50.0% (9.5% to 90.5%); 1 rows left out" in (out / "results.md").read_text()
 

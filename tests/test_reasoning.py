@@ -672,7 +672,7 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         (dict(stages=0), "stages must be a whole number from 1 on"),
         (dict(first_stage=9), "no epochs to train"),
         (dict(data="nowhere"), "nowhere is none of gsm8k"),
-        (dict(tokenizer="nothing.json"), "no tokenizer nothing.json"),
+        (dict(tokenizer="nothing.json"), "No such file or directory: 'nothing.json'"),
         (dict(variant="soft", scale_latents=True), "scale_latents=True is not for soft"),
     ],
 )

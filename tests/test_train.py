@@ -105,7 +105,7 @@ def test_a_base_that_has_read_another_tokenizer_s_ids_is_refused(tmp_path, monke
     random_model("tiny_gpt2", 300).save_pretrained(tmp_path / "base")
     for name, words in (("corpus", "a few words"), ("base", "other words, of course")):
         data.train_tokenizer([words], 300, str(tmp_path / name / "tokenizer.json"))
-    with pytest.raises(SystemExit, match="base has read another tokenizer's ids than those in .*corpus"):
+    with pytest.raises(SystemExit, match="base has read another tokenizer's ids than those of .*corpus"):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base")
     shutil.copy(tmp_path / "corpus" / "tokenizer.json", tmp_path / "base" / "tokenizer.json")
     run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base", tokens=2 * 96)
@@ -335,7 +335,7 @@ def test_without_the_hub_one_line_says_what_is_missing(tmp_path, corpus):
     env = ENV | {"HF_HUB_CACHE": str(tmp_path / "empty")}
     process = subprocess.run(process.args, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert process.returncode == 1 and not (tmp_path / "a").exists()
-    assert re.fullmatch(r"error: cannot get config.json of openai-community/gpt2 .*hf download.*\n", process.stderr)
+    assert re.fullmatch(r"error: cannot get config.json of openai-community/gpt2: .*\n", process.stderr)
 
 
 def test_it_can_speak(tmp_path, corpus, monkeypatch):
