@@ -41,6 +41,9 @@ KEPT_TOKENIZER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "resul
 # Tokenizers
 
 
+GPT2_IDS = 50257  # <|endoftext|> is the last
+
+
 class Tokenizer:
     """name; path of its file, None for gpt2; vocab_size, one more than its largest id; eot, the id that ends a document.
 
@@ -50,7 +53,7 @@ class Tokenizer:
     def __init__(self, name):
         """name: gpt2, qwen3, or the path of a tokenizer.json. Raises OSError without it, ValueError for another file."""
         if name == "gpt2":
-            self.name, self.path, self.vocab_size, self.eot = name, None, 50257, 50256
+            self.name, self.path, self.vocab_size, self.eot = name, None, GPT2_IDS, GPT2_IDS - 1
             return
         from tokenizers import Tokenizer as FastTokenizer
 

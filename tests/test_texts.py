@@ -29,6 +29,7 @@ ODD += ["\x1c \x1f", "\uffff\U0010ffff"]
 def gpt2(monkeypatch):
     """GPT-2's pattern with a small vocabulary, where OpenAI's would have to be downloaded"""
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: OPENAI)
+    monkeypatch.setattr(data, "GPT2_IDS", OPENAI.n_vocab)
     return data.Tokenizer("gpt2")
 
 
