@@ -469,12 +469,15 @@ def build(variant, base, n_latents, **options):
     return own(base, n_latents, **{name: value for name, value in options.items() if hasattr(own, name)})
 
 
-def save(model, folder):
-    """Weights -> folder/base, which transformers can load, and folder/added.safetensors: what the variant added."""
+def save(model, folder, run):
+    """Weights -> folder/base, which transformers can load, and folder/added.safetensors: what the variant added.
+
+    run: a folder that may have a tokenizer of its own, which belongs beside the Base.
+    """
     base = os.path.join(folder, "base")
     model.base.save_pretrained(base)
-    for name in ("tokenizer.json", "tokenizer_config.json"):  # the run's, if it has one of its own
-        own = os.path.join(os.path.dirname(os.path.normpath(folder)), name)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        own = os.path.join(run, name)
         if os.path.isfile(own):
             shutil.copy(own, base)
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}

@@ -355,7 +355,8 @@ def main():
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
     items, left_out = read_items(c, model, tokenizer) if c.questions else ([], [])
     if machine.master:
-        claimed = runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
+        runtime.new_folder(c.out_dir, c.overwrite)
+        runtime.write_json(os.path.join(c.out_dir, "config.json"), dataclasses.asdict(c))
 
     results = dict(model=c.model, variant=trained.get("variant", "checkpoint"), family=model.base.config.family)
     results |= dict(n_latents=model.n_latents, limit=c.limit, tasks={})
@@ -383,7 +384,6 @@ def main():
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         runtime.write_json(os.path.join(c.out_dir, "results.json"), results)
         runtime.write_file(os.path.join(c.out_dir, "results.md"), ("\n".join(lines) + "\n").encode())
-        claimed.close()
         print(*lines, f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
     runtime.finish()
 

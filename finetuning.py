@@ -92,13 +92,12 @@ def epoch_permutation(seed, epoch, count):
 
 
 def adamw(model, c, device):
-    """-> (optimizer, names of its parameters, the parameters): those that the variant trains. Soft tokens are not decayed."""
-    named = sorted(((n, p) for n, p in model.named_parameters() if p.requires_grad), key=lambda pair: pair[0] == "soft")
-    names, parameters = zip(*named, strict=True)
-    decayed = [p for n, p in named if n != "soft"]
-    groups = [{"params": decayed}, {"params": parameters[len(decayed) :], "weight_decay": 0.0}]
+    """-> the optimizer of the parameters that the variant trains, and these. Soft tokens are not decayed."""
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    decayed, soft = [p for n, p in trained.items() if n != "soft"], [p for n, p in trained.items() if n == "soft"]
+    groups = [{"params": decayed}, {"params": soft, "weight_decay": 0.0}]
     settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
-    return torch.optim.AdamW(groups, **settings), names, parameters
+    return torch.optim.AdamW(groups, **settings), decayed + soft
 
 
 def text_nll(model, items, device):
@@ -232,10 +231,16 @@ def load_test_prompts(run):
 # Where a run starts
 
 
-def load_start(c, tokenizer, n_latents, latents_per_step):
+def load_start(c, tokenizer, n_latents, latents_per_step, checkpoint=None):
     """init_from -> (Variant, what it starts from in words, that Base's checksum): a run of the same variant is taken whole, of
-    anything else the Base.
+    anything else the Base. checkpoint: the folder that a resumed run goes on from, which holds all that it needs.
     """
+    options = coprocessor.options_of(vars(c))
+    if checkpoint:
+        base = coprocessor.load_base(os.path.join(checkpoint, "base"), tokenizer.vocab_size)
+        model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **options)
+        coprocessor.load(model, checkpoint, base)
+        return model, f"all of {checkpoint}", coprocessor.checksum(base)
     for run in (c.init_from, os.path.normpath(f"{c.init_from}/../..")):  # out/x/best/base is of a run, too
         own = run == c.init_from and os.path.isfile(os.path.join(run, "tokenizer.json"))
         if (own or runtime.is_run(run)) and not tokenizer_of(run).same(tokenizer):
@@ -255,6 +260,5 @@ def load_start(c, tokenizer, n_latents, latents_per_step):
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:
         base.add_tokens(added, like=tokenizer.encode("<<")[0])
-    options = coprocessor.options_of(vars(c))
     model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **options)
     return model, f"the Base of {c.init_from}", base_crc32
