@@ -469,12 +469,15 @@ def build(variant, base, n_latents, **options):
     return own(base, n_latents, **{name: value for name, value in options.items() if hasattr(own, name)})
 
 
-def save(model, folder):
-    """Weights -> folder/base, which transformers can load, and folder/added.safetensors: what the variant added."""
+def save(model, folder, run):
+    """Weights -> folder/base, which transformers can load, and folder/added.safetensors: what the variant added.
+
+    run: a folder that may have a tokenizer of its own, which belongs beside the Base.
+    """
     base = os.path.join(folder, "base")
     model.base.save_pretrained(base)
-    for name in ("tokenizer.json", "tokenizer_config.json"):  # the run's, if it has one of its own
-        own = os.path.join(os.path.dirname(os.path.normpath(folder)), name)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        own = os.path.join(run, name)
         if os.path.isfile(own):
             shutil.copy(own, base)
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
@@ -552,6 +555,17 @@ def with_latents(model, n_latents):
     return model if n_latents or model.adds_tokens or not model.has_latents else CoT(model.base, 0)
 
 
+def load_variant(folder, config):
+    """A checkpoint's folder, the settings of its run -> its Variant, with as many latents as are trained by now"""
+    with safe_open(os.path.join(folder, "added.safetensors"), framework="pt") as f:
+        saved = {"n_slots": config["n_latents"], "n_latents": config["n_latents"]} | (f.metadata() or {})
+    base, c = load_pretrained(os.path.join(folder, "base")), config.get("latents_per_step", 0)
+    model = build(config["variant"], base, int(saved["n_slots"]), latents_per_step=c, **options_of(config))
+    load(model, folder, base)
+    model.n_latents = int(saved["n_latents"])
+    return model
+
+
 def load_run(run, n_latents=None):
     """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict).
 
@@ -564,16 +578,10 @@ def load_run(run, n_latents=None):
     there = os.path.join(config.get("started_in", ""), config["data"])
     if not os.path.exists(config["data"]) and os.path.exists(there):
         config["data"] = there  # asked from another folder than it was trained in
-    folder = weights_of(run)
-    base = load_pretrained(os.path.join(folder, "base"))
-    with safe_open(os.path.join(folder, "added.safetensors"), framework="pt") as f:
-        saved = {"n_slots": config["n_latents"], "n_latents": config["n_latents"]} | (f.metadata() or {})
-    slots, trained, c = int(saved["n_slots"]), int(saved["n_latents"]), config.get("latents_per_step", 0)
-    if (n_latents or 0) > slots:
-        raise ValueError(f"{run} has {slots} latents, this asks for {n_latents}")
-    model = build(config["variant"], base, slots, latents_per_step=c, **options_of(config))
-    load(model, folder, base)
-    return with_latents(model, trained if n_latents is None else n_latents).eval(), config
+    model = load_variant(weights_of(run), config)
+    if (n_latents or 0) > model.n_slots:
+        raise ValueError(f"{run} has {model.n_slots} latents, this asks for {n_latents}")
+    return with_latents(model, model.n_latents if n_latents is None else n_latents).eval(), config
 
 
 # -----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import re
 from collections import Counter
 from fractions import Fraction
 
-from configurator import Count, configure, one_line_errors, show
+from configurator import Count, configure, one_line_errors
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from tqdm import tqdm
 import coprocessor
 import finetuning
 import runtime
-from data import Tokenizer, alone_in, shard_paths, tokenizer_of, train_tokenizer, whole, write_text
+from data import alone_in, shard_paths, tokenizer_of, train_tokenizer, whole, write_text
 from finetuning import EvalSet, Written, share_interval
 
 # -----------------------------------------------------------------------------
@@ -405,9 +405,9 @@ class Config(coprocessor.Options):
     overwrite: bool = False  # delete the folder first
 
 
-# What a resumed run may change: nothing that changes what is computed.
+# What a resumed run may change: nothing that changes what is computed (device and micro_batch change its last bits).
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
-MAY_DIFFER += ("solve", "show", "sums")
+MAY_DIFFER += ("micro_batch", "solve", "show", "sums")
 NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or steps; every other variant can be trained
 
 
@@ -420,16 +420,20 @@ def written(problem, tokenizer, with_steps):
 
 def train(c, machine):
     """One run: train, then ask all held-out problems."""
+    run = runtime.Run(c, machine, MAY_DIFFER)
+
+    # the system, new or the checkpoint's
     torch.manual_seed(c.seed)
     latents_per_step, uneven = divmod(c.n_latents, c.operands - 1)
     if uneven and (c.step_weight or c.variant == "rounds"):
         raise ValueError(f"n_latents={c.n_latents} cannot be shared by the {c.operands - 1} steps of a solution")
     with machine.rank_0_first():
         make_problems(c.data, c.operands, c.data_seed)
-        tokenizer = Tokenizer(c.tokenizer)
-        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.n_latents, latents_per_step)
+        tokenizer = run.tokenizer(c.tokenizer)
+        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.n_latents, latents_per_step, run.checkpoint)
     model = model.to(machine.device).train()
 
+    # the problems that it is trained on, and those that it is asked
     problems = read_problems(c.data, c.operands, c.data_seed, "train", c.train_limit)
     held_out = read_problems(c.data, c.operands, c.data_seed, "test", c.test_limit)
     items = [written(p, tokenizer, with_steps=c.step_weight > 0) for p in problems]
@@ -441,25 +445,17 @@ def train(c, machine):
     if not steps_per_epoch:
         raise ValueError(f"{len(items)} training problems do not fill a batch of {c.batch_size}")
     test = EvalSet([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
+    optimizer, parameters = finetuning.adamw(model, c, machine.device)
 
-    optimizer, names, parameters = finetuning.adamw(model, c, machine.device)
-    checksum = finetuning.crc32([ids for item in items for ids in (item.question, item.text)])
-    settings = dataclasses.asdict(c) | dict(latents_per_step=latents_per_step, started_from=origin, base_crc32=base_crc32)
-    state, metrics, seconds = runtime.enter(
-        c, settings, MAY_DIFFER, machine, tokenizer.path,
-        lambda folder: coprocessor.load(model, folder), optimizer, names,
-        dict(step=0, seconds=0.0, rows=len(items), data_crc32=checksum, tokens=0),
+    # from here on there is a folder, which nobody else writes to
+    checksum = finetuning.crc32([*(ids for item in items for ids in (item.question, item.text)), *test.questions])
+    run.begin(
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path,
+        settings=dict(latents_per_step=latents_per_step, started_from=origin, base_crc32=base_crc32),
+        state=dict(data_crc32=checksum, tokens=0),
     )  # fmt: skip
-    run = runtime.wrap(model, machine)
-
-    total = c.epochs * steps_per_epoch
-    if machine.master:
-        print(show(c))
-        print(
-            f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of "
-            f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(items):,} problems of {c.operands} operands, "
-            f"{c.epochs} epochs of {steps_per_epoch:,} steps"
-        )
+    wrapped, total = runtime.wrap(model, machine), c.epochs * steps_per_epoch
+    machine.print(f"{origin}; {len(items):,} problems of {c.operands} operands, {c.epochs} epochs of {steps_per_epoch:,} steps")
 
     def ask():
         model.eval()
@@ -471,65 +467,56 @@ def train(c, machine):
 
     def check():
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
-        runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
-        runtime.finite_weights(
-            machine, state["step"], lambda: finetuning.text_nll(model, chosen[: c.micro_batch], machine.device),
-            model, optimizer, names, c.out_dir,
-        )  # fmt: skip
+        run.check(loss, norm, lambda: finetuning.text_nll(model, chosen[: c.micro_batch], machine.device))
 
-    def save():
-        check()
-        if machine.master:
-            now = state | {"seconds": seconds()}
-            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
-
-    first, pace, interrupt = state["step"], runtime.Pace(seconds), runtime.Interrupt(machine)
-    for epoch in range(first // steps_per_epoch, c.epochs):
+    for epoch in range(run.step // steps_per_epoch, c.epochs):
         rows = finetuning.epoch_permutation(c.seed, epoch, len(items))
-        for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
+        for i in range(run.step - epoch * steps_per_epoch, steps_per_epoch):
             # the global batch, the same on every rank: pass 1 reads the problems, pass 2 starts a branch at the end of each,
             # pass 3 writes the answers; then one step of AdamW
             chosen = [items[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
-            loss, norm = finetuning.train_step(run, chosen, optimizer, parameters, c, machine)
+            loss, norm = finetuning.train_step(wrapped, chosen, optimizer, parameters, c, machine)
+            run.step += 1
+            run.state["tokens"] += sum(len(item.question) + len(item.text) for item in chosen)
 
-            state["step"] += 1
-            state["tokens"] += sum(len(item.question) + len(item.text) for item in chosen)
-            done, epoch_ends = state["step"], i == steps_per_epoch - 1
-            if done % c.log_every == 0 or epoch_ends or done == 1:
-                mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
-                record = dict(step=done, epoch=epoch, tokens=state["tokens"], loss=mean, lr=c.lr, grad_norm=norm.item())
-                record["seconds"] = seconds()
-                line = f"step {done}/{total}: loss {mean:.4f}"
-                if speed := pace(done, record["seconds"]):  # steps per second
-                    line += f", {runtime.clock((total - done) / speed)} left"
-                if epoch_ends and done < total:  # only looked at: nothing is chosen by it
+            # a line now and then, and after each epoch, when the held-out problems are asked, too
+            epoch_ends = i == steps_per_epoch - 1
+            log_now = run.step % c.log_every == 0 or epoch_ends or run.step == 1
+            if log_now:
+                mean = run.finite_loss(loss, norm)
+                record = dict(step=run.step, epoch=epoch, tokens=run.state["tokens"], loss=mean, lr=c.lr)
+                record |= dict(grad_norm=norm.item(), seconds=run.elapsed())
+                line = f"step {run.step}/{total}: loss {mean:.4f}"
+                if speed := run.throughput():  # steps per second
+                    line += f", {runtime.format_duration((total - run.step) / speed)} left"
+                if epoch_ends and run.step < total:  # only looked at: nothing is chosen by it
                     check()
                     record |= ask()[1]
                     line += f", {record['test_accuracy']:.1%} of the held-out problems right"
-                metrics.write(record)
-                if machine.master:
-                    print(line, flush=True)
-            save_now = done % c.checkpoint_every == 0 or epoch_ends
-            if save_now:
-                save()
-            if save_now or done == first + 1:
-                pace.begin(done)  # what is asked and saved is no part of the speed
-            interrupt.leave(done, save)
+                run.log(record, line)
+            # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
+            stop = run.interrupted(log_now)
+            if run.step % c.checkpoint_every == 0 or epoch_ends or stop:
+                check()
+                run.save()
+            if stop:
+                run.leave()
 
     # once, at the end, all held-out problems
-    interrupt.over()
+    run.stop_listening()
     predictions, result = ask()
     if machine.master:
-        metrics.write(dict(step=total, tokens=state["tokens"], seconds=seconds(), **result))
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         low, high = result["test_interval"]
         reasons = Counter(p["reason"] for p in predictions)
-        print(
+        run.log(
+            dict(step=total, tokens=run.state["tokens"], seconds=run.elapsed(), **result),
             f"{c.variant}, {c.operands} operands, N_L = {model.n_latents}: {result['test_accuracy']:.1%} of "
             f"{len(predictions):,} held-out problems right (95 % interval {low:.1%} to {high:.1%}); "
             + ", ".join(f"{reasons[reason]} {reason}" for reason in REASONS if reasons[reason])
-            + f"\ndone: {c.out_dir}/predictions.jsonl holds every answer"
+            + f"\ndone: {c.out_dir}/predictions.jsonl holds every answer",
         )
+    run.finish()
 
 
 def solve(c):
@@ -578,7 +565,6 @@ def main():
     machine = runtime.start(c.device, c.precision)
     finetuning.check_batch(c, machine)
     train(c, machine)
-    runtime.finish()
 
 
 if __name__ == "__main__":

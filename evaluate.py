@@ -374,7 +374,8 @@ def main():
     items, left_out = read_items(c, model, tokenizer) if c.questions else ([], [])
     text = text_targets(c, model, trained, machine) if "perplexity" in names else None
     if machine.master:
-        claimed = runtime.open_run(c.out_dir, dataclasses.asdict(c), False, c.overwrite)
+        runtime.new_folder(c.out_dir, c.overwrite)
+        runtime.write_json(os.path.join(c.out_dir, "config.json"), dataclasses.asdict(c))
 
     results = dict(model=c.model, variant=trained.get("variant", "checkpoint"), family=model.base.config.family)
     results |= dict(n_latents=model.n_latents, limit=c.limit, tasks={})
@@ -400,7 +401,6 @@ def main():
         results["questions"]["left_out"] = len(left_out)
         keep(own)
     if machine.master:
-        claimed.close()
         print(*table(results), f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
     runtime.finish()
 

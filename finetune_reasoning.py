@@ -18,7 +18,7 @@ for a step must also spell it, told nothing else (coprocessor.py).
 import dataclasses
 import os
 
-from configurator import Count, configure, one_line_errors, show
+from configurator import Count, configure, one_line_errors
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ import coprocessor
 import finetuning
 import questions
 import runtime
-from data import Tokenizer
 from finetuning import EvalSet, Item
 from questions import grade_answers
 
@@ -75,8 +74,9 @@ class Config(coprocessor.Options):
     overwrite: bool = False  # delete the folder first
 
 
-# What a resumed run may change: nothing that changes what is computed.
+# What a resumed run may change: nothing that changes what is computed (device and micro_batch change its last bits).
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
+MAY_DIFFER += ("micro_batch",)
 
 
 # -----------------------------------------------------------------------------
@@ -139,133 +139,113 @@ def main():
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
     machine = runtime.start(c.device, c.precision)
     finetuning.check_batch(c, machine)
+    run = runtime.Run(c, machine, MAY_DIFFER)
 
-    # the system and its questions
+    # the system, new or the checkpoint's, and its questions
     torch.manual_seed(c.seed)
-    items, left_out = {}, []
+    items, left_out, n_latents = {}, [], c.stages * c.latents_per_step
     with machine.rank_0_first():
-        tokenizer = Tokenizer(c.tokenizer)
-        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.stages * c.latents_per_step, c.latents_per_step)
+        tokenizer = run.tokenizer(c.tokenizer)
+        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, n_latents, c.latents_per_step, run.checkpoint)
         for split in questions.SPLITS:
             items[split], bad = read_items(c, split, tokenizer, model)
             left_out += bad
-    model = model.to(machine.device).train()
+    model, n_latents = model.to(machine.device).train(), model.n_latents
     steps_per_epoch = len(items["train"]) // c.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
     valid, test = (EvalSet([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
+    optimizer, parameters = finetuning.adamw(model, c, machine.device)
 
-    optimizer, parameter_names, parameters = finetuning.adamw(model, c, machine.device)
-    checksum = finetuning.crc32([ids for item in items["train"] for ids in (item.question, *item.steps, item.answer)])
-    settings = dataclasses.asdict(c) | dict(n_latents=model.n_latents, started_from=origin, base_crc32=base_crc32)
-    state, metrics, seconds = runtime.enter(
-        c, settings, MAY_DIFFER, machine, tokenizer.path, lambda folder: coprocessor.load(model, folder),
-        optimizer, parameter_names,
-        dict(step=0, seconds=0.0, rows=len(items["train"]), data_crc32=checksum, tokens=0, best=-1.0),
+    # from here on there is a folder, which nobody else writes to
+    checksum = finetuning.crc32(ids for split in items.values() for i in split for ids in (i.question, *i.steps, i.answer))
+    run.begin(
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path,
+        settings=dict(n_latents=n_latents, started_from=origin, base_crc32=base_crc32),
+        state=dict(data_crc32=checksum, tokens=0, best=-1.0),
     )  # fmt: skip
-    n_latents, total = model.n_latents, len(stages) * steps_per_epoch
-    if machine.master:
-        print(show(c))
-        print(
-            f"{machine}; {origin}; {sum(p.numel() for p in parameters):,} trained of "
-            f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(items['train']):,} questions, "
-            f"{len(stages)} epochs of {steps_per_epoch:,} steps, stages {stages[0]} to {stages[-1]}; "
-            f"{len(left_out)} rows left out"
-        )
-        print(*left_out[:5], sep="\n", end="\n" if left_out else "")
-
-    def save_weights(folder):
-        coprocessor.save(model, folder)
+    total = len(stages) * steps_per_epoch
+    machine.print(
+        f"{origin}; {len(items['train']):,} questions, {len(stages)} epochs of {steps_per_epoch:,} steps, stages {stages[0]} "
+        f"to {stages[-1]}; {len(left_out)} rows left out",
+        *left_out[:5],
+    )
 
     def check():
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
-        runtime.finite_loss(machine, state["step"], loss, norm, c.out_dir)
-        runtime.finite_weights(
-            machine, state["step"], lambda: finetuning.text_nll(asked, texts[: c.micro_batch], machine.device),
-            model, optimizer, parameter_names, c.out_dir,
-        )  # fmt: skip
+        run.check(loss, norm, lambda: finetuning.text_nll(asked, texts[: c.micro_batch], machine.device))
 
-    def save():
-        check()
-        if machine.master:
-            now = state | {"seconds": seconds()}
-            runtime.save_checkpoint(c.out_dir, save_weights, optimizer, parameter_names, now, c.keep_checkpoints)
-
-    first, pace, interrupt = state["step"], runtime.Pace(seconds), runtime.Interrupt(machine)
-    for epoch in range(first // steps_per_epoch, len(stages)):
+    for epoch in range(run.step // steps_per_epoch, len(stages)):
         # a stage begins: what was best before it answered from other latents, so it no longer counts; neither do, in
         # Coconut's recipe, the optimizer's moments of an epoch ago. (A run resumed within an epoch keeps both.)
-        stage, epoch_begins = stages[epoch], state["step"] == epoch * steps_per_epoch
+        stage, epoch_begins = stages[epoch], run.step == epoch * steps_per_epoch
         if epoch_begins and (epoch == 0 or stage != stages[epoch - 1]):
-            state["best"] = -1.0
+            run.state["best"] = -1.0
         if epoch_begins and c.reset_optimizer:
-            optimizer, *_ = finetuning.adamw(model, c, machine.device)
+            optimizer.state.clear()
         # what learns may have changed with the stage, so DDP is made anew
         asked = system_at(c, stage, model, n_latents)
-        run = runtime.wrap(asked, machine)
+        wrapped = runtime.wrap(asked, machine)
 
         rows = finetuning.epoch_permutation(c.seed, epoch, len(items["train"]))
-        for i in range(state["step"] - epoch * steps_per_epoch, steps_per_epoch):
+        for i in range(run.step - epoch * steps_per_epoch, steps_per_epoch):
             # the global batch, the same on every rank; each question is followed by the words that this stage leaves
             chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
             texts = [item.written(c, stage) for item in chosen]
             # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
-            loss, norm = finetuning.train_step(run, texts, optimizer, parameters, c, machine)
+            loss, norm = finetuning.train_step(wrapped, texts, optimizer, parameters, c, machine)
+            run.step += 1
+            run.state["tokens"] += sum(len(t.question) + len(t.text) for t in texts)
 
-            state["step"] += 1
-            state["tokens"] += sum(len(t.question) + len(t.text) for t in texts)
-            done, epoch_ends = state["step"], i == steps_per_epoch - 1
-            if done % c.log_every == 0 or epoch_ends or done == 1:
-                mean = runtime.finite_loss(machine, done, loss, norm, c.out_dir)
-                record = dict(step=done, epoch=epoch, stage=stage, tokens=state["tokens"], loss=mean, lr=c.lr)
-                record |= dict(grad_norm=norm.item(), seconds=seconds())
-                line = f"step {done}/{total}: stage {stage}, loss {mean:.4f}"
-                if speed := pace(done, record["seconds"]):  # steps per second
-                    line += f", {runtime.clock((total - done) / speed)} left"
+            # a line now and then, and after each epoch, when the validation questions are asked, too
+            epoch_ends = i == steps_per_epoch - 1
+            log_now = run.step % c.log_every == 0 or epoch_ends or run.step == 1
+            if log_now:
+                mean = run.finite_loss(loss, norm)
+                record = dict(step=run.step, epoch=epoch, stage=stage, tokens=run.state["tokens"], loss=mean, lr=c.lr)
+                record |= dict(grad_norm=norm.item(), seconds=run.elapsed())
+                line = f"step {run.step}/{total}: stage {stage}, loss {mean:.4f}"
+                if speed := run.throughput():  # steps per second
+                    line += f", {runtime.format_duration((total - run.step) / speed)} left"
                 if epoch_ends:
                     check()
-                    # the validation questions choose which weights of the stage are kept in best/; the test set never does
+                    # they choose which weights of the stage are kept in best/; the test set never does
                     asked.eval()
                     graded = grade_answers([item.example for item in items["valid"]], valid.answer_questions(asked))
                     asked.train()
                     record["valid_accuracy"] = np.mean([p["correct"] for p in graded]).item()
                     line += f", validation accuracy {record['valid_accuracy']:.1%}"
-                    if record["valid_accuracy"] > state["best"]:
-                        state["best"] = record["valid_accuracy"]
-                        if machine.master:
-                            runtime.replace_folder(os.path.join(c.out_dir, "best"), save_weights)
-                metrics.write(record)
-                if machine.master:
-                    print(line, flush=True)
-            save_now = done % c.checkpoint_every == 0 or epoch_ends
-            if save_now:
-                save()
-            if save_now or done == first + 1:
-                pace.begin(done)  # what is asked and saved is no part of the speed
-            interrupt.leave(done, save)
+                    if record["valid_accuracy"] > run.state["best"]:
+                        run.state["best"] = record["valid_accuracy"]
+                        run.save_best()
+                run.log(record, line)
+            # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
+            stop = run.interrupted(log_now)
+            if run.step % c.checkpoint_every == 0 or epoch_ends or stop:
+                check()
+                run.save()
+            if stop:
+                run.leave()
 
-    interrupt.over()
     # once, at the end, the test set: asked of the last stage's best weights
+    run.stop_listening()
     machine.wait()  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
     asked = system_at(c, stages[-1], model, n_latents).eval()
     predictions = grade_answers([item.example for item in items["test"]], test.answer_questions(asked))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)
-        record = dict(step=total, tokens=state["tokens"], seconds=seconds(), valid_accuracy=state["best"])
-        record |= dict(
-            test_accuracy=correct / len(predictions),
-            test_questions=len(predictions),
-            **test.cost(asked, lambda text: "#" in text),
-        )
-        metrics.write(record)
+        record = dict(step=total, tokens=run.state["tokens"], seconds=run.elapsed(), valid_accuracy=run.state["best"])
+        record |= dict(test_accuracy=correct / len(predictions), test_questions=len(predictions))
+        record |= test.cost(asked, lambda text: "#" in text)
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
-        print(
+        run.log(
+            record,
             f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}); until the answer begins "
             f"{record['passes_to_answer']:.1f} forward passes, {record['seconds_to_answer']:.3f} s\n"
-            f"done: {c.out_dir}/predictions.jsonl holds every answer, {c.out_dir}/best the weights"
+            f"done: {c.out_dir}/predictions.jsonl holds every answer, {c.out_dir}/best the weights",
         )
-    runtime.finish()
+    run.finish()
 
 
 if __name__ == "__main__":

@@ -91,13 +91,12 @@ def epoch_permutation(seed, epoch, count):
 
 
 def adamw(model, c, device):
-    """-> (optimizer, names of its parameters, the parameters): those that the variant trains. Soft tokens are not decayed."""
-    named = sorted(((n, p) for n, p in model.named_parameters() if p.requires_grad), key=lambda pair: pair[0] == "soft")
-    names, parameters = zip(*named, strict=True)
-    decayed = [p for n, p in named if n != "soft"]
-    groups = [{"params": decayed}, {"params": parameters[len(decayed) :], "weight_decay": 0.0}]
+    """-> the optimizer of the parameters that the variant trains, and these. Soft tokens are not decayed."""
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    decayed, soft = [p for n, p in trained.items() if n != "soft"], [p for n, p in trained.items() if n == "soft"]
+    groups = [{"params": decayed}, {"params": soft, "weight_decay": 0.0}]
     settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
-    return torch.optim.AdamW(groups, **settings), names, parameters
+    return torch.optim.AdamW(groups, **settings), decayed + soft
 
 
 def text_nll(model, items, device):
@@ -231,10 +230,15 @@ def load_test_prompts(run):
 # Where a run starts
 
 
-def load_start(c, tokenizer, n_latents, latents_per_step):
+def load_start(c, tokenizer, n_latents, latents_per_step, checkpoint=None):
     """init_from -> (Variant, what it starts from in words, that Base's checksum): a run of the same variant is taken whole, of
-    anything else the Base.
+    anything else the Base. checkpoint: the folder that a resumed run goes on from, which holds all that it needs.
     """
+    if checkpoint:
+        settings = vars(c) | dict(n_latents=n_latents, latents_per_step=latents_per_step)
+        model = coprocessor.load_variant(checkpoint, settings)
+        model.n_latents = n_latents
+        return model, f"all of {checkpoint}", coprocessor.checksum(model.base)
     if runtime.is_run(c.init_from):
         before = runtime.read_json(os.path.join(c.init_from, "config.json"), like={"variant": "", "n_latents": 0})
         if before["variant"] == c.variant and before["n_latents"]:
@@ -250,6 +254,5 @@ def load_start(c, tokenizer, n_latents, latents_per_step):
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:
         base.add_tokens(added, like=tokenizer.encode("<<")[0])
-    options = coprocessor.options_of(vars(c))
     model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **options)
     return model, f"the Base of {c.init_from}", base_crc32

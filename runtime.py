@@ -5,33 +5,32 @@ A run writes one folder:
     out/<run>/config.json      every setting, resolved
               metrics.jsonl    one JSON object per logged step
               tokenizer.json   if the data had one of its own
-              checkpoint/      base/, which transformers can load; added.safetensors; optimizer.safetensors; state.json
+              checkpoint/      base/, which transformers can load; added.safetensors; optimizer.pt; state.json
               checkpoint_<n>/  earlier ones, with --keep_checkpoints
+              best/            the weights that others read, where validation chooses them
 """
 
 import contextlib
+import dataclasses
 import datetime
 import glob
+import importlib.util
 import json
 import math
 import os
-import re
 import shutil
 import signal
 import sys
 import time
 import uuid
-import warnings
-import weakref
-from dataclasses import dataclass
 
-from configurator import note, parse_json, read_json
+from configurator import note, parse_json, read_json, show
 
 import torch
 import torch.distributed as dist
 from filelock import lock_descriptor
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
 from data import Tokenizer, sync, whole
@@ -40,7 +39,11 @@ from data import Tokenizer, sync, whole
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "RTX 4090": 165e12}
 
 
-@dataclass
+# -----------------------------------------------------------------------------
+# Devices and ranks
+
+
+@dataclasses.dataclass
 class Machine:
     device: torch.device
     bf16: bool
@@ -88,6 +91,15 @@ class Machine:
             if self.master:
                 self.wait()
 
+    def print(self, *lines):
+        """On rank 0 alone. When nobody reads it any more (`| head`, a lost terminal), the run goes on."""
+        if not self.master:
+            return
+        try:
+            print(*lines, sep="\n", flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     def peak_flops(self):
         """Of this device's bf16 matrix units, or None where it is not known."""
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
@@ -97,38 +109,20 @@ class Machine:
         return f"{self.device.type} x {self.world}, {'bf16 autocast' if self.bf16 else 'fp32'}"
 
 
-def nvidia(root="/"):
-    """What the system tells of NVIDIA, without torch -> (does it show a device?, the driver's version, or None)"""
-    elsewhere = sys.platform == "win32" or os.path.exists(f"{root}dev/dxg")  # Windows, and Linux inside it, have no nodes
-    shown = bool(glob.glob(f"{root}dev/nvidia[0-9]*") or elsewhere and shutil.which("nvidia-smi"))
-    with contextlib.suppress(OSError), open(f"{root}proc/driver/nvidia/version", encoding="utf-8") as f:
-        return shown, next(iter(re.findall(r"[0-9]+\.[0-9.]+", f.readline())), None)
-    return shown, None
-
-
 def cuda_available():
-    """Can torch use a CUDA device? Raises ValueError, which says why not, if there is an NVIDIA device that it cannot use.
+    """Can torch use a CUDA device? Raises ValueError if there is one that it cannot use: nobody wants its CPU instead.
 
-    A CUDA_VISIBLE_DEVICES that names no device is the user's wish to do without.
+    A CUDA_VISIBLE_DEVICES that names none (Slurm's NoDevFiles, too) is the user's wish to do without.
     """
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        if torch.cuda.is_available():
-            return True
-    shown, driver = nvidia()
-    if not re.match(r"[0-9]|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip()):
-        return False
-    if not shown:
-        if driver:
-            note(f"there is an NVIDIA driver ({driver}), but no device: a container has to be started with its GPUs")
-        return False
-    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
-    why = f" ({str(said[0].message).splitlines()[0].partition('. Please')[0]})" if said else ""
-    raise ValueError(
-        f"this machine has an NVIDIA device (driver {driver or 'unknown'}) that torch {torch.__version__}, {built}, cannot "
-        f"use{why}. Install a newer driver (torch's usual wheel wants 580.65), or the torch that fits this one; --device=cpu "
-        "goes on without it"
-    )
+    if torch.cuda.is_available():
+        return True
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() not in ("", "-1", "NoDevFiles")
+    if wanted and glob.glob("/dev/nvidia[0-9]*"):
+        raise ValueError(
+            f"this machine has an NVIDIA device that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use: see to "
+            "its driver, or go on without it by --device=cpu"
+        )
+    return False
 
 
 def start(device="auto", precision="auto"):
@@ -185,12 +179,18 @@ def send(tensor, device):
     return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor.to(device)
 
 
-at_the_end = contextlib.ExitStack()  # what has to be told that the run is over
+def check_ranks(machine, facts):
+    """Raises ValueError, on every rank, if a dict is not the same on all of them."""
+    first, *others = machine.gather([facts])
+    for rank, theirs in enumerate(others, start=1):
+        for key in first:
+            if theirs[key] != first[key]:
+                raise ValueError(f"ranks disagree: {key} is {first[key]!r} on rank 0, {theirs[key]!r} on rank {rank}")
 
 
 def finish(code=0):
     """The end of a script, with that exit status; of a single process, only if it is not 0."""
-    at_the_end.close()
+    locked.clear()
     if dist.is_initialized():
         dist.barrier()  # no rank hangs up while another still saves
         dist.destroy_process_group()
@@ -200,246 +200,256 @@ def finish(code=0):
         sys.exit(code)
 
 
+def format_duration(seconds):
+    """3661 -> '1h01m'"""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+
+
 # -----------------------------------------------------------------------------
-# The run folder
+# A run
 
 
-def open_run(out_dir, config, resume, overwrite, may_differ=()):
-    """Make or reopen a run folder and write its config.json.
+class Run:
+    """A training run and its folder. Every rank has one and calls all of it; rank 0 writes.
 
-    config is a dict; with resume, it must equal the one the run began with but for the keys in may_differ. Returns what
-    `claim` returns, to be kept for as long as the run is written to. Raises FileExistsError, FileNotFoundError or ValueError
-    with a message for the user.
+        run = Run(c, machine, RESUME_MAY_CHANGE)    looks at the folder; nothing is written yet
+        run.begin(model, optimizer, ...)            makes the folder, or goes on from its checkpoint
+        run.step += 1                               after every step, then log, check, save, interrupted
+        run.finish()
+
+    checkpoint: the folder that it goes on from, or None. config: what config.json holds. state: kept in every checkpoint.
     """
-    path = os.path.join(out_dir, "config.json")
-    if resume and overwrite:
-        raise ValueError("resume and overwrite exclude each other")
-    if resume:
-        checkpoint_of(out_dir)  # raises if there is nothing to resume
-        began_with = read_json(path)
-        for key in sorted(config.keys() - set(may_differ)):
-            was = began_with.get(key, type(config[key])())  # an option that is younger than the run was off
-            if was != config[key]:
-                raise ValueError(f"{out_dir} is the run of another config: {key} was {was!r}, now {config[key]!r}")
-        return claim(out_dir)
-    before = os.listdir(out_dir) if os.path.exists(out_dir) else []
-    if set(before) - {CLAIM}:
-        if not overwrite:
-            go_on = "--resume goes on with it, " if has_checkpoint(out_dir) else ""  # a run may have ended before it had one
-            raise FileExistsError(f"{out_dir} exists: {go_on}--overwrite starts anew, --out_dir=... elsewhere")
-        try:
-            ours = "out_dir" in read_json(path)  # a model's folder has a config.json, too
-        except (OSError, ValueError):
-            ours = CLAIM in before
-        if not ours:
-            raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
-    os.makedirs(out_dir, exist_ok=True)
-    claimed = claim(out_dir)
-    for name in set(before) - {CLAIM}:
-        old = os.path.join(out_dir, name)
-        shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
-    write_json(path, config)
-    return claimed
+
+    def __init__(self, c, machine, may_change):
+        """c: the script's Config. may_change: those of its keys that a resumed run may change; where its data lies, too."""
+        self.c, self.machine, self.may_change = c, machine, {*may_change, "data"}
+        self.checkpoint, self.config, self.step, self.saved = None, {}, 0, None
+        self.wandb, self.mark = None, None
+        self.metrics = os.path.join(c.out_dir, "metrics.jsonl")
+        if c.wandb and not importlib.util.find_spec("wandb"):
+            raise ValueError("wandb=True needs Weights & Biases: pip install wandb")
+        if c.resume and c.overwrite:
+            raise ValueError("resume and overwrite exclude each other")
+        if c.resume:
+            self.checkpoint, self.config = checkpoint_of(c.out_dir), read_json(os.path.join(c.out_dir, "config.json"))
+            for key, now in dataclasses.asdict(c).items():
+                was = self.config.get(key, type(now)())  # an option that is younger than the run was off
+                if key not in self.may_change and was != now:
+                    raise ValueError(f"{c.out_dir} is the run of another config: {key} was {was!r}, now {now!r}")
+            if machine.master:
+                lock_folder(c.out_dir)
+
+    def tokenizer(self, name):
+        """The run's own where it goes on, so that the file it came from may be gone."""
+        own = os.path.join(self.c.out_dir, "tokenizer.json")
+        return Tokenizer(own if self.checkpoint and os.path.isfile(own) else name)
+
+    def begin(self, model, optimizer, write_weights, tokenizer, settings, state):
+        """The model has its weights, of a checkpoint or new ones; the optimizer is new, and loaded here.
+
+        write_weights(folder) saves the model. tokenizer: a file to keep beside the config, where there is one. settings: what
+        config.json holds beside those of c; a resumed run keeps what it had. state: what a new run begins with: data_crc32,
+        of all rows, which must not change, and what the script adds.
+        """
+        c, machine = self.c, self.machine
+        self.model, self.optimizer, self.write_weights = model, optimizer, write_weights
+        self.state = {"step": 0, "seconds": 0.0} | state
+        if self.checkpoint:
+            load_optimizer(optimizer, self.checkpoint)
+            self.state |= read_state(self.checkpoint, self.state)
+            if self.state["data_crc32"] != state["data_crc32"]:
+                raise ValueError(f"{c.data} holds other rows than when the run began")
+            self.saved = self.state["step"]
+        self.step, self.began = self.state["step"], time.perf_counter() - self.state["seconds"]
+        # ranks must agree on what decides numbers, not on where things lie: those have checksums
+        settings, places = dataclasses.asdict(c) | settings, {"init_from", "tokenizer", "started_from"}
+        facts = {key: value for key, value in settings.items() if key not in self.may_change | places}
+        check_ranks(machine, facts | {"data_crc32": state["data_crc32"], "step": self.step, "bf16": machine.bf16})
+
+        self.config = settings | self.config | {"data": c.data, "started_in": os.getcwd()}  # where a relative data= leads
+        if machine.master:
+            if self.checkpoint:  # what was logged after it comes again; so does the result, the one line without a loss
+                records = read_lines(self.metrics, {"step": 0}, growing=True)
+                write_lines(self.metrics, [r for r in records if r["step"] <= self.step and ("loss" in r or r["step"] == 0)])
+            else:
+                new_folder(c.out_dir, c.overwrite)
+            write_json(os.path.join(c.out_dir, "config.json"), self.config)
+            if not self.checkpoint and tokenizer and os.path.isfile(tokenizer):
+                Tokenizer(tokenizer).save(c.out_dir)
+        machine.wait()  # until the folder is in order
+        if c.wandb:
+            self.start_wandb()
+        self.listen()
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        parameters = f"{trained:,} trained of {sum(p.numel() for p in model.parameters()):,} parameters"
+        machine.print(show(c), f"{machine}; {parameters}")
+
+    def start_wandb(self):
+        """A run of Weights & Biases on rank 0; that of the checkpoint, if it had one."""
+        import wandb
+
+        self.state.setdefault("wandb_id", uuid.uuid4().hex)
+        if self.machine.master:
+            name, run_id = os.path.basename(os.path.normpath(self.c.out_dir)), self.state["wandb_id"]
+            self.wandb = wandb.init(project="nanolatent", name=name, id=run_id, resume="allow", config=self.config)
+
+    def elapsed(self):
+        """Seconds since the run began, over all its resumptions; a CUDA device finishes its queue before each reading."""
+        if self.machine.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - self.began
+
+    def throughput(self):
+        """Steps per second since the last line or checkpoint; None before the first line: the first step compiles."""
+        return (self.step - self.mark[0]) / (self.elapsed() - self.mark[1]) if self.mark else None
+
+    def log(self, record, line):
+        """A dict to metrics.jsonl, a line to whoever looks on. Raises ValueError if a number is not finite."""
+        for key, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"step {record['step']}: {key} is {value}")
+        if self.machine.master:
+            try:
+                with open(self.metrics, "a", encoding="utf-8") as f:
+                    f.write(json.dumps(record) + "\n")
+                sync(self.metrics)
+            except OSError as e:
+                raise OSError(f"{self.metrics} is not written: {e}") from None
+        if self.wandb:
+            self.wandb.log(record, step=record["step"])
+        self.machine.print(line)
+        self.mark = self.step, self.elapsed()  # what was evaluated meanwhile is no part of the throughput
+
+    def finite_loss(self, loss, norm):
+        """The sum over ranks of their parts of the loss. Raises ValueError, on every rank, if it or the norm is not finite."""
+        total, norm = self.machine.total(loss.clone()).item(), float(norm)
+        if not math.isfinite(total + norm):
+            raise ValueError(f"step {self.step}: loss {total}, gradient norm {norm}; {self.last_good()}")
+        return total
+
+    def check(self, loss, norm, loss_now):
+        """Before weights are judged or saved: raises ValueError, on every rank, if anything is not finite.
+
+        loss and norm are those before the last update; loss_now(), of any batch, sees weights that are finite and of no use.
+        """
+        self.finite_loss(loss, norm)
+        with torch.no_grad(), self.machine.autocast():
+            tensors = self.model.state_dict() | {"the loss": loss_now()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{i}/{key}": value for key, value in moments.items()}
+        # the extremes: one pass that takes no memory, and NaN is both
+        bad = [name for name, x in tensors.items() if x.numel() and not torch.stack(x.aminmax()).isfinite().all()]
+        if bad := self.machine.gather(bad):
+            raise ValueError(f"step {self.step}: after the update {bad[0]} is not finite; {self.last_good()}")
+
+    def last_good(self):
+        return f"the last good checkpoint is that of step {self.saved}" if self.saved else "there is no checkpoint yet"
+
+    def save(self):
+        """All that a resumed run needs to end with the same bytes, to checkpoint/. If this fails, the one before stays."""
+        before, self.saved = self.saved, self.step
+        if not self.machine.master:
+            return
+        state = self.state | {"step": self.step, "seconds": self.elapsed()}
+
+        def write(folder):
+            self.write_weights(folder)
+            torch.save(self.optimizer.state_dict(), os.path.join(folder, "optimizer.pt"))
+            write_json(os.path.join(folder, "state.json"), state)
+
+        final, keep = os.path.realpath(os.path.join(self.c.out_dir, "checkpoint")), self.c.keep_checkpoints
+        replace_folder(final, write, f"{final}_{before}" if keep and before not in (None, self.step) else None)
+        if keep:
+            kept = [int(path[len(final) + 1 :]) for path in glob.glob(f"{glob.escape(final)}_*[0-9]")]
+            for step in sorted(kept)[: max(0, len(kept) - keep)]:
+                shutil.rmtree(f"{final}_{step}")
+        self.mark = self.step, self.elapsed()
+
+    def save_best(self):
+        """The weights as they are, to best/"""
+        if self.machine.master:
+            replace_folder(os.path.join(self.c.out_dir, "best"), self.write_weights)
+
+    def listen(self):
+        """SIGTERM, which schedulers send, and Ctrl-C ask the run to save and leave."""
+        self.signal = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.on_signal)
+
+    def on_signal(self, number, frame):
+        """A second Ctrl-C ends the run at once. A second SIGTERM does not: torchrun sends one after the scheduler's."""
+        self.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(self, log_now):
+        """Was any rank asked to save and leave? Ranks tell each other where they meet anyway: at steps that are logged."""
+        if self.machine.world > 1 and not log_now:
+            return False
+        number = max(self.machine.gather([self.signal]))
+        self.signal = number or self.signal
+        return number > 0
+
+    def leave(self):
+        """After an interruption, with 128 + signal"""
+        self.machine.print(f"stopped at step {self.step} and saved: --resume goes on")
+        self.finish(128 + self.signal)
+
+    def stop_listening(self):
+        """From now on there is nothing to save, and signals do what they do elsewhere."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def finish(self, code=0):
+        if self.wandb:
+            self.wandb.finish()
+        finish(code)  # which waits for rank 0 to save: no second SIGTERM must end a rank before
+        self.stop_listening()
 
 
-CLAIM = ".writer"
-claims = weakref.WeakValueDictionary()  # {(disk, inode): the locked file}: those that this process holds
+# -----------------------------------------------------------------------------
+# Its folder
+
+LOCK = ".writer"
+locked = {}  # {folder: its lock, an open file}: those that this process writes to, until it ends
 
 
-def claim(out_dir):
-    """Keeps other processes out of a run folder until the returned file is closed or this process ends, however it ends.
-
-    Raises FileExistsError if another process is in it. Where the disk cannot lock files it says so, once, and goes on.
-    """
-    f = open(os.path.join(out_dir, CLAIM), "a", encoding="utf-8")
-    place = os.fstat(f.fileno())
-    place = place.st_dev, place.st_ino
-    if place in claims and not claims[place].closed:
-        return claims[place]
+def lock_folder(out_dir):
+    """Keep other processes out of a run's folder until this one ends, however it ends. Raises FileExistsError."""
+    path = os.path.realpath(out_dir)
+    f = open(os.path.join(path, LOCK), "ab")
     try:
-        free = lock_descriptor(f.fileno(), blocking=False)
+        free = path in locked or lock_descriptor(f.fileno(), blocking=False)
     except OSError as e:  # NFS without its lock service, Lustre mounted without locks, a Python without fcntl
         note(f"{out_dir} is on a disk that cannot lock files ({e.strerror}): see to it that no other run writes there")
         free = True
     if not free:
         raise FileExistsError(f"another process is writing to {out_dir}")
-    claims[place] = f
-    return f
+    locked.setdefault(path, f)
 
 
-def enter(c, settings, may_differ, machine, tokenizer, load, optimizer, names, state):
-    """Open the run folder on every rank, and where c.resume says so go on from its checkpoint.
-
-    state: what a new run begins with: step, seconds, rows and data_crc32 (of training data, which must not change), and what
-    the script adds.
-    settings: those of c, base_crc32 (coprocessor.checksum of what the run starts from; a resumed run keeps the one it had),
-    and what the script adds.
-    tokenizer: a file to copy beside the config, or None. load(folder) reads the weights. See open_run for the others.
-    -> (state, Metrics, Stopwatch)
-    """
-    if c.wandb:
+def new_folder(out_dir, overwrite):
+    """An empty folder for this process alone; overwrite deletes the run that is there. Raises FileExistsError."""
+    there = set(os.listdir(out_dir)) - {LOCK} if os.path.exists(out_dir) else set()
+    link = os.path.join(out_dir, "checkpoint")
+    if os.path.islink(link) and not (os.path.isdir(link) and os.listdir(link)):
+        there -= {"checkpoint"}  # it leads to where there is room, a scratch disk
+    if there:
+        if not overwrite:
+            go_on = "--resume goes on with it, " if has_checkpoint(out_dir) else ""  # a run may have ended before it had one
+            raise FileExistsError(f"{out_dir} exists: {go_on}--overwrite starts anew, --out_dir=... elsewhere")
         try:
-            import wandb  # noqa: F401
-        except ImportError:
-            raise ValueError("wandb=True needs Weights & Biases: pip install wandb") from None
-    claimed, settings = None, settings | {"started_in": os.getcwd()}  # from where a relative data= leads to the data
-    if machine.master:
-        claimed = open_run(c.out_dir, settings, c.resume, c.overwrite, (*may_differ, "started_in", "base_crc32"))
-        if tokenizer:
-            Tokenizer(tokenizer).save(c.out_dir)
-    machine.wait()  # until the folder is in order
-    if c.resume:
-        folder = checkpoint_of(c.out_dir)
-        load(folder)
-        load_optimizer(optimizer, names, folder)
-        found = read_state(folder, state)
-        if found["rows"] != state["rows"]:
-            raise ValueError(f"{c.data} has {state['rows']:,} training rows, it had {found['rows']:,} when the run began")
-        if found["data_crc32"] != state["data_crc32"]:
-            raise ValueError(f"{c.data} holds other training rows than when the run began")
-        state = state | found
-    if c.wandb:
-        state = {"wandb_id": uuid.uuid4().hex} | state  # kept in every checkpoint, so that a resumed run goes on there, too
-    check_ranks(machine, settings | {"checksum of the data": state["data_crc32"], "step": state["step"]})
-    metrics = Metrics(c.out_dir, state["step"] if c.resume else None, claimed, machine.master)
-    if c.wandb and machine.master:
-        metrics.report = start_wandb(c.out_dir, settings, state["wandb_id"])
-    return state, metrics, Stopwatch(machine.device, state["seconds"])
-
-
-def check_ranks(machine, facts):
-    """Raises ValueError, on every rank, if a dict is not the same on all of them."""
-    everyone = machine.gather([facts])
-    for rank, theirs in enumerate(everyone):
-        for key in everyone[0]:
-            if theirs[key] != everyone[0][key]:
-                raise ValueError(f"ranks disagree: {key} is {everyone[0][key]!r} on rank 0, {theirs[key]!r} on rank {rank}")
-
-
-def finite_loss(machine, step, loss, norm, out_dir):
-    """The sum over ranks of their parts of the loss. Raises ValueError if it or the gradient norm is not finite.
-
-    To be called on every rank, and before every checkpoint: none may hold what is not finite.
-    """
-    total, norm = machine.total(loss.clone()).item(), float(norm)
-    if math.isfinite(total + norm):
-        return total
-    bad = [rank for rank, x in enumerate(machine.gather([float(loss)])) if not math.isfinite(x)]
-    where = f" (it went wrong on rank {', '.join(map(str, bad))})" if bad and machine.world > 1 else ""
-    raise ValueError(f"step {step}: loss {total}, gradient norm {norm}{where}; {last_good(out_dir)}")
-
-
-def finite_weights(machine, step, loss, model, optimizer, names, out_dir):
-    """Raises ValueError, on every rank, if the last update left weights or an optimizer's state that are not finite.
-
-    loss(): that of any batch after the update: weights can be finite and of no use. To be called on every rank before
-    weights are saved or judged: finite_loss saw those before the update.
-    """
-    with torch.no_grad(), machine.autocast():
-        tensors = model.state_dict() | optimizer_tensors(optimizer, names) | {"the loss": loss()}
-    # the extremes: one pass that takes no memory, and NaN is both
-    bad = machine.gather([name for name, x in tensors.items() if x.numel() and not torch.stack(x.aminmax()).isfinite().all()])
-    if bad:
-        raise ValueError(f"step {step}: after the update {bad[0]} is not finite; {last_good(out_dir)}")
-
-
-def last_good(out_dir):
-    try:
-        return f"the last good checkpoint is that of step {read_state(checkpoint_of(out_dir))['step']}"
-    except FileNotFoundError:
-        return "there is no checkpoint yet"
-
-
-class Interrupt:
-    """SIGTERM, which schedulers send, and Ctrl-C ask a run to save and leave. A second Ctrl-C ends it at once.
-
-    Not so a second SIGTERM: under torchrun a rank may get one from the scheduler and one from the agent.
-    """
-
-    def __init__(self, machine):
-        self.machine, self.number = machine, 0
-        self.next_look, self.looked = 0, (0, -math.inf)  # at which step; the last one's step and time
-        self.before = {s: signal.signal(s, self.note) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(self, number, frame):
-        self.number = number
-        signal.signal(signal.SIGINT, self.before[signal.SIGINT])
-
-    def over(self):
-        """From now on signals do what they did before."""
-        for s, handler in self.before.items():
-            signal.signal(s, handler)
-
-    def anybody(self, step):
-        """-> the signal that some rank has got, or 0. Ranks look about every two seconds: looking waits for all of them.
-
-        They must look after the same step, so at each look they agree on the next: rank 0's clock decides.
-        """
-        if self.machine.world == 1:
-            return self.number
-        if step < self.next_look:
-            return 0
-        numbers = torch.zeros(self.machine.world + 1)
-        numbers[self.machine.rank] = self.number
-        if self.machine.master:
-            (last, then), now = self.looked, time.perf_counter()
-            self.looked, numbers[-1] = (step, now), 2 * (step - last) // max(now - then, 1e-9)
-        *numbers, steps = self.machine.total(numbers).tolist()
-        self.next_look = step + max(1, int(steps))
-        return int(max(numbers))
-
-    def leave(self, step, save):
-        """To be called on every rank after every step. If any of them was asked: save(), and exit with 128 + signal."""
-        number = self.anybody(step)
-        if not number:
-            return
-        save()
-        if self.machine.master:
-            print(f"stopped at step {step} and saved: --resume goes on", flush=True)
-        finish(128 + number)
-
-
-class Metrics:
-    """metrics.jsonl: one JSON object a line. On resuming, what was logged after the checkpoint is cut off.
-
-    Every rank has one and writes to it; what rank 0 writes is kept.
-    """
-
-    def __init__(self, out_dir, after_step, claimed, master):
-        self.path, self.master, self.report = os.path.join(out_dir, "metrics.jsonl"), master, None
-        self.claimed = claimed  # for as long as it is written to
-        if master and after_step is not None and os.path.exists(self.path):
-            records = read_lines(self.path, {"step": 0}, growing=True)
-            # a run's result, its last line, is written after the last checkpoint and has no loss
-            write_lines(self.path, [r for r in records if r["step"] <= after_step and ("loss" in r or r["step"] == 0)])
-
-    def write(self, record):
-        """Raises ValueError if a number in it is not finite."""
-        for key, value in record.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"step {record['step']}: {key} is {value}")
-        if self.master:
-            try:
-                with open(self.path, "a", encoding="utf-8") as f:
-                    f.write(json.dumps(record) + "\n")
-                sync(self.path)
-            except OSError as e:
-                raise OSError(f"{self.path} is not written: {e}") from None
-        if self.report:
-            self.report.log(record, step=record["step"])
-
-
-def start_wandb(out_dir, settings, run_id):
-    """-> a run of Weights & Biases, the one of that id if there is one. Raises ValueError where it cannot start."""
-    import wandb
-
-    name = os.path.basename(os.path.normpath(out_dir))
-    try:
-        report = wandb.init(project="nanolatent", name=name, id=run_id, resume="allow", config=settings)
-    except Exception as e:  # of no common class
-        raise ValueError(f"Weights & Biases does not start ({e}); WANDB_MODE=offline needs no network") from None
-    at_the_end.callback(report.finish)
-    return report
+            ours = "out_dir" in read_json(os.path.join(out_dir, "config.json"))  # a model's folder has a config.json, too
+        except (OSError, ValueError):
+            ours = os.path.exists(os.path.join(out_dir, LOCK))
+        if not ours:
+            raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
+    os.makedirs(out_dir, exist_ok=True)
+    lock_folder(out_dir)
+    for name in there:
+        old = os.path.join(out_dir, name)
+        shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
 
 
 # -----------------------------------------------------------------------------
@@ -484,8 +494,10 @@ def read_metrics(run):
 def replace_folder(final, write, keep_old=None):
     """write(folder) fills a new folder, which then takes the place of the old one; that is deleted, or moved to keep_old.
 
-    Raises OSError if the disk does not take it; the folder before is then untouched.
+    A link stays, and the folder that it leads to is replaced. Raises OSError if the disk does not take it; the folder before
+    is then untouched.
     """
+    final = os.path.realpath(final)
     new, old = final + ".new", final + ".old"
     try:
         shutil.rmtree(new, ignore_errors=True)
@@ -494,7 +506,7 @@ def replace_folder(final, write, keep_old=None):
         for folder, _, files in os.walk(new):
             for name in [*files, "."]:
                 sync(os.path.join(folder, name))
-    except (OSError, SafetensorError) as e:
+    except (OSError, SafetensorError, RuntimeError) as e:  # torch.save's is a RuntimeError
         shutil.rmtree(new, ignore_errors=True)
         reason = getattr(e, "strerror", None) or e
         raise OSError(f"cannot save {final} ({reason}); the one before it is untouched") from None
@@ -509,33 +521,12 @@ def replace_folder(final, write, keep_old=None):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_checkpoint(out_dir, write_weights, optimizer, names, state, keep=0):
-    """write_weights(folder) saves the model; names are the optimizer's parameter names; state is a small dict of JSON.
-
-    keep: how many earlier checkpoints stay, as checkpoint_<step>.
-    """
-
-    def write(folder):
-        write_weights(folder)
-        save_file(optimizer_tensors(optimizer, names), os.path.join(folder, "optimizer.safetensors"))
-        with open(os.path.join(folder, "state.json"), "w", encoding="utf-8") as f:
-            json.dump(state, f, allow_nan=False)
-
-    final = os.path.join(out_dir, "checkpoint")
-    before = read_state(final)["step"] if keep and os.path.isdir(final) else state["step"]
-    replace_folder(final, write, f"{final}_{before}" if before != state["step"] else None)
-    if not keep:
-        return
-    kept = [name for name in os.listdir(out_dir) if re.fullmatch("checkpoint_[0-9]+", name)]
-    for name in sorted(kept, key=lambda name: int(name.split("_")[1]))[: max(0, len(kept) - keep)]:
-        shutil.rmtree(os.path.join(out_dir, name))
-
-
 def checkpoint_of(out_dir):
     """The last good checkpoint's folder; after a kill between two renames, the old one. Raises FileNotFoundError."""
-    for name in ("checkpoint", "checkpoint.old"):
-        if os.path.isfile(os.path.join(out_dir, name, "state.json")):
-            return os.path.join(out_dir, name)
+    final = os.path.realpath(os.path.join(out_dir, "checkpoint"))
+    for folder in (final, final + ".old"):
+        if os.path.isfile(os.path.join(folder, "state.json")):
+            return folder
     raise FileNotFoundError(f"{out_dir} has no checkpoint")
 
 
@@ -555,14 +546,8 @@ def weights_of(out_dir):
     return best if os.path.isdir(best) else checkpoint_of(out_dir)
 
 
-def optimizer_tensors(optimizer, names):
-    """AdamW's state as named tensors -> {"<parameter>/exp_avg": ...}"""
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    return {
-        f"{name}/{key}": value.contiguous()
-        for name, p in zip(names, params, strict=True)
-        for key, value in optimizer.state[p].items()
-    }
+def read_state(folder, like=None):
+    return read_json(os.path.join(folder, "state.json"), like or {"step": 0})
 
 
 def load_tensors(path):
@@ -573,54 +558,11 @@ def load_tensors(path):
         raise ValueError(f"{path} is damaged ({e})") from None
 
 
-def load_optimizer(optimizer, names, folder):
-    """The inverse, into a fresh optimizer."""
-    tensors = load_tensors(os.path.join(folder, "optimizer.safetensors"))
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, p in zip(names, params, strict=True):
-        if f"{name}/step" not in tensors:
-            continue  # it has not been trained yet
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            value = tensors[f"{name}/{key}"]
-            optimizer.state[p][key] = value if key == "step" and not optimizer.defaults["fused"] else value.to(p.device)
-
-
-def read_state(folder, like=None):
-    return read_json(os.path.join(folder, "state.json"), like or {"step": 0})
-
-
-# -----------------------------------------------------------------------------
-# Telling the user
-
-
-def clock(seconds):
-    """3661 -> '1h01m'"""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
-
-
-class Stopwatch:
-    """Seconds since the run began, over all its resumptions; a CUDA device finishes its queue before each reading."""
-
-    def __init__(self, device, before=0.0):
-        self.device, self.began = device, time.perf_counter() - before
-
-    def __call__(self):
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - self.began
-
-
-class Pace:
-    """Steps per second, of the steps alone: what is done besides (compiling, evaluating, saving) begins a new count."""
-
-    def __init__(self, seconds):
-        self.seconds, self.began = seconds, None
-
-    def begin(self, step):
-        self.began = step, self.seconds()
-
-    def __call__(self, step, now):
-        """Since the last begin, or None if there was none: the first step compiles."""
-        return (step - self.began[0]) / (now - self.began[1]) if self.began else None
+def load_optimizer(optimizer, folder):
+    """What it remembers of each parameter; its settings stay. Raises ValueError if the file is damaged."""
+    with open(os.path.join(folder, "optimizer.pt"), "rb") as f:
+        try:
+            state = torch.load(f, map_location="cpu", weights_only=True)["state"]
+        except Exception as e:  # of no common class
+            raise ValueError(f"{f.name} is damaged ({type(e).__name__})") from None
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

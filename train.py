@@ -12,7 +12,7 @@ import dataclasses
 import math
 import os
 
-from configurator import Count, configure, one_line_errors, show
+from configurator import Count, configure, one_line_errors
 
 import torch
 
@@ -62,9 +62,9 @@ class Config(coprocessor.Options):
     overwrite: bool = False  # delete the folder first
 
 
-# What a resumed run may change: nothing that changes what is computed (device and compile change its last bits).
+# What a resumed run may change: nothing that changes what is computed (device, compile and batch_size change its last bits).
 MAY_DIFFER = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
-MAY_DIFFER += ("wandb", "device", "compile")
+MAY_DIFFER += ("wandb", "device", "compile", "batch_size")
 
 
 def learning_rate(c, step, steps):
@@ -77,7 +77,7 @@ def learning_rate(c, step, steps):
 
 
 def make_optimizer(model, c, device):
-    """AdamW, weight decay on matrices only -> (optimizer, names of its parameters in its order)
+    """AdamW, weight decay on matrices only
 
     Soft tokens are not decayed: like a bias, each is added to nothing that could make up for it.
     """
@@ -88,8 +88,7 @@ def make_optimizer(model, c, device):
         {"params": [p for _, p in decayed], "weight_decay": c.weight_decay},
         {"params": [p for _, p in other], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=device.type == "cuda")
-    return optimizer, [n for n, _ in decayed + other]
+    return torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=device.type == "cuda")
 
 
 def row_cost(model, c):
@@ -135,6 +134,7 @@ def main():
     if c.step_weight:
         raise ValueError(f"step_weight={c.step_weight}: text has no steps to spell; finetune_reasoning.py, countdown.py")
     machine = runtime.start(c.device, c.precision)
+    run = runtime.Run(c, machine, MAY_DIFFER)
 
     # tokens per step decide, accumulation follows
     per_step, left = divmod(c.tokens_per_step, c.seq_len)
@@ -150,38 +150,38 @@ def main():
     if max(c.warmup, c.min_lr) > 1:
         raise ValueError(f"warmup={c.warmup} and min_lr={c.min_lr} are shares, of the steps and of lr: at most 1")
 
-    # the Base, and the variant around it
+    # the Base, new or the checkpoint's, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
     with machine.rank_0_first():
-        base = coprocessor.load_base(c.init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
+        init_from = os.path.join(run.checkpoint, "base") if c.resume else c.init_from
+        base = coprocessor.load_base(init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
     base_crc32 = coprocessor.checksum(base)
     model = coprocessor.build(c.variant, base, c.n_latents, **coprocessor.options_of(vars(c)))
+    if c.resume:
+        coprocessor.load(model, run.checkpoint, base)
     model = model.to(machine.device).train()
+
+    # which rows and sites a step trains on, and what updates the weights
     limit = coprocessor.site_limit(c, base.config.context, model.branch_offset())
     train_batches = coprocessor.Batches(train_rows, c, limit, machine.device)
     val_batches = coprocessor.Batches(val_rows, c, limit, machine.device)
     train_batches([0])  # fails now if fewer sites fit than are asked for
-    optimizer, names = make_optimizer(model, c, machine.device)
+    optimizer = make_optimizer(model, c, machine.device)
 
-    tokenizer, settings = os.path.join(c.data, "tokenizer.json"), dataclasses.asdict(c) | {"base_crc32": base_crc32}
-    state, metrics, seconds = runtime.enter(
-        c, settings, MAY_DIFFER, machine, tokenizer if os.path.isfile(tokenizer) else None,
-        lambda folder: coprocessor.load(model, folder), optimizer, names,
-        dict(step=0, seconds=0.0, rows=train_rows.count, data_crc32=train_rows.crc32),
+    # from here on there is a folder, which nobody else writes to
+    run.begin(
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir),
+        tokenizer=os.path.join(c.data, "tokenizer.json"), settings=dict(base_crc32=base_crc32),
+        state=dict(data_crc32=[train_rows.crc32, val_rows.crc32]),
     )  # fmt: skip
-
-    run = runtime.wrap(model, machine, c.compile)  # trains; the same module unwrapped is judged and saved
+    wrapped = runtime.wrap(model, machine, c.compile)  # trains; the same module unwrapped is judged and saved
     positions, flops = row_cost(model, c)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if machine.master:
-        print(show(c))
-        print(
-            f"{machine}; the Base of {c.init_from}; {trained:,} trained of {sum(p.numel() for p in model.parameters()):,} "
-            f"parameters; {steps:,} steps of {c.tokens_per_step:,} tokens in {micro_batches} micro-batches; {positions:,} "
-            "positions per sequence"
-        )
+    machine.print(
+        f"the Base of {c.init_from}; {steps:,} steps of {c.tokens_per_step:,} tokens in {micro_batches} micro-batches; "
+        f"{positions:,} positions per sequence"
+    )
 
     def draw(n):
         """Micro-batch n of this rank, counted from the run's first step on: ranks only decide who computes which rows."""
@@ -189,27 +189,16 @@ def main():
         tokens, sites = train_batches(range(start, start + c.batch_size))  # (B, S), (B, M)
         return tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead)  # and (B, M, N_A)
 
-    def check(step):
+    def check():
         # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
-        runtime.finite_loss(machine, step, loss, norm, c.out_dir)
-        runtime.finite_weights(machine, step, lambda: model(tokens, sites, ahead), model, optimizer, names, c.out_dir)
+        run.check(loss, norm, lambda: model(tokens, sites, ahead))
 
-    def save(step):
-        check(step)
-        if machine.master:
-            now = state | {"step": step, "seconds": seconds()}
-            runtime.save_checkpoint(c.out_dir, lambda f: coprocessor.save(model, f), optimizer, names, now, c.keep_checkpoints)
+    if run.step == 0:
+        record = dict(step=0, tokens=0, seconds=run.elapsed()) | coprocessor.validate(model, val_batches, c, machine)
+        run.log(record, f"step 0/{steps}: validation perplexity {record['val_ppl']:.3f}")
 
-    first = state["step"]
-    if first == 0:
-        record = dict(step=0, tokens=0, seconds=seconds()) | coprocessor.validate(model, val_batches, c, machine)
-        metrics.write(record)
-        if machine.master:
-            print(f"step 0/{steps}: validation perplexity {record['val_ppl']:.3f}")
-
-    pace, interrupt = runtime.Pace(seconds), runtime.Interrupt(machine)
-    tokens, sites, ahead = draw(first * micro_batches)
-    for step in range(first, steps):
+    tokens, sites, ahead = draw(run.step * micro_batches)
+    for step in range(run.step, steps):
         # the learning rate of this step: a function of its number alone, so that a resumed run follows the same curve
         lr = learning_rate(c, step, steps)
         for group in optimizer.param_groups:
@@ -220,11 +209,11 @@ def main():
             # gradients are averaged over ranks once a step, at the last micro-batch. The forward pass belongs inside
             # no_sync, too: it is there that DDP notes whether this backward pass will communicate
             last = micro == micro_batches - 1
-            with contextlib.nullcontext() if last or machine.world == 1 else run.no_sync():
+            with contextlib.nullcontext() if last or machine.world == 1 else wrapped.no_sync():
                 with machine.autocast():
                     # the three passes (section 4.1): the Base reads the sequences and leaves KV_theta(x); a branch begins at
                     # every site; the Base predicts the ahead tokens of all branches at once
-                    nll = run(tokens, sites, ahead)  # (B, M, N_A); continued: (B, S-1)
+                    nll = wrapped(tokens, sites, ahead)  # (B, M, N_A); continued: (B, S-1)
                 # every micro-batch has as many targets, so the mean of means is the mean over the global batch
                 micro_loss = nll.mean() / micro_batches
                 micro_loss.backward()
@@ -235,39 +224,38 @@ def main():
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        run.step = done = step + 1
 
-        done = step + 1
+        # what this step is followed by is decided by its number alone, so that all ranks do the same
         evaluate_now = done % c.eval_every == 0 or done == steps
         save_now = done % c.checkpoint_every == 0 or done == steps
         log_now = done % c.log_every == 0 or evaluate_now or save_now or done == 1
         if log_now:
-            mean = runtime.finite_loss(machine, done, loss / machine.world, norm, c.out_dir)
+            mean = run.finite_loss(loss / machine.world, norm)
             record = dict(step=done, tokens=done * c.tokens_per_step, loss=mean, lr=lr, grad_norm=norm.item())
-            record |= dict(seconds=seconds(), positions=done * per_step * positions)
+            record |= dict(seconds=run.elapsed(), positions=done * per_step * positions)
             line = f"step {done}/{steps}: loss {mean:.4f}"
-            if speed := pace(done, record["seconds"]):  # steps per second since the last line
+            if speed := run.throughput():  # steps per second
                 line += f", {speed * c.tokens_per_step:,.0f} tokens/s"
                 if machine.peak_flops():
                     line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
-                line += f", {runtime.clock((steps - done) / speed)} left"
+                line += f", {runtime.format_duration((steps - done) / speed)} left"
             if evaluate_now:
-                check(done)
+                check()
                 # the module itself, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
                 record |= coprocessor.validate(model, val_batches, c, machine)
                 line += f", validation perplexity {record['val_ppl']:.3f}"
-            metrics.write(record)
-            if machine.master:
-                print(line, flush=True)
-        # a checkpoint is all that a resumed run needs to end with the same bytes
-        if save_now:
-            save(done)
-        if log_now or done == first + 1:
-            pace.begin(done)  # what compiles, evaluates and saves is no part of the speed
-        interrupt.leave(done, lambda: save(done))  # noqa: B023
-    interrupt.over()
-    if machine.master:
-        print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
-    runtime.finish()
+            run.log(record, line)
+        # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
+        stop = run.interrupted(log_now)
+        if save_now or stop:
+            check()
+            run.save()
+        if stop:
+            run.leave()
+
+    machine.print(f"done: {c.out_dir}/checkpoint holds the weights, {c.out_dir}/metrics.jsonl the curve")
+    run.finish()
 
 
 if __name__ == "__main__":

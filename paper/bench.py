@@ -441,7 +441,7 @@ def throughput(size, variant, batch, steps=10, compiled=True, **shape):
     base = random_model(size).to(machine.device)
     limit = coprocessor.site_limit(c, base.config.context)
     model = coprocessor.build(variant, base, c.n_latents).to(machine.device).train()
-    optimizer, _ = train.make_optimizer(model, c, machine.device)
+    optimizer = train.make_optimizer(model, c, machine.device)
     tokens = torch.randint(base.config.vocab_size, (batch, c.seq_len), device=machine.device)
     sites = torch.stack([torch.randperm(limit)[: c.n_sites].sort().values for _ in range(batch)]).to(machine.device)
     ahead = coprocessor.ahead_tokens(tokens, sites, c.n_ahead)

@@ -92,7 +92,7 @@ def main():
     if not runtime.cuda_available():
         raise ValueError("make gpu wants a CUDA device, and there is none here: nothing was measured")
     card, cards, began = torch.cuda.get_device_name(), torch.cuda.device_count(), time.perf_counter()
-    found = dict(card=card, cards=cards, driver=runtime.nvidia()[1], torch=torch.__version__, stages={})
+    found = dict(card=card, cards=cards, torch=torch.__version__, stages={})
     path = os.path.join("results", f"gpu-{re.sub('[^a-z0-9]+', '-', card.lower())}.json")
 
     def stage(name, command, read):
@@ -124,7 +124,7 @@ def main():
         return r["words"] if r["ok"] else "failed"
 
     print(
-        f"{card} (driver {found['driver']}, torch {torch.__version__}): CUDA tests {words('tests')}; an h2 step of GPT-2 "
+        f"{card} (torch {torch.__version__}): CUDA tests {words('tests')}; an h2 step of GPT-2 "
         f"{words('gpt2')}; of Qwen-3 {words('qwen3-0.6b')}; h2_gpt2 through torchrun {words('train')}\nwrote {path}"
     )
     sys.exit(not all(r["ok"] for r in found["stages"].values()))

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,12 +301,16 @@ def run_here(script, settings, out, *more, monkeypatch):
     return out
 
 
-def run_ranks(script, settings, out, ranks):
-    """The script on so many ranks, started as torchrun starts them (test_kill.py has torchrun itself) -> out"""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return free.getsockname()[1]
+
+
+def run_ranks(script, settings, out, ranks):
+    """The script on so many ranks, started as torchrun starts them (test_kill.py has torchrun itself) -> out"""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
+    env["MASTER_PORT"] = str(free_port())
     command, pipes = (
         [sys.executable, f"{script.__name__}.py", *arguments(settings, out)],
         dict(text=True, stderr=subprocess.PIPE),
@@ -317,21 +322,26 @@ def run_ranks(script, settings, out, ranks):
     return out
 
 
-def cut_and_resume(script, settings, out, stop, monkeypatch):
-    """A run that is killed right after its checkpoint of that step, and has logged a little more; then --resume."""
-    save = runtime.save_checkpoint
+def cut_off(script, settings, out, stop, monkeypatch):
+    """A run that is killed right after its checkpoint of that step, and has logged a little more -> out"""
+    save = runtime.Run.save
 
-    def save_then_stop(folder, write, optimizer, names, state, keep):
-        save(folder, write, optimizer, names, state, keep)
-        if state["step"] == stop:
+    def save_then_stop(self):
+        save(self)
+        if self.step == stop:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runtime, "save_checkpoint", save_then_stop)
+    monkeypatch.setattr(runtime.Run, "save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         run_here(script, settings, out, monkeypatch=monkeypatch)
-    monkeypatch.setattr(runtime, "save_checkpoint", save)
+    monkeypatch.setattr(runtime.Run, "save", save)
     with open(out / "metrics.jsonl", "a") as f:
         f.write('{"step": 99, "loss": 0}\n')
+    return out
+
+
+def cut_and_resume(script, settings, out, stop, monkeypatch):
+    cut_off(script, settings, out, stop, monkeypatch)
     return run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)
 
 
@@ -341,6 +351,15 @@ def same_bytes(a, b, *names):
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
     timeless = [[{k: v for k, v in r.items() if "seconds" not in k} for r in runtime.read_metrics(folder)] for folder in (a, b)]
     assert timeless[0] == timeless[1]
+
+
+def bare_run(out, machine=None, model=None, keep_checkpoints=0):
+    """A Run of no script, as if it had begun: it saves nothing but an optimizer."""
+    c = types.SimpleNamespace(out_dir=str(out), resume=False, overwrite=False, wandb=False, keep_checkpoints=keep_checkpoints)
+    run = runtime.Run(c, machine or runtime.Machine(torch.device("cpu"), False), ())
+    run.model, run.write_weights, run.state, run.began = model or torch.nn.Linear(1, 1), lambda folder: None, {}, 0
+    run.optimizer = torch.optim.AdamW(run.model.parameters())
+    return run
 
 
 def same_training(a, b):

@@ -425,7 +425,7 @@ def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
     whole = run_here(cd, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     for stop in (3, 4, 8):  # in an epoch, at its end, at the very end
         out = cut_and_resume(cd, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
-        weights = [f"checkpoint/{name}.safetensors" for name in ("base/model", "added", "optimizer")]
+        weights = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
         same_bytes(whole, out, *weights, "predictions.jsonl")
 
 

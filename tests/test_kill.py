@@ -17,7 +17,7 @@ from configurator import one_line_errors
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, arguments, run_here, same_bytes, same_training
+from helpers import ROOT, arguments, bare_run, cut_and_resume, cut_off, free_port, run_here, same_bytes, same_training
 from test_countdown import small as countdown_settings  # noqa: F401
 from test_reasoning import small as reasoning_settings  # noqa: F401
 from test_train import SMALL, corpus  # noqa: F401
@@ -26,10 +26,11 @@ import countdown
 import finetune_reasoning
 import runtime
 import train
+from model import random_model
 
 KILLS = int(os.environ.get("SOAK", 2))
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-WEIGHTS = [f"checkpoint/{name}.safetensors" for name in ("base/model", "added", "optimizer")]
+WEIGHTS = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
 
 
 pytestmark = pytest.mark.xdist_group("kill")  # the runs that the killed ones are compared with are made once
@@ -138,14 +139,6 @@ def torchrun(nodes, node, port, settings, out, *more):
     return launch(train, settings, out, *more, before=[*options, *(["--local_addr=127.0.0.1"] if nodes > 1 else [])])
 
 
-def free_port():
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def test_two_agents_that_meet_over_the_network_equal_one_process(tmp_path, corpus, monkeypatch):  # noqa: F811
     settings = SMALL | dict(data=corpus, batch_size=2)
     one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
@@ -196,38 +189,52 @@ def test_ranks_that_disagree_are_told_so(tmp_path):
 
 
 class RankOne(runtime.Machine):
-    """Of two ranks; rank 0 says 1."""
+    """Of two ranks; rank 0 has a loss of 1 and got no signal."""
 
     def gather(self, items):
-        return [1.0, *items]
+        return [0, *items]
 
     def total(self, tensor):
-        return tensor + (1 if tensor.dim() == 0 else 0)
+        return tensor + 1
 
 
-def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(tmp_path):
-    machine, nan = RankOne(torch.device("cpu"), False, 1, 2), torch.tensor(float("nan"))
-    assert runtime.finite_loss(machine, 7, torch.tensor(2.0), 3.0, tmp_path) == 3
-    with pytest.raises(ValueError, match=r"step 7: loss nan, .*\(it went wrong on rank 1\); there is no checkpoint yet"):
-        runtime.finite_loss(machine, 7, nan, 1.0, tmp_path)
-    (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "checkpoint" / "state.json").write_text('{"step": 4}')
+def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
+    run, nan = bare_run(tmp_path, RankOne(torch.device("cpu"), False, 1, 2)), torch.tensor(float("nan"))
+    run.step = 7
+    assert run.finite_loss(torch.tensor(2.0), 3.0) == 3
+    with pytest.raises(ValueError, match="step 7: loss nan, .*; there is no checkpoint yet"):
+        run.finite_loss(nan, 1.0)
+    run.saved = 4
     with pytest.raises(ValueError, match="norm inf; the last good checkpoint is that of step 4"):
-        runtime.finite_loss(machine, 7, torch.tensor(2.0), float("inf"), tmp_path)
+        run.finite_loss(torch.tensor(2.0), float("inf"))
 
 
-def test_leaving_says_which_signal_and_a_second_sigterm_changes_nothing(capsys):
+def test_ranks_stop_at_a_step_that_is_logged_and_a_second_sigterm_changes_nothing(tmp_path):
     """Two ranks, one of them signalled twice, as by a scheduler and by torchrun."""
-    interrupt, saved = runtime.Interrupt(RankOne(torch.device("cpu"), False, 1, 2)), []
+    run = bare_run(tmp_path, RankOne(torch.device("cpu"), False, 1, 2))
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run.listen()
     try:
-        interrupt.leave(1, lambda: saved.append(1))
+        assert not run.interrupted(True)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
+        assert not run.interrupted(False) and run.interrupted(True)
         with pytest.raises(SystemExit) as e:
-            interrupt.leave(2, lambda: saved.append(2))
-        assert e.value.code == 143 and saved == [2]
+            run.leave()
+        assert e.value.code == 143
     finally:
-        interrupt.over()
+        run.stop_listening()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_single_process_stops_after_any_step(tmp_path):
+    run = bare_run(tmp_path)
+    run.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert run.interrupted(False)
+    finally:
+        run.stop_listening()
 
 
 def test_a_signal_saves_nothing_that_is_not_finite(tmp_path, corpus, monkeypatch):  # noqa: F811
@@ -310,13 +317,13 @@ def test_two_ranks_whose_update_ruins_the_weights_both_say_so(tmp_path, corpus):
 
 def test_no_number_that_is_not_finite_is_overlooked():
     """Wherever it stands, on whichever rank; a tensor without numbers is no offence."""
-    machine, model = runtime.Machine(torch.device("cpu"), False), torch.nn.Linear(300, 7)
+    model = torch.nn.Linear(300, 7)
     model.register_parameter("none", torch.nn.Parameter(torch.zeros(0, 7)))
-    optimizer = torch.optim.AdamW(model.parameters())
+    run = bare_run("nowhere", model=model)
+    run.step = 1
 
     def check():
-        names = [name for name, _ in model.named_parameters()]
-        runtime.finite_weights(machine, 1, lambda: torch.zeros(()), model, optimizer, names, "nowhere")
+        run.check(torch.zeros(()), 1.0, lambda: torch.zeros(()))
 
     check()
     for bad in (math.nan, math.inf, -math.inf):
@@ -327,13 +334,107 @@ def test_no_number_that_is_not_finite_is_overlooked():
                 check()
             x[i] = was
     check()
-    machine.gather = lambda found: [*found, "weight of another rank"]
+    run.machine.gather = lambda found: [*found, "weight of another rank"]
     with pytest.raises(ValueError, match="weight of another rank is not finite"):
         check()
 
 
+def test_nodes_may_keep_things_in_different_places(tmp_path, corpus, monkeypatch):  # noqa: F811
+    """Two ranks, each with its own working directory, data and Base."""
+    random_model("tiny_gpt2", 50).save_pretrained(tmp_path / "0" / "base")
+    shutil.copytree(corpus, tmp_path / "0" / "corpus")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    ranks, port = [], free_port()
+    for rank in range(2):
+        here = tmp_path / str(rank)
+        settings = SMALL | dict(data=here / "corpus" if rank else "corpus", init_from=here / "base", batch_size=2)
+        env = ENV | dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        command = [sys.executable, str(ROOT / "train.py"), *arguments(settings, tmp_path / "two")]
+        ranks.append(subprocess.Popen(command, cwd=here, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    said = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    settings = SMALL | dict(data=corpus, init_from=tmp_path / "0" / "base")
+    same_training(run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch), tmp_path / "two")
+
+
+# -----------------------------------------------------------------------------
+# What a run needs to go on
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path, monkeypatch):
+    """The Base and the tokenizer that it started from are gone, the data has moved, and is there under no other name."""
+    (script, settings, files), home = job, tmp_path / "home"
+    random_model("tiny_gpt2", 512).save_pretrained(home / "base")
+    shutil.copytree(settings["data"], home / "data")
+    if script is not train:
+        shutil.copy(settings["tokenizer"], home / "tokenizer.json")
+    changes = dict(init_from=home / "base", data=home / "data", tokenizer=home / "tokenizer.json", tokens=6 * 96)
+    changes |= dict(epochs=1, epochs_per_stage=1, last_stage_epochs=1)
+    settings = settings | {key: value for key, value in changes.items() if key in script.Config.__dataclass_fields__}
+    whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    out = cut_off(script, settings, tmp_path / "cut", 2, monkeypatch)
+    os.rename(home / "data", tmp_path / "moved")
+    shutil.rmtree(home)
+    run_here(script, settings | dict(data=tmp_path / "moved"), out, "--resume", monkeypatch=monkeypatch)
+    same_bytes(whole, out, *files)
+    assert runtime.read_json(out / "config.json")["data"] == str(tmp_path / "moved")
+
+
+def test_a_run_goes_on_with_smaller_batches(job, whole, tmp_path, monkeypatch):
+    """Memory ran out: the rows of a step are the same, in smaller parts."""
+    script, settings, _ = job
+    size = "batch_size" if script is train else "micro_batch"
+    assert settings[size] % 2 == 0
+    out = cut_off(script, settings, tmp_path / "cut", 2, monkeypatch)
+    run_here(script, settings | {size: settings[size] // 2}, out, "--resume", monkeypatch=monkeypatch)
+    same_training(whole, out)
+
+
+def test_a_run_whose_reader_leaves_goes_on(job, whole, tmp_path):
+    """As behind `| head -1`"""
+    (script, settings, files), out = job, tmp_path / "run"
+    process = launch(script, settings, out)
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read().replace("\n", "") == "" and process.wait() == 0
+    same_bytes(whole, out, *files)
+
+
 # -----------------------------------------------------------------------------
 # The run folder
+
+
+def test_a_linked_checkpoint_stays_where_it_leads(tmp_path, corpus, monkeypatch):  # noqa: F811
+    """On a scratch disk: put there while the run stood still, or before it began, as an empty folder or as none."""
+    settings = SMALL | dict(data=corpus, keep_checkpoints=1)
+    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    out = cut_off(train, settings, tmp_path / "moved", 4, monkeypatch)
+    os.rename(out / "checkpoint", scratch / "moved")
+    os.symlink(scratch / "moved", out / "checkpoint")
+    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
+    assert (out / "checkpoint").is_symlink() and {p.name for p in scratch.iterdir()} == {"moved", "moved_6"}
+    same_bytes(whole, out, *WEIGHTS)
+    (scratch / "empty").mkdir()
+    for name in ("empty", "none"):
+        out = tmp_path / name
+        out.mkdir()
+        os.symlink(scratch / name, out / "checkpoint")
+        cut_and_resume(train, settings, out, 4, monkeypatch)
+        assert (out / "checkpoint").is_symlink() and {p.name for p in scratch.glob(f"{name}*")} == {name, f"{name}_6"}
+        same_bytes(whole, out, *WEIGHTS)
+    os.rename(scratch / "none", scratch / "none.old")  # killed between two renames
+    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
+    # what a link leads to is never deleted for another run
+    with pytest.raises(FileExistsError, match="exists: --resume goes on"):
+        run_here(train, settings, out, monkeypatch=monkeypatch)
+    run_here(train, settings, out, "--overwrite", monkeypatch=monkeypatch)
+    assert (scratch / "none.old").exists() and not (out / "checkpoint").is_symlink()
+    (tmp_path / "taken").mkdir()
+    os.symlink(tmp_path, tmp_path / "taken" / "checkpoint")
+    with pytest.raises(FileExistsError, match="exists"):
+        run_here(train, settings, tmp_path / "taken", monkeypatch=monkeypatch)
 
 
 def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, corpus, monkeypatch):  # noqa: F811
@@ -342,8 +443,10 @@ def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, corpus, mon
     assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
     shorter = run_here(train, settings | dict(keep_checkpoints=0), tmp_path / "other", monkeypatch=monkeypatch)
     assert sorted(p.name for p in shorter.glob("checkpoint*")) == ["checkpoint"]
-    runtime.save_checkpoint(out, lambda f: None, torch.optim.AdamW([torch.zeros(1)]), ["x"], {"step": 8}, 2)  # once more
-    runtime.save_checkpoint(out, lambda f: None, torch.optim.AdamW([torch.zeros(1)]), ["x"], {"step": 9})  # not asked for
+    for keep, step in ((2, 8), (0, 9)):  # once more; not asked for
+        again = bare_run(out, keep_checkpoints=keep)
+        again.saved, again.step = 8, step
+        again.save()
     assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
     # going back is putting one in the last one's place
     shutil.rmtree(out / "checkpoint")
@@ -370,10 +473,10 @@ def test_two_processes_do_not_share_a_folder(tmp_path, corpus, monkeypatch):  # 
 
 
 def test_a_folder_whose_run_was_killed_as_it_began_can_be_overwritten(tmp_path, corpus, monkeypatch):  # noqa: F811
-    for left in ([], ["metrics.jsonl"]):  # nothing but the claim; a deletion that did not get to its end
+    for left in ([], ["metrics.jsonl"]):  # nothing but the lock; a deletion that did not get to its end
         out = tmp_path / f"run{len(left)}"
         out.mkdir()
-        for name in (runtime.CLAIM, *left):
+        for name in (runtime.LOCK, *left):
             (out / name).touch()
         run_here(train, SMALL | dict(data=corpus), out, "--overwrite", monkeypatch=monkeypatch)
         assert (out / "checkpoint").exists()
@@ -390,19 +493,19 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, corpus, monkeypatch):  # n
     """No space for the log from its fifth line on: one line says so; with space again, the run ends as if nothing had been."""
     settings = SMALL | dict(data=corpus)
     whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    write, lines = runtime.Metrics.write, []
+    log, lines = runtime.Run.log, []
 
-    def full(self, record):
+    def full(self, record, line):
         lines.append(record)
         if len(lines) > 4:
-            with open(self.path, "a") as f:
+            with open(self.metrics, "a") as f:
                 f.write('{"step": 4, "lo')  # what had room
-            raise OSError(28, "No space left on device", self.path)
-        write(self, record)
+            raise OSError(28, "No space left on device", self.metrics)
+        log(self, record, line)
 
-    monkeypatch.setattr(runtime.Metrics, "write", full)
+    monkeypatch.setattr(runtime.Run, "log", full)
     with pytest.raises(SystemExit, match="No space left on device.*metrics.jsonl"):
         one_line_errors(lambda: run_here(train, settings, tmp_path / "cut", monkeypatch=monkeypatch))
-    monkeypatch.setattr(runtime.Metrics, "write", write)
+    monkeypatch.setattr(runtime.Run, "log", log)
     run_here(train, settings, tmp_path / "cut", "--resume", monkeypatch=monkeypatch)
     same_bytes(whole, tmp_path / "cut", *WEIGHTS)

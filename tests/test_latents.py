@@ -579,7 +579,7 @@ def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):
     model, _ = coprocessor.load_run(run)
     with torch.no_grad():
         model.soft[1] = math.nan
-    coprocessor.save(model, run / "checkpoint")
+    coprocessor.save(model, run / "checkpoint", run)
     assert "Z is not finite, in latents" in error(run)
     with pytest.raises(FileNotFoundError, match="no latents.json"):
         figures.figure4([figures.read(run)], str(tmp_path / "x.png"))

@@ -223,7 +223,7 @@ def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, tmp_path, monkey
 
 def test_a_run_with_openai_s_tokenizer_has_no_file_of_it(gpt2, tmp_path):
     gpt2.save(str(tmp_path))
-    coprocessor.save(coprocessor.build("h2", random_model("tiny_gpt2", 270), 2), str(tmp_path / "checkpoint"))
+    coprocessor.save(coprocessor.build("h2", random_model("tiny_gpt2", 270), 2), str(tmp_path / "checkpoint"), str(tmp_path))
     assert not list(tmp_path.glob("**/tokenizer*"))
 
 
