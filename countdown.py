@@ -475,6 +475,7 @@ def train(c, machine):
             # the global batch, the same on every rank: pass 1 reads the problems, pass 2 starts a branch at the end of each,
             # pass 3 writes the answers; then one step of AdamW
             chosen = [items[n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
+            torch.manual_seed(c.seed + run.step)  # a variant that draws random numbers resumes to the same ones
             loss, norm = finetuning.train_step(wrapped, chosen, optimizer, parameters, c, machine)
             run.step += 1
             run.state["tokens"] += sum(len(item.question) + len(item.text) for item in chosen)
@@ -491,8 +492,9 @@ def train(c, machine):
                     line += f", {runtime.format_duration((total - run.step) / speed)} left"
                 if epoch_ends and run.step < total:  # only looked at: nothing is chosen by it
                     check()
-                    record |= ask()[1]
-                    line += f", {record['test_accuracy']:.1%} of the held-out problems right"
+                    with run.saved_if_it_fails():
+                        record |= ask()[1]
+                    line += f", {record['test_accuracy']:.1%} of the held-out problems right{test.told_cut()}"
                 run.log(record, line)
             # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
             stop = run.interrupted(log_now)
@@ -512,7 +514,7 @@ def train(c, machine):
         run.log(
             dict(step=total, tokens=run.state["tokens"], seconds=run.elapsed(), **result),
             f"{c.variant}, {c.operands} operands, N_L = {model.n_latents}: {result['test_accuracy']:.1%} of "
-            f"{len(predictions):,} held-out problems right (95 % interval {low:.1%} to {high:.1%}); "
+            f"{len(predictions):,} held-out problems right (95 % interval {low:.1%} to {high:.1%}){test.told_cut()}; "
             + ", ".join(f"{reasons[reason]} {reason}" for reason in REASONS if reasons[reason])
             + f"\ndone: {c.out_dir}/predictions.jsonl holds every answer",
         )

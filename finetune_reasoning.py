@@ -83,7 +83,7 @@ MAY_DIFFER += ("micro_batch",)
 # Curriculum
 
 
-def plan(c):
+def stage_schedule(c):
     """The stage of every epoch."""
     last = c.stages + 1
     if c.variant == "cot":
@@ -99,20 +99,15 @@ def latents_at(c, stage):
     return min(stage, c.stages) * c.latents_per_step
 
 
-def system_at(c, stage, model, n_latents):
-    """The model with the latents of that stage -> what learns and answers then.
-
-    The last stage has as many latents as the one before. Stage 0 has none: the Base learns alone, or DDP would wait for
-    gradients that the Coprocessor never gets.
-    """
-    model.n_latents = min(n_latents, latents_at(c, stage))
-    return model if model.n_latents or c.variant == "coconut" else coprocessor.CoT(model.base, 0)
+def model_for_stage(c, stage, model, n_latents):
+    """The model with the latents of that stage. The last one has as many as the one before, stage 0 has none."""
+    return coprocessor.with_latents(model, min(n_latents, latents_at(c, stage)))
 
 
 def read_items(c, split, tokenizer, model):
     """-> (list of Items, each of which fits the model at every stage; rows left out)"""
     n_latents = model.n_latents
-    offsets = {stage: system_at(c, stage, model, n_latents).branch_offset() for stage in {*plan(c)}}
+    offsets = {stage: model_for_stage(c, stage, model, n_latents).branch_offset() for stage in {*stage_schedule(c)}}
     model.n_latents, context = n_latents, model.base.config.context
 
     def make(example):
@@ -134,7 +129,7 @@ def main():
     epochs = (c.stages + 1) * c.epochs_per_stage + c.last_stage_epochs
     if epochs > 10**5:
         raise ValueError(f"stages, epochs_per_stage and last_stage_epochs make {epochs:,} epochs")
-    stages = plan(c)
+    stages = stage_schedule(c)
     if not stages or c.first_stage > c.stages + 1:
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
     machine = runtime.start(c.device, c.precision)
@@ -154,6 +149,12 @@ def main():
     steps_per_epoch = len(items["train"]) // c.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
+    steps, with_steps = (sum(map(f, items["train"])) for f in (lambda i: len(i.steps), lambda i: bool(i.steps)))
+    if (stages[0] <= c.stages or c.step_weight) and with_steps < 0.1 * len(items["train"]):
+        raise ValueError(
+            f"{c.data}: only {with_steps} of {len(items['train'])} training questions have steps, which this schedule writes or "
+            f"spells; --variant=no_cot or --first_stage={c.stages + 1} trains on answers alone"
+        )
     valid, test = (EvalSet([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
     optimizer, parameters = finetuning.adamw(model, c, machine.device)
 
@@ -166,8 +167,8 @@ def main():
     )  # fmt: skip
     total = len(stages) * steps_per_epoch
     machine.print(
-        f"{origin}; {len(items['train']):,} questions, {len(stages)} epochs of {steps_per_epoch:,} steps, stages {stages[0]} "
-        f"to {stages[-1]}; {len(left_out)} rows left out",
+        f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each, {len(stages)} epochs of "
+        f"{steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",
         *left_out[:5],
     )
 
@@ -184,7 +185,7 @@ def main():
         if epoch_begins and c.reset_optimizer:
             optimizer.state.clear()
         # what learns may have changed with the stage, so DDP is made anew
-        asked = system_at(c, stage, model, n_latents)
+        asked = model_for_stage(c, stage, model, n_latents)
         wrapped = runtime.wrap(asked, machine)
 
         rows = finetuning.epoch_permutation(c.seed, epoch, len(items["train"]))
@@ -192,6 +193,7 @@ def main():
             # the global batch, the same on every rank; each question is followed by the words that this stage leaves
             chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
             texts = [item.written(c, stage) for item in chosen]
+            torch.manual_seed(c.seed + run.step)  # a variant that draws random numbers resumes to the same ones
             # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
             loss, norm = finetuning.train_step(wrapped, texts, optimizer, parameters, c, machine)
             run.step += 1
@@ -211,10 +213,11 @@ def main():
                     check()
                     # they choose which weights of the stage are kept in best/; the test set never does
                     asked.eval()
-                    graded = grade_answers([item.example for item in items["valid"]], valid.answer_questions(asked))
+                    with run.saved_if_it_fails():
+                        graded = grade_answers([item.example for item in items["valid"]], valid.answer_questions(asked))
                     asked.train()
                     record["valid_accuracy"] = np.mean([p["correct"] for p in graded]).item()
-                    line += f", validation accuracy {record['valid_accuracy']:.1%}"
+                    line += f", validation accuracy {record['valid_accuracy']:.1%}{valid.told_cut()}"
                     if record["valid_accuracy"] > run.state["best"]:
                         run.state["best"] = record["valid_accuracy"]
                         run.save_best()
@@ -231,7 +234,7 @@ def main():
     run.stop_listening()
     machine.wait()  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
-    asked = system_at(c, stages[-1], model, n_latents).eval()
+    asked = model_for_stage(c, stages[-1], model, n_latents).eval()
     predictions = grade_answers([item.example for item in items["test"]], test.answer_questions(asked))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)
@@ -241,7 +244,7 @@ def main():
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         run.log(
             record,
-            f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}); until the answer begins "
+            f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}{test.told_cut()}); until the answer begins "
             f"{record['passes_to_answer']:.1f} forward passes, {record['seconds_to_answer']:.3f} s\n"
             f"done: {c.out_dir}/predictions.jsonl holds every answer, {c.out_dir}/best the weights",
         )

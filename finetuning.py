@@ -171,6 +171,10 @@ class EvalSet:
         self.n_cut = sum(cut for *_, cut in out)
         return [text for _, text, _ in out]
 
+    def told_cut(self):
+        """In words: how many of the last answers had no end within max_new_tokens"""
+        return f", {self.n_cut} answers cut at max_new_tokens" if self.n_cut else ""
+
     def cost(self, model, begins, count=16):
         """One question at a time: passes and seconds until the answer proper, which begins says of a text, and per answer.
 
@@ -254,5 +258,5 @@ def load_start(c, tokenizer, n_latents, latents_per_step, checkpoint=None):
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:
         base.add_tokens(added, like=tokenizer.encode("<<")[0])
-    model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **options)
+    model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **coprocessor.options_of(vars(c)))
     return model, f"the Base of {c.init_from}", base_crc32

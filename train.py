@@ -98,22 +98,25 @@ def row_cost(model, c):
     twice the forward where weights learn, once where gradients only pass through, nothing where no graph is built.
     """
     config, mean_site = model.base.config, (coprocessor.site_limit(c, model.base.config.context) + 1) / 2
-    weights = sum(p.numel() for p in model.base.blocks.parameters())
     # which model runs how many positions is seen, not known: one forward pass of the shortest prefix with a single branch
-    work = []  # (positions, keys that each sees, times its forward pass)
+    work = []  # (positions, operations of all of them)
 
-    def note(learns):
+    def note(network, learns):
+        weights = sum(p.numel() for p in network.blocks.parameters())
+        per_key = 4 * len(network.blocks) * network.config.n_head * network.config.head_dim
+
         def hook(block, x, y):
             if x[0].dim() == 3:  # a prefix (B,S,C): a frozen Base builds no graph
-                work.append((c.seq_len, c.seq_len / 2, 3 if learns else 1))
+                n, keys, times = c.seq_len, c.seq_len / 2, 3 if learns else 1
             else:  # branches (B,M,T,C): through a frozen Base gradients pass
-                work.append((c.n_sites * x[0].size(2), mean_site + x[0].size(2) / 2, 3 if learns else 2))
+                n, keys, times = c.n_sites * x[0].size(2), mean_site + x[0].size(2) / 2, 3 if learns else 2
+            work.append((n, n * times * (2 * weights + per_key * keys)))
 
-        return hook
+        return network.blocks[0].norm_1.register_forward_hook(hook)
 
-    hooks = [model.base.blocks[0].norm_1.register_forward_hook(note(model.trains_base))]
+    hooks = [note(model.base, model.trains_base)]
     if model.has_coprocessor:
-        hooks.append(model.coprocessor.blocks[0].norm_1.register_forward_hook(note(True)))
+        hooks.append(note(model.coprocessor, True))
     tokens = torch.zeros((1, c.n_ahead + 1), dtype=torch.int64, device=model.base.wte.weight.device)
     sites = tokens[:, :1]
     with torch.no_grad():
@@ -121,10 +124,8 @@ def row_cost(model, c):
     for h in hooks:
         h.remove()
     targets = c.n_sites * c.n_ahead if nll.dim() == 3 else c.seq_len - 1
-    per_key = 4 * config.n_layer * config.n_head * config.head_dim
-    flops = sum(n * times * (2 * weights + per_key * keys) for n, keys, times in work)
-    flops += targets * (3 if model.trains_base else 2) * 2 * config.vocab_size * config.width
-    return sum(n for n, _, _ in work), flops
+    head = targets * (3 if model.trains_base else 2) * 2 * config.vocab_size * config.width
+    return sum(n for n, _ in work), sum(flops for _, flops in work) + head
 
 
 def main():
@@ -204,6 +205,7 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = lr
 
+        torch.manual_seed(c.seed + step)  # a variant that draws random numbers resumes to the same ones
         loss = 0.0
         for micro in range(micro_batches):
             # gradients are averaged over ranks once a step, at the last micro-batch. The forward pass belongs inside
@@ -211,8 +213,8 @@ def main():
             last = micro == micro_batches - 1
             with contextlib.nullcontext() if last or machine.world == 1 else wrapped.no_sync():
                 with machine.autocast():
-                    # the three passes (section 4.1): the Base reads the sequences and leaves KV_theta(x); a branch begins at
-                    # every site; the Base predicts the ahead tokens of all branches at once
+                    # the three passes (section 4.1, Variant.forward): the Base reads the sequences and leaves KV_theta(x); a
+                    # branch starts at every site; the Base predicts the ahead tokens of all branches at once
                     nll = wrapped(tokens, sites, ahead)  # (B, M, N_A); continued: (B, S-1)
                 # every micro-batch has as many targets, so the mean of means is the mean over the global batch
                 micro_loss = nll.mean() / micro_batches
@@ -243,7 +245,8 @@ def main():
             if evaluate_now:
                 check()
                 # the module itself, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
-                record |= coprocessor.validate(model, val_batches, c, machine)
+                with run.saved_if_it_fails():
+                    record |= coprocessor.validate(model, val_batches, c, machine)
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             run.log(record, line)
         # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
