@@ -152,7 +152,7 @@ def main():
     steps, with_steps = (sum(map(f, items["train"])) for f in (lambda i: len(i.steps), lambda i: bool(i.steps)))
     if (stages[0] <= c.stages or c.step_weight) and with_steps < 0.1 * len(items["train"]):
         raise ValueError(
-            f"{c.data}: only {with_steps} of {len(items['train'])} training questions have steps, which this schedule writes or "
+            f"{c.data}: only {with_steps} of {len(items['train'])} training questions have steps, which this run writes or "
             f"spells; --variant=no_cot or --first_stage={c.stages + 1} trains on answers alone"
         )
     valid, test = (EvalSet([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
@@ -167,8 +167,8 @@ def main():
     )  # fmt: skip
     total = len(stages) * steps_per_epoch
     machine.print(
-        f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each, {len(stages)} epochs of "
-        f"{steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",
+        f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each; {len(stages)} epochs "
+        f"of {steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",
         *left_out[:5],
     )
 
@@ -244,8 +244,8 @@ def main():
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
         run.log(
             record,
-            f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}{test.told_cut()}); until the answer begins "
-            f"{record['passes_to_answer']:.1f} forward passes, {record['seconds_to_answer']:.3f} s\n"
+            f"test accuracy {record['test_accuracy']:.1%} ({correct} of {len(predictions)}{test.told_cut()}); "
+            f"until the answer begins {record['passes_to_answer']:.1f} forward passes, {record['seconds_to_answer']:.3f} s\n"
             f"done: {c.out_dir}/predictions.jsonl holds every answer, {c.out_dir}/best the weights",
         )
     run.finish()
