@@ -539,11 +539,8 @@ class GPT2(Model):
 
     @staticmethod
     def read_config(raw, values):
-        second = {  # transformers knows these names, too, and prefers them
-            "hidden_size": "width", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
-            "max_position_embeddings": "context",
-        }  # fmt: skip
-        refuse_other(raw, {key: [values[field]] for key, field in second.items()})
+        # transformers knows these names, too, and prefers them
+        refuse_other(raw, {"num_attention_heads": [values["n_head"]], "num_hidden_layers": [values["n_layer"]]})
         return gpt2_config(**values)
 
 
@@ -779,37 +776,34 @@ def load_pretrained(name, device="cpu"):
         raise ValueError(f"{name}: {e}") from None
     with torch.device("meta"):
         model = FAMILIES[config.family](config)
-    names, shapes = model.tensor_names(), {ours: p.shape for ours, p in model.named_parameters()}
-    expected = {hf.removeprefix(model.hf_prefix): (ours, t) for ours, (hf, t) in names.items()}
-    if config.tied:  # the head may be there all the same
-        expected["lm_head.weight"], shapes["head.weight"] = ("head.weight", False), shapes["wte.weight"]
-    state = {}
+    found, state = {}, {}
     for path in weight_files(name):
         try:
             tensors = load_file(path)
         except SafetensorError as e:
             raise ValueError(f"{path} is damaged, or a Git LFS pointer ({e})") from None
         for key, tensor in tensors.items():
-            hf, what = key.removeprefix(model.hf_prefix), f"{path}: {key}"
+            hf = key.removeprefix(model.hf_prefix)
             if hf.endswith(model.hf_ignored):
                 continue
-            if hf not in expected:
-                raise ValueError(f"{what} is unknown to {model.display_name}")
-            ours, transposed = expected[hf]
-            if ours in state:
-                raise ValueError(f"{what} is there twice")
+            if hf in found:
+                raise ValueError(f"{path}: {key} is there twice")
             if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-                raise ValueError(f"{what} is quantised ({tensor.dtype}), which this code does not compute")
-            if tensor.shape != (shapes[ours][::-1] if transposed else shapes[ours]):
-                raise ValueError(f"{what} has another shape than config.json says: {list(tensor.shape)}")
-            tensor = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
-            if not tensor.isfinite().all():
-                raise ValueError(f"{what} has a value that is not finite (NaN or infinite)")
-            state[ours] = tensor.T.contiguous() if transposed else tensor
-    for ours, (hf, _) in names.items():
-        if ours not in state:
+                raise ValueError(f"{path}: {key} is quantised ({tensor.dtype}), which this code does not compute")
+            found[hf] = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
+            if not found[hf].isfinite().all():
+                raise ValueError(f"{path}: {key} has a value that is not finite (NaN or infinite)")
+    for ours, (hf, transposed) in model.tensor_names().items():
+        tensor = found.pop(hf.removeprefix(model.hf_prefix), None)
+        if tensor is None:
             raise ValueError(f"{name}: {hf} is missing")
-    if config.tied and not torch.equal(state.pop("head.weight", state["wte.weight"]), state["wte.weight"]):
+        state[ours] = tensor.T.contiguous() if transposed else tensor
+        if state[ours].shape != model.get_parameter(ours).shape:
+            raise ValueError(f"{name}: {hf} has another shape than config.json says: {list(tensor.shape)}")
+    embedding = state["wte.weight"]
+    if config.tied and not torch.equal(found.pop("lm_head.weight", embedding), embedding):
         raise ValueError(f"{name}: lm_head.weight differs from the embedding it should be tied to")
+    if found:
+        raise ValueError(f"{name}: {min(found)} is unknown to {model.display_name}")
     model.load_state_dict(state, assign=True)
     return model.requires_grad_().to(device).eval()

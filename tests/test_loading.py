@@ -200,9 +200,7 @@ def test_what_no_family_computes_is_refused(change, family, folder):
         ("gpt2", {"sliding_window": 8}, "sliding_window"),
         ("gpt2", {"tie_word_embeddings": False}, "tie_word_embeddings"),
         ("gpt2", {"num_attention_heads": 8}, "num_attention_heads: 8"),  # beside n_head: 4
-        ("gpt2", {"hidden_size": 32}, "hidden_size: 32"),
         ("gpt2", {"num_hidden_layers": 1}, "num_hidden_layers: 1"),
-        ("gpt2", {"max_position_embeddings": 32}, "max_position_embeddings: 32"),
         ("qwen3", {"hidden_act": "gelu_new"}, "hidden_act"),
         ("qwen3", {"attention_bias": True}, "attention_bias"),
         ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "use_sliding_window"),
@@ -371,7 +369,7 @@ def test_a_missing_tensor_is_named(which, family, folder):
 @pytest.mark.parametrize("extra", ["score.weight", "model.layers.2.mlp.up_proj.weight", "h.0.attn.c_proj.scale"])
 def test_an_unknown_tensor_is_named(extra, family, folder):
     rewrite(folder, lambda t: t.update({extra: torch.ones(3)}))
-    assert f"{extra} is unknown" in error_of(folder)
+    assert f"{extra.removeprefix(FAMILIES[family].hf_prefix)} is unknown" in error_of(folder)
 
 
 @pytest.mark.parametrize("which", range(3))
@@ -384,12 +382,12 @@ def test_a_misshapen_tensor_is_named_with_its_shape(which, family, folder):
 
     rewrite(folder, change)
     message = error_of(folder)
-    assert name in message and str(shape) in message
+    assert name.removeprefix("transformer.") in message and str(shape) in message
 
 
 def test_a_transposed_tensor_is_misshapen(family, folder):
     rewrite(folder, lambda t: t.update({weight(family): t[weight(family)].T.contiguous()}))
-    assert weight(family) in error_of(folder)
+    assert weight(family).removeprefix("transformer.") in error_of(folder)
 
 
 def test_a_model_saved_without_its_head(family, tmp_path):
@@ -406,10 +404,10 @@ def test_an_untied_model_saved_without_its_head_lacks_it(tmp_path):
     assert "lm_head.weight is missing" in error_of(tmp_path)
 
 
-def test_another_familys_prefix_is_unknown(family, folder):
+def test_another_familys_prefix_is_not_read(family, folder):
     other = "model." if family == "gpt2" else "transformer."
     rewrite(folder, lambda t: {other + k.split(".", 1)[1]: v for k, v in t.items()})
-    assert "is unknown" in error_of(folder)
+    assert "is missing" in error_of(folder)
 
 
 def test_a_tensor_under_both_of_its_names_is_refused(family, folder):
