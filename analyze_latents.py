@@ -260,15 +260,22 @@ def protocol(config):
     return STEPS_STAY if config["first_stage"] == config["stages"] and not config["last_stage_epochs"] else "curriculum"
 
 
+def task_of(config):
+    """What a run was trained on: text, Countdown, GSM8K, ProsQA; a task of one's own has its folder's name"""
+    if "seq_len" in config or "operands" in config:
+        return "text" if "seq_len" in config else "Countdown"
+    folder = os.path.basename(os.path.normpath(config["data"]))
+    return "GSM8K" if folder in ("gsm8k", "gsm8k_aug") else "ProsQA" if "prosqa" in folder else folder
+
+
 def setting(config):
     """What a run was trained on, as the paper's section 4.3 has it"""
-    if "seq_len" in config:
+    task = task_of(config)
+    if task == "text":
         return "large-scale"
     resumed = ", resumed" * config["started_from"].startswith("all of")
-    if "operands" in config:
+    if task == "Countdown":
         return f"Countdown, {config['operands']} operands{resumed}"
-    name = os.path.basename(os.path.normpath(config["data"]))
-    task = next((known for known in ("ProsQA", "GSM8K") if known.lower() in name), name)  # a task of one's own has its own name
     how = protocol(config)
     if how == NO_STEPS and not resumed:
         return f"{task}, no curriculum"
@@ -477,7 +484,8 @@ def told(found, digits):
 
 
 def told_chance(chance):
-    return ", ".join(f"{name} {captured:.3f}" for name, captured in chance.items())
+    names = {"tokens": "ordinary tokens", "shuffled": "shuffled latents (the ceiling)"}
+    return ", ".join(f"{names[name]} {captured:.3f}" for name, captured in chance.items())
 
 
 def heatmap(ax, latents, title):
@@ -487,7 +495,7 @@ def heatmap(ax, latents, title):
     if n > 1:
         title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
     if latents.get("chance"):
-        title += f"\nchance: {told_chance(latents['chance'])}"
+        title += f"\n{told_chance(latents['chance'])}"
     ax.set_title(title, fontsize="medium", parse_math=False)  # a run may be called $1_or_$2
     ax.set(xlabel="variance of latent j", ylabel="in subspace of i")
     for axis in (ax.xaxis, ax.yaxis):

@@ -2,21 +2,28 @@
 
     python -m paper.harness out/h2_gpt2 --tasks=boolq,lambada_openai --limit=100
 
-One augmentation hangs where a context ends, as in evaluate.py, whose scores on its own five tasks are the same.
+One augmentation stands where a context ends, as in evaluate.py, whose scores on its own five tasks are the same.
 """
 
 import json
+import os
+import sys
 
 from configurator import Parser, one_line_errors
 
 import torch
-from lm_eval import simple_evaluate
-from lm_eval.api.model import TemplateLM
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-import evaluate
+import evaluate as our_evaluate
 import runtime
-from questions import pad
+from finetuning import pad
+
+# lm-eval's tasks import Hugging Face's `evaluate`: what is needed from this folder is there now, and they shall not find it
+del sys.modules["evaluate"]
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) != os.path.dirname(our_evaluate.__file__)]
+
+from lm_eval import simple_evaluate  # noqa: E402
+from lm_eval.api.model import TemplateLM  # noqa: E402
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # noqa: E402
 
 
 class Run(TemplateLM):
@@ -25,9 +32,9 @@ class Run(TemplateLM):
     def __init__(self, name, batch_size=16, device="auto", precision="fp32"):
         super().__init__()
         self.machine, self.batch = runtime.start(device, precision), batch_size
-        self.model, self.run_tokenizer, _ = evaluate.load(name)
+        self.model, self.run_tokenizer, _ = our_evaluate.load(name)
         self.model = self.model.to(self.machine.device).eval()
-        self.room = evaluate.room_for_text(self.model)
+        self.room = our_evaluate.room_for_text(self.model)
 
     @property
     def eot_token_id(self):
@@ -52,8 +59,9 @@ class Run(TemplateLM):
             tokens, lengths = pad(contexts, self.machine.device)
             ahead, _ = pad(branches, self.machine.device)
             with self.machine.autocast():
-                prefix_kv, begin = self.model.begin(tokens, lengths[:, None] - 1)
-                hidden = self.model.pass3_decode(begin, ahead[:, None], prefix_kv)[:, 0]  # (B, N, C)
+                prefix = self.model.pass1_prefix(tokens)
+                start = self.model.pass2_start(prefix, lengths[:, None] - 1)
+                hidden = self.model.pass3_predict(prefix, start, ahead[:, None])[:, 0, -ahead.size(1) :]  # (B, N, C)
                 log_p = self.model.base.logits(hidden).float().log_softmax(dim=-1)  # (B, N, V)
             own, best = log_p.gather(2, ahead[..., None])[..., 0], log_p.argmax(dim=-1) == ahead
             for row, i in enumerate(batch):
@@ -75,16 +83,15 @@ class Run(TemplateLM):
         out = [None] * len(requests)
         prompts = [self.tok_encode(r.args[0]) or [self.eot_token_id] for r in requests]
         for batch in self.in_batches(prompts, len):
-            hows = [requests[i].args[1] for i in batch]
-            n_tokens = max(how.get("max_gen_toks", 256) for how in hows)
-            tokens, lengths = pad([prompts[i][-(self.room - n_tokens) :] for i in batch], self.machine.device)
+            limits = [min(requests[i].args[1].get("max_gen_toks", 256), self.room - 1) for i in batch]
+            tokens, lengths = pad([prompts[i][-(self.room - max(limits)) :] for i in batch], self.machine.device)
             with self.machine.autocast():
-                rows = self.model.generate(tokens, lengths, n_tokens, eos=self.eot_token_id).tolist()
-            for i, ids, how in zip(batch, rows, hows, strict=True):
-                ids = ids[: how.get("max_gen_toks", 256)]
+                rows = self.model.generate(tokens, lengths, max(limits), eos=self.eot_token_id).tolist()
+            for i, ids, limit in zip(batch, rows, limits, strict=True):
+                ids = ids[:limit]
                 out[i] = self.run_tokenizer.decode(ids[: ids.index(self.eot_token_id)] if self.eot_token_id in ids else ids)
-                for stop in how.get("until", []):
-                    out[i] = out[i].partition(stop)[0] if stop else out[i]
+                for stop in filter(None, requests[i].args[1].get("until", [])):
+                    out[i] = out[i].partition(stop)[0]
         return out
 
 

@@ -1,12 +1,14 @@
-"""The laptop's version of the paper: every cell can be started, and the page says what the cells' metrics say."""
+"""The laptop's version of the paper: every run can be started, and the page says what the runs' lines say."""
 
 import dataclasses
 import importlib
-import math
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 from configurator import configure
 
@@ -14,561 +16,383 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from scipy import stats
-from test_data import make_shards
 
-from coprocessor import build, checksum
-from data import train_tokenizer
+from coprocessor import build
+from data import train_tokenizer, write_text
 from model import load_pretrained, random_model
-from paper import cells, claims
-from runtime import write_lines
+from paper import collect, hypotheses, page
+from paper.hypotheses import Row, compare
 
-CELLS = cells.all_cells()
-STARTS = "(out/paper|results/bases)/(\\w+)"
+RUNS = (ROOT / "paper/runs.sh").read_text(encoding="utf-8")
 
 
-def config_of(cell):
-    script, *words = cell.command.split()
+@pytest.fixture(scope="module")
+def listed():
+    """{name: command} of paper/runs.sh"""
+    done = subprocess.run(["bash", "paper/runs.sh"], cwd=ROOT, env=os.environ | {"LIST": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert len(lines) == len(dict(lines)), "a name is used twice"
+    return dict(lines)
+
+
+def config_of(command):
+    script, *words = command.removeprefix("python ").split()
     return configure(importlib.import_module(script.removesuffix(".py")).Config, "", words)
 
 
-def test_every_cell_is_a_command_that_its_script_takes():
-    for cell in CELLS.values():
-        c = config_of(cell)
-        assert c.out_dir == f"out/paper/{cell.name}" and "$" not in cell.command
-        assert cell.minutes <= (98 if cell.is_base else 40), "a Base is trained once, and its weights are kept"
-        if c.init_from.startswith("random:"):
-            assert not cell.start
-        else:
-            where, start = re.fullmatch(STARTS, c.init_from).groups()
-            assert start == cell.start and CELLS[start].is_base == (where == "results/bases")
-    assert len(CELLS) == len({cell.command.replace(cell.name, "") for cell in CELLS.values()}), "a cell is run twice"
-    bases = {name for name, cell in CELLS.items() if cell.is_base}  # their weights are kept, and no others'
-    assert bases == {f"base_{size}" for size in ("gpt2", "twice", "wide", "once")} | {"statements", "worded", "sums"}
-    assert sum(cell.minutes for cell in CELLS.values() if not cell.on_gpu) / 2 < 12 * 60, "more than 12 hours on two cores"
-    assert sum(cell.minutes for cell in CELLS.values() if cell.on_gpu) <= 20, "more than 20 minutes of a GPU"
+def test_every_run_is_a_command_that_its_script_takes(listed):
+    starts = set()
+    for name, command in listed.items():
+        c = config_of(command)
+        assert c.out_dir == f"out/paper/{name}" and "@" not in command
+        assert not re.search(r"_s\d", name) or c.seed == int(name.rpartition("_s")[2])
+        if not c.init_from.startswith("random:"):
+            where, start = re.fullmatch("(out/paper|results/bases)/(.+)", c.init_from).groups()
+            assert start in listed and [*listed].index(start) < [*listed].index(name), "it starts from what comes later"
+            starts |= {start} if where == "results/bases" else set()
+    assert starts <= {*os.listdir(ROOT / "results/bases")} <= {*re.findall(r"^base (\w+)", RUNS, re.M)}
+    assert len(listed) == len({command.replace(name, "") for name, command in listed.items()}), "one run under two names"
 
 
-def test_places_of_a_name_are_lists_or_ranges(monkeypatch):
-    monkeypatch.setattr(cells, "CELLS", "x.py\n    a_{b,c}_{2..11}_s{9..10}  1  --x=$1 --y=$2 --seed=$s\n    d  1")
-    made = cells.all_cells()
-    assert len(made) == 2 * 10 * 2 + 1 and [name for name, cell in made.items() if cell.is_base] == ["d"]
-    assert made["a_c_11_s10"].command.startswith("x.py --x=c --y=11 --seed=10 ")
-
-
-def test_models_that_stand_beside_the_dual_one_have_as_many_parameters():
-    def count(model):
-        return sum(p.numel() for p in model.parameters())
-
-    dual = count(build("h2", random_model("tiny_gpt2", 512), 2))
-    assert 0.9 < count(random_model("tiny_gpt2_twice", 512)) / dual < 1
-    assert count(random_model("tiny_gpt2_wide", 512)) == pytest.approx(dual, rel=0.01)
-
-
-def test_the_kept_runs_are_runs_of_these_commands(monkeypatch):
+def test_the_kept_runs_are_runs_of_these_commands(listed, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert [*cells.read_records()] == sorted(cells.read_records())
-    records = cells.finished(CELLS)  # those of commands that say something else by now are run anew
-    assert len(records) > 40
+    runs = collect.records()
+    assert [*runs] == sorted(runs) and runs.keys() <= listed.keys(), "lines that no command makes belong to archive.jsonl"
     gone = {"sweep", "sweep_variants", "sweep_operands", "sweep_latents"}  # settings that there were when they were run
-    for name, record in records.items():
-        c, then = config_of(CELLS[name]), record["config"]
+    for name, record in runs.items():
+        assert record["command"] == listed[name]
+        c, then = config_of(listed[name]), record["config"]
         now, young = ({k: v for k, v in dataclasses.asdict(x).items() if k not in gone} for x in (c, type(c)()))
         assert then.keys() - now.keys() <= {"started_from", "started_in", "base_crc32", "n_latents", *gone}
         assert "stages" not in now or then["n_latents"] in (0, c.stages * c.latents_per_step)
         then = young | {key: then[key] for key in then.keys() & now.keys()} | dict(resume=False, overwrite=False)
-        if match := re.match(STARTS, then["init_from"]):
-            then["init_from"] = f"{cells.BASES if CELLS[match[2]].is_base else cells.OUT}/{match[2]}"
+        if start := re.fullmatch("(?:out/paper|results/bases)/([^/]+?)(/checkpoint/base)?", then["init_from"]):
+            where = "results/bases" if os.path.exists(f"results/bases/{start[1]}") else "out/paper"
+            then["init_from"] = f"{where}/{start[1]}"
         for key, was in (("device", "cpu"), ("precision", "fp32")):
-            then[key] = was if then[key] == "auto" and not CELLS[name].on_gpu else then[key]
+            then[key] = was if then[key] == "auto" and "gpu" not in record else then[key]
         assert then == now, name
 
 
-def test_a_run_stands_while_its_command_and_its_base_do(place):
-    cell, base = cells.Cell("x", 1, "train.py --init_from=results/bases/base_gpt2"), random_model("tiny_gpt2", 60)
-    base.save_pretrained(f"{cells.BASES}/base_gpt2")
-    config = dataclasses.asdict(config_of(cell)) | {"base_crc32": checksum(base)}
-    record = dict(name=cell.name, config=config)
-
-    def stands(**changes):
-        write_lines(cells.RECORDS, [record | {"config": config | changes}, {"name": "gone", "config": {}}])
-        return [*cells.finished({cell.name: cell})] == [cell.name]
-
-    assert stands() and stands(device="auto", out_dir="x", overwrite=True) and stands(precision="auto")
-    assert stands(init_from="out/paper/base_gpt2/checkpoint/base"), "whether the kept weights or where they come from"
-    cell.name = record["name"] = "prosqa_h2_s1"
-    record["latents"] = dict(null=0.3)  # of before ordinary tokens were looked at
-    assert not stands()
-    record["latents"] = dict(chance=dict(tokens=0.5))
-    assert stands()
-    assert not (stands(tokens=1) or stands(init_from="out/paper/base_once") or stands(base_crc32=1))
-    later = cells.Cell("y_s2", 1, "train.py --init_from=out/paper/x_s1")  # from a run that others do not start from
-    of_later = dict(name="y_s2", config=dataclasses.asdict(config_of(later)))
-    for settings, left in ((config, {"x_s1", "y_s2"}), (config | {"tokens": 1}, set())):
-        write_lines(cells.RECORDS, [record | {"name": "x_s1", "config": settings}, of_later])
-        assert cells.finished({"x_s1": dataclasses.replace(cell, name="x_s1"), "y_s2": later}).keys() == left
-    del config["base_crc32"]  # of before there were any
-    assert stands() and not stands(lr=0.5)
-
-
-def test_the_page_and_the_bases_are_those_of_the_kept_runs(monkeypatch):
-    monkeypatch.chdir(ROOT / "results")
-    drawn = [name for name in claims.PICTURES if os.path.exists(f"{name}.png")]
+def test_the_page_is_that_of_the_kept_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with open("results/README.md") as f:
-        text = f.read()
-    assert text == claims.page(cells.finished(CELLS), drawn)
-    assert {*re.findall(r"!\[.*\]\((\w+)\.png\)", text)} == {*drawn}, "pictures that are not shown, or not there"
-    for name in os.listdir(cells.BASES):
-        width = 90 if name == "base_wide" else 64
-        assert CELLS[name].is_base and load_pretrained(f"{cells.BASES}/{name}").config.width == width
-        assert os.path.exists(f"{cells.BASES}/{name}/tokenizer.json")
+    text = Path("results/README.md").read_text(encoding="utf-8")
+    assert text == page.page(hypotheses.hypotheses(), collect.records())
+    shown = re.findall(r"!\[.*\]\((\w+)\.png\)", text)
+    assert (
+        shown == ["hypotheses", *page.PICTURES]
+        and len(shown) <= 5
+        and all(map(os.path.exists, map("results/{}.png".format, shown)))
+    )
+    assert all(re.search(rf"\]\(\.\./paper/{name}\)", text) for name in ("runs.sh", "LOG.md"))
+
+
+def test_every_row_compares_runs_of_the_list_and_every_kept_run_is_told(listed):
+    rows = [row for h in hypotheses.hypotheses() for row in h.rows]
+    told = {side.partition(":")[0] for row in rows for side in (row.a, row.b) if not hypotheses.is_number(side)}
+    systems = {re.sub(r"_s\d+$", "", name) for name in listed}
+    assert told <= systems, "names that no run has"
+    assert all(row.measure in hypotheses.MEASURES and row.sign in "<>=" and (row.sign != "=" or row.limit > 0) for row in rows)
+    assert all(any(row.decides for row in h.rows) for h in hypotheses.hypotheses())
+    starts = {re.sub(r"_s\d+$", "", config_of(command).init_from.rpartition("/")[2]) for command in listed.values()}
+    untold = systems - told - starts - {"base_twice", "prosqa_cot"}  # kept for the runs to come; and a reference row
+    assert not untold, "runs that decide and show nothing"
+    looked_at = {row.a.partition(":")[0] for row in rows if row.measure not in ("perplexity", "accuracy", "epochs")}
+    assert looked_at == {*re.findall(r"^ *look \".*?\" +(\S+)", RUNS, re.M)}, "latents are analysed where they are compared"
+
+
+def test_a_model_as_large_as_the_pair_by_depth():
+    count = [
+        sum(p.numel() for p in m.parameters())
+        for m in (build("h2", random_model("tiny_gpt2", 512), 2), random_model("tiny_gpt2_twice", 512))
+    ]
+    assert 0.9 < count[1] / count[0] < 1
+
+
+# -----------------------------------------------------------------------------
+# The table and its sentences
+
+
+def fake(name, seed, **more):
+    config = dict(variant="h2", seed=seed, init_from="x", base_crc32=7, lr=1.0)
+    return dict(
+        name=f"{name}_s{seed}", family="gpt2", parameters=1, config=config | more.pop("config", {}), metrics=[{}], **more
+    )
+
+
+def perplexities(name, *values, **config):
+    runs = [fake(name, s, config=config) | {"metrics": [{"val_ppl": 20.0}, {"val_ppl": x}]} for s, x in enumerate(values, 1)]
+    return {run["name"]: run for run in runs}
+
+
+def row(text):
+    """A line of hypotheses.txt"""
+    aside, a, sign, b, measure, limit, word, other_base = hypotheses.ROW.fullmatch(f"    {text}").groups()
+    return Row(a, sign, b, measure, float(limit or 0), word or "", bool(other_base), not aside)
+
+
+def test_lines_are_read_as_they_are_written():
+    assert row('text_soft = text_h2    perplexity 5 "nearly matches"') == (
+        "text_soft",
+        "=",
+        "text_h2",
+        "perplexity",
+        5,
+        "nearly matches",
+        False,
+        True,
+    )
+    assert row("- a_h2_1.6M > 0.9 capture -5 other_base") == ("a_h2_1.6M", ">", "0.9", "capture", -5, "", True, False)
+    first = hypotheses.hypotheses()[0]
+    assert first.paper.startswith("perplexity about 4") and [r.b for r in first.rows[:2]] == ["text_liu", "text_h1"]
+    names = [
+        "text_h2_8_latents",
+        "prosqa_no_thought",
+        "text_h2",
+        "countdown3_no_cot",
+        "prosqa_h1_worded",
+        "chains_rounds_steps",
+    ]
+    assert [hypotheses.system_of(name) for name in names][:5] == ["h2, 8 latents", "no_thought", "h2", "no_cot", "h1, worded"]
+    assert hypotheses.title_of("countdown3_h2") == "Countdown, 3 operands" and hypotheses.title_of("new_h2") == "new"
+
+
+def test_a_comparison_of_perplexities_is_paired_and_told_in_percent():
+    runs = perplexities("text_h2", 10, 12, 14) | perplexities("text_soft", 11, 12.5, 16)
+    told, verdict, p, ends = compare(row("text_h2 < text_soft  perplexity"), runs)
+    d = 100 * np.log([10 / 11, 12 / 12.5, 14 / 16])
+    test = stats.ttest_1samp(d, 0)
+    assert p == pytest.approx(test.pvalue)
+    assert ends == pytest.approx([100 * np.expm1(x / 100) for x in (d.mean(), *test.confidence_interval())])
+    assert told == "Text: h2 is 8.6 % better than soft (95 % CI -2.6 to 18.6, 3 seeds)" and verdict == "inconclusive"
+    runs |= perplexities("text_soft", 10.701, 12.84, 14.979)
+    told, verdict, *_ = compare(row('text_soft = text_h2  perplexity 5 "nearly matches"'), runs)
+    assert told == "Text: soft is 7.0 % worse than h2 (95 % CI 7.0 to 7.0, 3 seeds; 'nearly matches' means within 5 %)"
+    assert verdict == "does not hold" and compare(row("text_soft = text_h2  perplexity 8"), runs).verdict == "holds"
+    told = compare(row("text_h2 < text_soft:before  perplexity"), runs).told
+    assert told.startswith("Text: h2 is 40.6 % better than the Base (95 % CI")
+
+
+def test_what_is_missing_is_not_run_and_what_does_not_compare_is_an_error():
+    runs = perplexities("text_h2", 10, 12)
+    assert compare(row("text_h2 < text_liu  perplexity"), runs)[:2] == ("Text: h2 against liu: not run", "not run")
+    runs |= {"text_liu_s1": perplexities("text_liu", 11)["text_liu_s1"]}
+    assert compare(row("text_h2 < text_liu  perplexity"), runs)[:2] == ("Text: h2 against liu: one seed", "not run")
+    runs |= perplexities("text_liu", 11, 13)
+    assert compare(row("text_h2 < text_liu  perplexity"), runs).ends
+    other = runs | perplexities("text_liu", 11, 13, base_crc32=8)
+    with pytest.raises(ValueError, match="text_h2 and text_liu, seed 1, are not from the same Base"):
+        compare(row("text_h2 < text_liu  perplexity"), other)
+    assert compare(row("text_h2 < text_liu  perplexity other_base"), other).ends, "Bases are compared by design"
+    runs["text_h2_s2"]["config"]["lr"] = 2.0
+    with pytest.raises(ValueError, match="runs of text_h2 differ in lr"):
+        compare(row("text_h2 < text_liu  perplexity"), runs)
+
+
+def test_the_table_without_runs_claims_nothing():
+    results = [compare(r, {}).verdict for h in hypotheses.hypotheses() for r in h.rows]
+    assert {*results} == {"not run"}
+    assert hypotheses.together(["not run"]) == "not run"
+
+
+def test_verdicts():
+    intervals = [(-3, -1), (-3, 1), (1, 3)]
+    words = ["holds", "inconclusive", "does not hold"]
+    assert [hypotheses.verdict_of(*x, "<", [0]) for x in intervals] == words
+    assert [hypotheses.verdict_of(*x, ">", [0]) for x in intervals[::-1]] == words
+    assert [hypotheses.verdict_of(*x, "=", [-5, 5]) for x in ((-4, 4), (4, 6), (6, 7), (-7, -6), (-6, 4))] == [
+        *words,
+        words[2],
+        words[1],
+    ]
+    assert hypotheses.together(["holds", "holds"]) == "reproduced" and hypotheses.together(["holds"], False) == "supported"
+    assert hypotheses.together(["holds", "does not hold", "not run"]) == "mixed"
+    assert hypotheses.together(["inconclusive", "does not hold"]) == "not reproduced"
+    assert hypotheses.together(["holds", "inconclusive"]) == "inconclusive"
+    assert hypotheses.together(["holds", "inconclusive", "not run"]) == "not run"
+
+
+def test_limits_in_words():
+    runs = perplexities("text_h2", 10, 12, 14) | perplexities("text_soft", 11, 12.5, 16)
+    asked = {'> text_soft  perplexity 5 "x"': "by more than 5 %", '< text_soft  perplexity -5 "x"': "by more than 5 %"}
+    asked |= {
+        '> text_soft  perplexity -5 "x"': "no more than 5 % below",
+        '< text_soft  perplexity 5 "x"': "no more than 5 % above",
+    }
+    for line, meaning in asked.items():
+        assert compare(row(f"text_h2 {line}"), runs).told.endswith(f"'x' means {meaning})")
+
+
+# -----------------------------------------------------------------------------
+# Statistics
+
+
+def test_holm_has_the_values_of_the_textbook():
+    assert hypotheses.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert hypotheses.holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_the_mean_of_seeds_has_student_s_interval_and_a_further_variance_widens_it():
+    d = np.array([1.0, 2.0, 4.0])
+    plain = stats.ttest_1samp(d, 0).confidence_interval()
+    assert hypotheses.interval(d).interval(0.95) == pytest.approx((plain.low, plain.high))
+    wide = hypotheses.interval(d, 1e6, 499)
+    assert wide.interval(0.95) == pytest.approx((7 / 3 - 1000 * 1.965, 7 / 3 + 1000 * 1.965), rel=1e-3), "the questions decide"
+
+
+def accuracies(name, answers, config=None):
+    """answers: (seeds, questions) of 0 and 1"""
+    runs = [
+        fake(name, s, config=config or {})
+        | dict(asked=len(a), correct=np.packbits(a).tobytes().hex(), metrics=[{"test_accuracy": np.mean(a)}])
+        for s, a in enumerate(np.asarray(answers, np.uint8), 1)
+    ]
+    return {run["name"]: run for run in runs}
+
+
+def test_accuracies_are_compared_by_seed_and_by_question():
+    """Simulated: the variance that is told is that of the mean, over seeds and over questions."""
+    rng, told, means = np.random.default_rng(0), [], []
+    for _ in range(300):
+        seed, question = 0.05 * rng.normal(size=(4, 1)), 0.2 * rng.normal(size=(1, 60))
+        a, b = (rng.random((4, 60)) < 0.5 + seed * sign + question * sign for sign in (1, -1))
+        runs = [accuracies("x_h2", a), accuracies("x_soft", b)]
+        d = [100 * (x.mean() - y.mean()) for x, y in zip(a, b, strict=True)]
+        variance, freedom = hypotheses.question_variance(*([*side.values()] for side in runs))
+        told.append(hypotheses.interval(np.array(d), variance, freedom).args[2] ** 2)  # the scale
+        means.append(np.mean(d))
+    assert np.mean(told) == pytest.approx(np.var(means), rel=0.25)
+    same = np.tile(rng.random((1, 60)) < 0.5, (3, 1))
+    variance, _ = hypotheses.question_variance(*([*accuracies("x", same).values()] for _ in "ab"))
+    assert variance == 0, "right and wrong on the same questions"
+
+
+def test_records_of_before_answers_were_kept_count_their_questions_as_others():
+    runs = {}
+    for name, share in (("x_h2", 0.5), ("x_soft", 0.6)):
+        runs |= {f"{name}_s{s}": fake(name, s) | dict(asked=400, metrics=[{"test_accuracy": share}]) for s in (1, 2)}
+    mean, low, high = compare(row("x_h2 < x_soft  accuracy"), runs).ends
+    half = 1.966 * 100 * np.sqrt(0.25 / 400 + 0.24 / 400)
+    assert (mean, low, high) == pytest.approx((-10, -10 - half, -10 + half), rel=1e-3)
+
+
+def epochs(name, *first):
+    """Runs on ProsQA of two stages that solve it after so many epochs of six"""
+    runs = {}
+    for seed, solved in enumerate(first, 1):
+        lines = [dict(epoch=n, stage=n // 2, valid_accuracy=0.9 if n < 4 or n + 1 >= solved else 0.5) for n in range(6)]
+        runs[f"{name}_s{seed}"] = fake(name, seed, config=dict(stages=2)) | dict(metrics=lines)
+    return runs
+
+
+def test_ranks_of_epochs_decide_where_runs_solve_it_or_do_not():
+    runs = epochs("prosqa_soft", 5, 5, 5, 5) | epochs("prosqa_h2", 99, 99, 6, 99)
+    told, verdict, p, ends = compare(row("prosqa_soft < prosqa_h2  epochs"), runs)
+    assert p == pytest.approx(2 / 70) and verdict == "holds" and ends == (), "one of C(8, 4) ways, and its mirror image"
+    soft, h2 = "soft solves it in 4 of 4 runs, after 5 epochs", "h2 solves it in 1 of 4 runs, after 6 epochs"
+    assert told == f"ProsQA: {soft}; {h2} (exact rank test, p = 0.029)"
+    assert compare(row("prosqa_soft > prosqa_h2  epochs"), runs).verdict == "does not hold"
+    assert compare(row("prosqa_soft < prosqa_soft  epochs"), runs)[1:3] == ("inconclusive", 1.0)
+    assert hypotheses.solved_after(runs["prosqa_h2_s1"]) == hypotheses.NEVER, "what is right with steps in words does not count"
+
+
+def test_a_message_is_asked_of_runs_that_have_something_to_lose():
+    runs = epochs("prosqa_h2", 5, 5, 99)
+    for name, record in runs.items():
+        record["latents"] = {collect.INTERVENTIONS: {"untouched": 90.0, "swapped": 50.0 + int(name[-1]), "none": 10.0}}
+    told, verdict, *_ = compare(row('prosqa_h2:swapped < prosqa_h2  accuracy_by_message -5 "reads"'), runs)
+    assert told.startswith(
+        "ProsQA: another's message is 38.5 points worse than its own message (95 % CI 32.1 to 44.9, 2 seeds;"
+    )
+    assert verdict == "holds"
+
+
+# -----------------------------------------------------------------------------
+# paper/runs.sh, and what it keeps
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
+    """A copy of the project in which paper/runs.sh has two lines"""
+    for path in (*ROOT.glob("*.py"), *ROOT.glob("paper/*.py")):
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    (tmp_path / "corpus").mkdir()
+    train_tokenizer(["a few words"], 300, tmp_path / "corpus" / "tokenizer.json")
+    for split, count in (("train", 800), ("val", 160)):
+        write_text(str(tmp_path / "corpus"), split, ["a few words"] * count)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/tiny.jsonl").touch()
+    small = "--data=corpus --seq_len=32 --n_sites=2 --n_ahead=4 --eval_rows=4 --tokens_per_step=128 --batch_size=4 --tokens=256"
+    lines = f"""
+base start train.py {small} --init_from=random:tiny_gpt2 --variant=continued
+wait
+look "2" late_h2 train.py {small} --init_from=results/bases/start --n_latents=2 --lr=1e-3
+"""
+    machinery, end = RUNS.partition("# The data:")[0], "wait\n" + RUNS.rstrip().rpartition("\n")[2]
+    (tmp_path / "paper/runs.sh").write_text(machinery + lines + end)
     monkeypatch.chdir(tmp_path)
-    os.makedirs("results")
     return tmp_path
 
 
-ALL = {claim.words: claim for claim in [*claims.CLAIMS, *claims.LARGER, *claims.BEYOND]}
+def run_all(*arguments):
+    env = os.environ | {"PYTHON": sys.executable, "WORKERS": "1"}
+    done = subprocess.run(["bash", "paper/runs.sh", *arguments], env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout
 
 
-def words(records):
-    return {name: claims.weigh(claim, records).word for name, claim in ALL.items()}
+def test_runs_are_made_kept_and_not_made_again(place):
+    assert run_all() == (0, "start begins\nstart is finished\nlate_h2_s2 begins\nlate_h2_s2 is finished\n")
+    runs = collect.records()
+    start, late = runs["start"], runs["late_h2_s2"]
+    assert late["command"].endswith("--lr=1e-3 --seed=2 --device=cpu --precision=fp32 --out_dir=out/paper/late_h2_s2")
+    assert late["family"] == "gpt2" and late["config"]["seed"] == 2 and len(late["by_ahead"]) == 4
+    assert start["parameters"] == sum(p.numel() for p in load_pretrained("results/bases/start").parameters())
+    assert [line["step"] for line in late["metrics"]] == [0, 2] and late["rows"] > 2
+    assert late["latents"]["n_latents"] == 2 and collect.INTERVENTIONS in late["latents"] and "words" not in late["latents"]
+    assert sorted(os.listdir("results/bases/start")) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert run_all() == (0, ""), "whose very command is there is finished"
+    # a line that is gone is made again from what lies in out/paper, without training; another command is another run
+    (place / "results/tiny.jsonl").write_text(json.dumps(start) + "\n")
+    script = (place / "paper/runs.sh").read_text()
+    assert run_all("late") == (0, "late_h2_s2 begins\nlate_h2_s2 is finished\n")
+    assert collect.records() == runs
+    (place / "paper/runs.sh").write_text(script.replace("--n_latents=2 --lr=1e-3", "--n_latents=2 --lr=1e-3 --colour=red"))
+    assert run_all() == (1, "late_h2_s2 begins\nlate_h2_s2 failed: see out/paper/late_h2_s2.log\n")
+    assert "colour" in (place / "out/paper/late_h2_s2.log").read_text() and collect.records() == runs
+    config = json.loads((place / "out/paper/start/config.json").read_text())
+    (place / "out/paper/start/config.json").write_text(json.dumps(config | {"tokens": 384}))
+    with pytest.raises(ValueError, match="out/paper/start stopped at step 2, before its end"):
+        collect.collect("out/paper/start/")
 
 
-def test_without_results_nothing_is_claimed(place):
-    assert set(words({}).values()) == {"not run"}
-    (place / "results/stages.png").touch()
-    assert f"0 of {len(CELLS)} runs" in claims.page({}, []) and claims.draw({}) == []
-    assert os.listdir("results") == [], "pictures of runs that do not stand any more go"
-
-
-class Watched(dict):
-    """Which of its keys have been asked for?"""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.asked = set()
-
-    def __contains__(self, key):
-        self.asked.add(key)
-        return super().__contains__(key)
-
-    def __getitem__(self, key):
-        self.asked.add(key)
-        return super().__getitem__(key)
-
-    def get(self, key, default=None):
-        self.asked.add(key)
-        return super().get(key, default)
-
-
-def test_every_claim_names_the_cells_that_it_reads_and_every_cell_is_read():
-    everything = set()
-    for claim in ALL.values():
-        claims.weigh(claim, records := Watched(make_world()))
-        asked, named = records.asked & CELLS.keys(), {cell.name for cell in claims.cells_of(claim)}
-        assert asked == named, claim.words
-        everything |= asked
-    started = {name for name in CELLS if CELLS[name].is_base or re.match("statements_|sums_|small_base", name)}
-    assert CELLS.keys() - everything == started
-
-
-def test_latents_are_read_of_cells_whose_latents_are_looked_at():
-    world = {name: record | {"latents": Watched(LATENTS)} for name, record in make_world().items()}
-    words(world)
-    read = {name for name, record in world.items() if record["latents"].asked}
-    assert read and all(CELLS[name].analysis for name in read)
-
-
-# A world in which the paper is right: the first pattern that a cell's name has says what came of it.
-PPL = {"wide|twice": 19, "_continued": 23, "_soft": 20.5, "_pause": 21.5, "_liu": 24, "_h1": 22}
-PPL |= {"latents.*_1_": 20.5, "latents.*_8_": 19.5, "_h2": 20, "": 25}
-RIGHT = {
-    "resume_prosqa_cont": 93, "resume_prosqa": 85, "figure8.*resumed_3": 70, "figure8.*resumed_4": 40, "figure8.*_3_": 55,
-    "figure8": 20, "countdown_no_cot": 2, "countdown_soft_3": 55, "orthogonal.*_3_": 70, "orthogonal": 25,
-    "countdown.*_3_": 55, "countdown": 8, "prosqa_no_cot": 55, "prosqa_no_thought": 60, "(liu|h1)": 50, "": 95,
-}  # fmt: skip
-SILHOUETTE = {"orthogonal": 0.9, "countdown": 0.3, "": -0.1}
-CAPTURE = {"orthogonal": 0.5, "": 0.9}
-LATENTS = dict(off_diagonal=0.5, chance=dict(tokens=0.6), silhouette=0.0)
-LATENTS["meddling"] = {"untouched": 9.0, "swapped": 9.0, "none": 9.0}  # they carry nothing
-
-
-def make_world(changes=()):
-    """-> {cell: its record}"""
-    tables, records = [dict(changes) | table for table in (PPL, RIGHT, SILHOUETTE, CAPTURE)], {}
-    for name in CELLS:
-        ppl, right, silhouette, capture = (next(x for pattern, x in t.items() if re.search(pattern, name)) for t in tables)
-        noise = sum(map(int, re.findall(r"_s(\d+)$", name))) / 1000
-        tokens = 10**6 * (5 if name.startswith("long") else 1 if name.startswith("short") else 2)
-        last = dict(tokens=tokens, val_ppl=ppl + noise, test_accuracy=right / 100 + noise)
-        config = dict(re.findall(r"--(init_from|seed)=(\S+)", CELLS[name].command))
-        records[name] = dict(
-            name=name, config=config, seconds=60, asked=1000, metrics=[{"tokens": 0, "val_ppl": 50 + noise}, last]
-        )
-        if CELLS[name].analysis:
-            text = re.search("^(figure2|latents|statements)", name)
-            meddling = {"untouched": 20 if text else 90, "swapped": 30 + noise, "none": 40 if text else 10}
-            found = dict(
-                off_diagonal=capture, chance=dict(tokens=0.5 + noise), silhouette=silhouette + noise, meddling=meddling
-            )
-            records[name]["latents"] = found
-    return records
-
-
-def test_where_the_paper_is_right_its_claims_hold(place):
-    world = make_world()
-    assert set(words(world).values()) == {"holds"}, words(world)
-    claims.overview(world.values(), "overview.png")
-    assert os.path.getsize("overview.png") > 10_000
-
-
-def test_the_page_opens_with_a_dozen_rows_that_lead_to_their_details():
-    text = claims.page(make_world(), ["overview", "figure8"])
-    first, larger, beyond = re.split("The first three claims again|Beyond the paper", text.split("# Details")[0])
-    assert first.count("\n| ") == len(claims.CLAIMS) + 1 <= 13
-    assert larger.count("\n| ") == len(claims.LARGER) + 1 and beyond.count("\n| ") == len(claims.BEYOND) + 1
-    headings = re.findall(r"^## (.*)$", text, re.M)
-    assert [heading.partition(". ")[2] for heading in headings] == [*ALL]
-    # GitHub: lower case, no punctuation, hyphens for spaces
-    places = ["".join(x for x in heading.lower().replace(" ", "-") if x.isalnum() or x in "-_") for heading in headings]
-    assert re.findall(r"\]\(#(.*?)\)", text) == places
-    assert "overview.png" not in claims.page(make_world(), [])
-    assert text.index("(overview.png)") < text.index("# Details") < text.index("(figure8.png)") and "(stages.png)" not in text
-
-
-@pytest.mark.parametrize(
-    "pattern, value, refuted",
-    [
-        ("figure2_gpt2_liu", 19, "Training both"),
-        ("figure2_gpt2_h1", 19, "Training both"),
-        ("figure2_gpt2_soft", 22, "One model with soft"),
-        ("figure2_gpt2_continued", 19, "The pair beats plain"),
-        ("latents_gpt2_h2_8", 20.4, "More latents lower"),
-        ("latents_gpt2_h2_1", 19, "More latents lower"),
-        ("wide_gpt2_soft", 20.2, "One model of the pair's size"),
-        ("^prosqa_soft", 70, "On ProsQA one model"),
-        ("^prosqa_coconut", 70, "On ProsQA one model"),
-        ("^countdown_no_cot_3", 80, "Latents help to answer"),
-        ("^countdown_h2_3_16", 68, "More latents hardly"),
-        ("resume_prosqa_curriculum", 99, "Large-scale training first hurts"),
-        ("figure8_countdown_resumed_3", 40, "Large-scale training first helps"),
-        ("figure8_countdown_h1_3", 80, "Large-scale training first helps"),
-        ("^latents_gpt2_h2_8", 0.4, "Latents crowd"),
-        ("orthogonal_countdown_3_0.1", 45, "A penalty on overlap"),
-    ],
-)
-def test_a_claim_is_refuted_where_the_numbers_say_so(pattern, value, refuted):
-    (word,) = [word for claim, word in words(make_world({pattern: value})).items() if claim.startswith(refuted)]
-    assert word == "does not hold"
-
-
-def test_a_control_that_is_no_better_than_what_it_controls_tells_nothing():
-    size = ALL["One model of the pair's size is better"]
-    badly_trained = {"twice_gpt2_soft": 21}  # above h2, but no better than the small model with soft tokens either
-    assert claims.weigh(size, make_world(badly_trained)).word == claims.BROKEN
-    assert claims.weigh(size, make_world(badly_trained | {"wide_gpt2_soft": 20.2})).word == "does not hold", (
-        "the other control works"
-    )
-    world = make_world()
-    world["twice_gpt2_soft_s2"]["metrics"][-1]["val_ppl"] = 25
-    assert claims.weigh(size, world).word == "cannot be told", "whether the control works cannot be told"
-    world = make_world()
-    world["figure2_gpt2_soft_s1"]["metrics"][-1]["val_ppl"] = 19.1
-    found = claims.weigh(size, world)
-    assert found.word == "cannot be told" and found.would_tell, "more runs would tell whether it works"
-    del world["twice_gpt2_soft_s2"]
-    assert claims.weigh(size, world).word == "not run"
-
-
-def test_seeds_that_disagree_tell_nothing_and_the_page_says_what_would():
-    world = make_world()
-    for s in (1, 2, 3):
-        world[f"figure2_gpt2_continued_s{s}"]["metrics"][-1]["val_ppl"] = (19.5, 20.5, 21.5)[s - 1]
-    found = claims.weigh(ALL["The pair beats plain continued pretraining"], world)
-    d = [100 * math.log((20 + s / 1000) / (18.5 + s)) for s in (1, 2, 3)]  # more seeds that are like these three
-    more = next(m for m in range(4, 99) if abs(np.mean(d)) > stats.t.ppf(0.975, m - 1) * np.std(d, ddof=1) / m**0.5) - 3
-    minutes = more * sum(CELLS[f"figure2_gpt2_{v}_s1"].minutes for v in ("h2", "continued"))
-    assert found.word == "cannot be told" and found.would_tell == f"{minutes / 60:.1f} core-hours"
-    place = "#3-the-pair-beats-plain-continued-pretraining"
-    assert f"**[cannot be told]({place})**; {found.would_tell} would tell" in claims.page(world, [])
-
-
-def test_what_would_tell():
-    assert claims.seeds_to_tell(1, 4, 0, 3, 1) == 15, "1 > 2.1098 * 2 / sqrt(18), but not 2.1199 * 2 / sqrt(17)"
-    # 1.96 * sqrt(0.3) is more than 1: ten times as many questions, of up to nine seeds
-    assert claims.seeds_to_tell(1, 1.4, 0.3, 3, 1) == claims.QUESTIONS, "2.3060 * sqrt(1.4 / 9 + 0.03) = 0.99"
-    assert claims.seeds_to_tell(1, 1.5, 0.3, 3, 1) == claims.NOTHING, "2.3060 * sqrt(1.5 / 9 + 0.03) = 1.02"
-    assert claims.seeds_to_tell(0, 4, 0, 3, 1) == claims.seeds_to_tell(0.01, 4, 0, 3, 1) == claims.NOTHING
-    h2, resumed = "countdown_h2_3_4", "figure8_countdown_resumed_3"
-    minutes = [CELLS[f"{name}_s1"].minutes for name in (h2, resumed, "sums_h2")]
-    assert (
-        claims.what_would_tell({h2: [3, 30], resumed: [60]})
-        == f"{(30 * minutes[0] + 60 * sum(minutes[1:])) / 60:.1f} core-hours"
-    )
-    assert claims.what_would_tell({h2: [3000]}) == "more than 100 core-hours"
-    assert claims.what_would_tell({"small_gpt2_h2": [6]}) == f"{CELLS['small_gpt2_h2_s1'].minutes / 10:.1f} GPU-hours"
-    assert claims.what_would_tell({h2: [claims.QUESTIONS]}) == "more questions"
-    assert claims.what_would_tell({h2: [3, claims.QUESTIONS]}) == f"more questions and {3 * minutes[0] / 60:.1f} core-hours"
-    assert claims.what_would_tell({h2: [claims.QUESTIONS], resumed: [claims.NOTHING]}) == "no number of runs like these"
-
-
-def test_runs_from_different_bases_are_not_compared():
-    def told(claim, **checksums):
-        """What comes of the claim if those runs, and no others, have a checksum"""
-        world = make_world()
-        for name, base_crc32 in checksums.items():
-            world[name]["config"] = world[name]["config"] | {"base_crc32": base_crc32}
-        return claims.weigh(ALL[claim], world).word
-
-    joint, helps = "Training both models beats freezing the Base", "Large-scale training first helps Countdown"
-    runs = [f"figure2_gpt2_{v}_s{s}" for v in ("h2", "h1", "liu", "continued") for s in (1, 2, 3)]
-    assert told(joint) == told(joint, **dict.fromkeys(runs, 1)) == "holds"
-    assert told(joint, **dict.fromkeys(runs[1:], 1)) == "not the same Base", "one run is from before there were checksums"
-    assert told(joint, **dict.fromkeys(runs, 1) | {runs[2]: 2}) == "not the same Base", "also of another seed"
-    assert told(helps, figure8_countdown_resumed_3_s1=1) == "holds", "Bases are compared by design"
-    assert told(helps, figure8_countdown_h1_3_s1=1) == "not the same Base", "but h1 and h2 start from the same sums"
-    world = make_world()
-    world["figure2_gpt2_liu_s1"]["config"]["init_from"] = "results/bases/base_once"
-    assert claims.weigh(ALL[joint], world).word == "not the same Base", "another Base, whatever its checksum"
-    random = {f"random_gpt2_{v}_s{s}": s for v in ("h2", "continued") for s in (1, 2)}
-    plain = ALL["The pair beats plain continued pretraining"]
-    world = make_world()
-    for name, base_crc32 in random.items():
-        world[name]["config"] |= {"base_crc32": base_crc32, "init_from": "random:tiny_gpt2"}
-    assert not any(claims.NOT_THE_SAME in line for line in claims.weigh(plain, world).table), "every seed draws its own"
-
-
-def test_intervals_and_words():
-    world, group = make_world(), claims.Group(dict(a="figure2_gpt2_h2", b="figure2_gpt2_soft"), "a < b", measure="perplexity")
-    for name, values in (("h2", (10, 12, 14)), ("soft", (11, 12.5, 16))):
-        for s, value in enumerate(values, start=1):
-            world[f"figure2_gpt2_{name}_s{s}"]["metrics"][-1]["val_ppl"] = value
-    d = 100 * np.log([10 / 11, 12 / 12.5, 14 / 16])
-    half = 4.30265273 * d.std(ddof=1) / math.sqrt(3)
-    percent = 100 * math.expm1(d.mean() / 100), math.exp(d.mean() / 100) * half
-    assert claims.compare(world, group, "a", "<", "b", 0.0).told == "{:+.1f} ± {:.1f} % perplexity (3)".format(*percent)
-    words = ["holds", "cannot be told", "does not hold"]
-    assert [claims.verdict(d) for d in ((-2, 1), (-1, 2), (2, 1))] == words
-    assert [claims.verdict(d, ">") for d in ((2, 1), (-1, 2), (-2, 1))] == words
-    assert [claims.verdict(d, "<", 3) for d in ((1, 1), (3, 1), (5, 1))] == words
-    assert [claims.verdict(d, ">", 3) for d in ((5, 1), (3, 1), (1, 1))] == words
-    h2, soft = ([world[f"figure2_gpt2_{v}_s{s}"]["metrics"][-1] for s in (1, 2, 3)] for v in ("h2", "soft"))
-
-    def apart(sign, *logs):
-        """h2 is so far above soft, in 100 log: is it so by 5 %?"""
-        for a, b, d in zip(h2, soft, logs, strict=True):
-            a["val_ppl"] = b["val_ppl"] * math.exp(d / 100)
-        return claims.compare(world, group, "a", sign, "b", 5.0 if sign == "=" else 0.0).word
-
-    equal = [apart("=", x, x + 0.02, x - 0.02) for x in (4.5, -4.5, -5.0, 5.0, 9, -9)]
-    assert equal == ["holds"] * 3 + ["does not hold"] * 3, "log 1.05 is 0.0488, log 0.95 is -0.0513"
-    assert apart("=", 3, 5, 7) == "cannot be told"
-    assert apart("<", -13 + 5.43, -13, -13 - 5.43) == "cannot be told", "-13 ± 13.5; in percent it would be -12.2 ± 11.9"
-    assert claims.together(["holds", "cannot be told"]) == "cannot be told" and claims.together(["holds"]) == "holds"
-    assert claims.together(["holds", "does not hold", "cannot be told"]) == "does not hold"
-    assert claims.together(["not run", "does not hold"]) == "does not hold"
-    assert claims.together(["not run", "holds"]) == "not run"
-    del world["figure2_gpt2_soft_s1"], world["figure2_gpt2_h2_s2"]
-    assert claims.compare(world, group, "a", "<", "b", 0.0).word == "not run", "a single pair has no interval"
-
-
-def test_comparisons_are_read_as_they_are_written():
-    written = "h2 < liu; soft = h2 ± 5; 3 operands > 4 operands + 10; wide soft < a - 5; x > 0.1"
-    assert claims.Group({}, "", also=written).tests("also") == [
-        ("h2 < liu", "h2", "<", "liu", 0), ("soft = h2 ± 5", "soft", "=", "h2", 5),
-        ("3 operands > 4 operands + 10", "3 operands", ">", "4 operands", 10), ("wide soft < a - 5", "wide soft", "<", "a", -5),
-        ("x > 0.1", "x", ">", "0.1", 0),
-    ]  # fmt: skip
-    for group in (group for claim in ALL.values() for group in claim.groups):
-        for _, a, sign, b, limit in (test for role in ("must", "unless", "also") for test in group.tests(role)):
-            assert a in group.runs and (b in group.runs or re.fullmatch(r"[\d.]+", b)) and (sign != "=" or limit > 0)
-            assert group.measure != claims.ARRIVE or sign in "<>" and not limit, "Fisher's test has no limit"
-
-
-def test_welch_has_the_values_of_the_textbook():
-    a, b = [1.0, 2.0, 3.0], [2.0, 4.0, 6.0, 8.0]
-    mean, half = claims.welch(a, b)
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
-    assert (mean - half, mean + half) == pytest.approx((low, high))
-    assert (mean, half) == pytest.approx((-3, stats.t.ppf(0.975, 4 / (1 / 18 + 25 / 27)) * math.sqrt(1 / 3 + 5 / 3)))
-    with pytest.raises(ValueError, match="a single seed"):
-        claims.welch([1.0], b)
-
-
-def test_how_many_runs_get_there_has_the_values_of_the_textbooks():
-    assert claims.share(0, 10) == (0.0, pytest.approx(0.3084971)), "1 - 0.025 ** (1 / 10)"
-    low, high = claims.share(7, 9)  # at its ends 7 or more, and 7 or fewer, of 9 come up in 2.5 %
-    assert stats.binom.sf(6, 9, low) == pytest.approx(0.025) and stats.binom.cdf(7, 9, high) == pytest.approx(0.025)
-    assert claims.fisher(3, 4, 1, 4) == pytest.approx(34 / 70), "the lady who tastes tea, from both sides"
-    assert claims.fisher(10, 10, 5, 10) == pytest.approx(2 * 252 / 15504), "C(10, 5) of C(20, 5) ways, twice"
-    all_of, half, none = [True] * 6, [True, False] * 3, [False] * 6
-    assert claims.compare_shares(all_of, none, ">") == ("6 of 6 runs against 0 of 6 (p = 0.0022)", "holds", 0)
-    assert claims.compare_shares(all_of, none, "<").word == "does not hold"
-    found = claims.compare_shares(half, none, ">")
-    assert found.word == "cannot be told" and found.more == 6 and claims.fisher(6, 12, 0, 12) < 0.05 < claims.fisher(3, 6, 0, 6)
-    assert claims.compare_shares(half, half, ">")[1:] == ("cannot be told", claims.NOTHING)
-    found = words(make_world({"^prosqa_(h1|no_cot|no_th)": 95, "^prosqa_h2": 60}))
-    assert found["On ProsQA, too, the Base must learn"] == found["Latents help to answer"] == "does not hold"
-
-
-def test_the_noise_of_the_questions_widens_an_interval():
-    """Seeds that agree leave the two shares' own errors; few questions drown the seeds, many add nothing."""
-    same = claims.welch([50.0, 50.0], [60.0, 60.0], asked=400)
-    assert same == pytest.approx((-10, 1.95996398 * 100 * math.sqrt(0.25 / 400 + 0.24 / 400)))
-    a, b = [50.0, 52.0, 51.0], [60.0, 61.0, 64.0]
-    few, many, plain = (claims.welch(a, b, asked)[1] for asked in (100, 10**9, None))
-    assert few > 10 > plain and many == pytest.approx(plain, rel=1e-5)
-    assert claims.welch([50.0, 50.0], [60.0, 60.0]) == (-10, 0)
-
-
-def test_the_trend_names_the_budget_where_the_curves_would_cross():
-    world, points = make_world(), []
-    for budget, gap in (("short", 3.0), ("figure2", 2.0), ("long", 2.0 - math.log2(2.5))):  # 1 % a doubling, from 2M on 2 %
-        for name in (name for name in world if name.startswith(f"{budget}_gpt2_h2")):
-            other = world[name.replace("h2", "continued")]["metrics"][-1]
-            wobble = 0.5 if name.endswith("1") else -0.5
-            world[name]["metrics"][-1] |= dict(val_ppl=other["val_ppl"] * math.exp((gap + wobble) / 100))
-            points.append((math.log2(other["tokens"]), gap + wobble))
-    (line,) = claims.trend(world)
-    x, y = np.array(points).T
-    a = np.stack([np.ones(len(x)), x], axis=1)
-    (fit, (residue,), *_), cov = np.linalg.lstsq(a, y, rcond=None), np.linalg.inv(a.T @ a)
-    cov *= residue / (len(x) - 2)
-    at = np.linspace(x.min(), x.max() + 9, 100_000)  # where the line's interval has zero in it
-    line_at = np.stack([np.ones(len(at)), at], axis=1)
-    half = stats.t.ppf(0.975, len(x) - 2) * np.sqrt(np.einsum("ni,ij,nj->n", line_at, cov, line_at))
-    crosses = 2 ** at[np.abs(line_at @ fit) < half] / 1e6
-    low, high = f"{crosses[0]:,.0f}M", f"{crosses[-1]:,.0f}M"
-    assert low != high and f"meets zero between {low} and {high} tokens, where the longest run has 5M" in line
-    assert f"changes by {fit[1]:+.2f} ± " in line
-    for name in world:
-        if re.match("(short|figure2|long)_gpt2_h2", name):
-            world[name]["metrics"][-1]["val_ppl"] = world[name.replace("h2", "continued")]["metrics"][-1]["val_ppl"] * 1.02
-    assert "no budget can be named" in claims.trend(world)[0]
-    assert claims.trend({}) == []
-
-
-def test_latents_that_are_strangers_and_carry_nothing():
-    world = {name: record | {"latents": LATENTS} for name, record in make_world().items()}
-    found = words(world)
-    assert found["Latents crowd into one subspace"] == "does not hold"
-    assert found["The Base reads what a message says"] == "does not hold"
-    assert found["Any message is better than none"] == "cannot be told"
-    for record in world.values():
-        record["latents"] = dict(off_diagonal=0.9, null=0.3)  # of before ordinary tokens were looked at
-    assert claims.weigh(ALL["Latents crowd into one subspace"], world).word == "not run"
+def test_the_answers_are_kept_bit_by_bit(tmp_path):
+    answers = np.random.default_rng(0).random(21) < 0.5
+    record = accuracies("x", [answers])["x_s1"]
+    assert record["correct"] == np.packbits(answers).tobytes().hex() and len(record["correct"]) == 6
+    a, b = [record], [accuracies("x", [~answers])["x_s1"]]
+    a, b = a * 2, b * 2
+    variance, freedom = hypotheses.question_variance(a, b)
+    assert freedom == 20 and variance == pytest.approx(100**2 * np.var(2.0 * answers - 1, ddof=1) / 21)
 
 
 # -----------------------------------------------------------------------------
-# The runner
+# lm-evaluation-harness
 
 
-def test_cells_run_after_what_they_start_from_and_failures_are_told(place, monkeypatch):
-    starts = {"b": "", "c": "b", "d": "", "e": "d", "f": "c"}
-    few = {name: cells.Cell(name, 1, f"train.py --init_from=out/paper/{start}") for name, start in starts.items()}
-    ran = []
-
-    def run_cell(cell, commit):
-        ran.append(cell.name)
-        if cell.name == "d":
-            raise RuntimeError("no room")
-        with cells.LOCK:
-            record = {"name": cell.name, "config": vars(config_of(cell))}
-            write_lines(cells.RECORDS, [*cells.read_records().values(), record])
-
-    monkeypatch.setattr(cells, "run_cell", run_cell)
-    monkeypatch.setattr(cells, "DATA", "")
-
-    def go(names):
-        ran.clear()
-        return cells.run_all(cells.unfinished(few, [few[name] for name in names]), 2)
-
-    assert [cell.name for cell in cells.unfinished(few, [few[name] for name in "ecbd"])] == ["d", "b", "e", "c"], "Bases first"
-    failed = go("ecbd")
-    assert failed.keys() == {"d", "e"} and "no room" in failed["d"] and "starts from failed" in failed["e"]
-    assert sorted(ran) == ["b", "c", "d"] and ran.index("b") < ran.index("c")
-    assert go("bc") == {} and ran == [], "finished cells are skipped"
-    assert go("f") == {} and ran == ["b", "c", "f"], "what others start from is resumed or made again, in order"
-    os.remove(cells.RECORDS)
-    random_model("tiny_gpt2_once", 8).save_pretrained(f"{cells.BASES}/b")
-    assert go("f") == {} and ran == ["c", "f"], "a Base whose weights are kept is not made again"
-    assert go("b") == {} and ran == ["b"], "but where its own line is gone"
-
-
-def test_only_what_this_machine_can_run_and_the_data_that_it_reads(place, monkeypatch, capsys):
-    ran = []
-    shutil.copytree(ROOT / "config", "config")
-    monkeypatch.setattr(cells, "run", lambda command, log: ran.append(command))
-    monkeypatch.setattr(cells, "run_cell", lambda cell, commit: ran.append(cell.name))
-    for has_gpu, begin in ((False, []), (True, ["data.py sample --packages --vocab_size=8192", "small_base"])):
-        monkeypatch.setattr(cells.runtime, "cuda_available", lambda has_gpu=has_gpu: has_gpu)
-        monkeypatch.setattr(sys, "argv", ["cells.py", "--only=small_gpt2_h2", "--workers=1"])
-        ran.clear()
-        cells.main()
-        assert ran == begin + [f"small_gpt2_h2_s{s}" for s in (1, 2, 3)] * has_gpu
-    assert capsys.readouterr().out.startswith("4 cells want a GPU, and there is none: left out\n0 cells, nothing to do")
-
-
-@pytest.mark.parametrize("loss, same", [(2.0001, True), (2.1, False)])
-def test_a_run_that_is_made_again_is_compared_with_the_kept_one(place, monkeypatch, capsys, loss, same):
-    cell = cells.Cell("base", 1, "train.py --lr=1")
-    record = dict(name="base", config=vars(config_of(cell)), metrics=[{"step": 1, "loss": 2.0}], seconds=7)
-    write_lines(cells.RECORDS, [record])
-    ran = []
-
-    def run(command, log):
-        ran.append(command)
-        os.makedirs("out/paper/base/checkpoint/base", exist_ok=True)
-        random_model("tiny_gpt2_once", 8).save_pretrained("out/paper/base/checkpoint/base")
-        for name in ("config", "checkpoint/state", "tokenizer"):
-            (place / f"out/paper/base/{name}.json").write_text("{}")
-        lines = [{"step": 1, "loss": loss}, {"step": 1, "test_accuracy": 0.5}]
-        write_lines("out/paper/base/metrics.jsonl", lines)
-
-    monkeypatch.setattr(cells, "run", run)
-    if same:
-        cells.run_cell(cell, "abc")
-        assert "within 5e-05 of the kept run's" in capsys.readouterr().out
-        (line,) = cells.read_records().values()
-        assert line["weights"] == "last loss within 5e-05" and line["seconds"] == 7 and line["metrics"][0]["loss"] == 2.0
-        for name in ("config.json", "model.safetensors"):
-            made = place / "out/paper/base/checkpoint/base" / name
-            assert (place / cells.BASES / "base" / name).read_bytes() == made.read_bytes()
-        cells.run_cell(cell, "abc")
-        assert ran == ["train.py --lr=1 --overwrite", "train.py --lr=1 --resume"]
-    else:
-        with pytest.raises(RuntimeError, match=r"2.100000, the kept run's 2.000000"):
-            cells.run_cell(cell, "abc")
-        assert not os.path.exists(cells.BASES), "weights that are not the kept run's are not kept"
-
-
-def test_a_base_and_what_starts_from_it_are_run_and_kept(place, monkeypatch):
-    make_shards("corpus", [3000])
-    make_shards("corpus", [600], split="val")
-    train_tokenizer(["a few words"], 300, "corpus/tokenizer.json")
-    monkeypatch.setattr(cells, "DATA", "")
-    small = "--seq_len=32 --n_sites=2 --n_ahead=4 --eval_rows=4 --tokens_per_step=128 --batch_size=4 --tokens=256"
-    rows = """
-    late_{soft,liu}_s{1,2}  1  --init_from=results/bases/start --n_latents=2 --variant=$1 --seed=$s
-    start                   1  --init_from=random:tiny_gpt2 --variant=continued"""
-    monkeypatch.setattr(cells, "CELLS", f"{ROOT}/train.py --data=corpus {small}{rows}")
-    few = cells.all_cells()
-    assert [*few] == ["late_soft_s1", "late_soft_s2", "late_liu_s1", "late_liu_s2", "start"]
-    assert cells.run_all(cells.unfinished(few, [few["late_liu_s2"]]), 2) == {}
-    records = cells.read_records()
-    late, start = records["late_liu_s2"], records["start"]
-    assert late["command"].split()[-7:] == [
-        "--init_from=results/bases/start", "--n_latents=2", "--variant=liu", "--seed=2", "--device=cpu", "--precision=fp32",
-        "--out_dir=out/paper/late_liu_s2",
-    ]  # fmt: skip
-    assert late["metrics"][0]["val_ppl"] != start["metrics"][0]["val_ppl"] and late["family"] == "gpt2"
-    assert start["metrics"][-1]["step"] == 2 and os.listdir(cells.BASES) == ["start"]
-    # what was run by hand is taken in as it is
-    os.remove(cells.RECORDS)
-    shutil.rmtree(cells.BASES)
-    assert cells.run_all([few["start"]], 1) == {}
-    assert cells.read_records()["start"] == start and os.listdir(cells.BASES) == ["start"]
+def test_the_harness_finds_hugging_face_s_evaluate_and_not_this_project_s(tmp_path):
+    """Stand-ins for both packages, of which the first imports the second as its tasks do."""
+    (tmp_path / "lm_eval" / "api").mkdir(parents=True)
+    (tmp_path / "lm_eval/__init__.py").write_text(
+        "def simple_evaluate(**settings):\n    import evaluate\n    return {'results': evaluate.__doc__}\n"
+    )
+    (tmp_path / "lm_eval/api/__init__.py").touch()
+    (tmp_path / "lm_eval/api/model.py").write_text("class TemplateLM:\n    pass\n")
+    (tmp_path / "lm_eval/utils.py").write_text("get_rolling_token_windows = make_disjoint_window = None\n")
+    (tmp_path / "evaluate.py").write_text('"""Hugging Face\'s"""\n')
+    command = [sys.executable, "-m", "paper.harness", "results/bases/base_gpt2", "--tasks=x", "--device=cpu"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == '"Hugging Face\'s"\n', done.stderr

@@ -1,0 +1,93 @@
+"""Finished runs become lines of results/tiny.jsonl, one a run: what figures, tables and the page are made from.
+
+    python -m paper.collect out/paper/text_h2_s1 ...    # paper/runs.sh does this as each run ends
+
+A run's commit and command are the first line of its log, out/paper/<name>.log, which paper/runs.sh writes.
+"""
+
+import json
+import os
+import platform
+import sys
+
+from configurator import one_line_errors
+
+import numpy as np
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+
+import runtime
+
+RECORDS = "results/tiny.jsonl"
+EVALUATED = {"val_ppl", "valid_accuracy", "test_accuracy"}
+INTERVENTIONS = "interventions"  # in latents.json: {what was done to the latents: the score then}
+
+
+def load(*path):
+    with open(os.path.join(*path), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def read(folder):
+    """A run's folder -> its record: name, family, config; parameters, of the Base; rows, of training data; metrics, the lines
+    with an evaluation and the last with a loss; and where there are such: latents, what analyze_latents.py found; asked, how
+    many test questions, and correct, a bit for each, as hex; by_ahead, perplexity by ahead token, from <folder>_eval.
+
+    Raises FileNotFoundError if it is no run with weights.
+    """
+    folder = os.path.normpath(folder)
+    try:
+        config, lines = load(folder, "config.json"), runtime.read_metrics(folder)
+        base, rows = os.path.join(runtime.weights_of(folder), "base"), load(folder, "checkpoint", "state.json")["rows"]
+        family = load(base, "config.json")["model_type"]
+    except FileNotFoundError as e:
+        raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+    with safe_open(os.path.join(base, "model.safetensors"), "np") as f:
+        parameters = sum(int(np.prod(f.get_slice(name).get_shape())) for name in f.keys())
+    last = [line for line in lines if "loss" in line][-1:]
+    metrics = [line for line in lines if EVALUATED & line.keys() or line in last]
+    record = dict(
+        name=os.path.basename(folder), family=family, parameters=parameters, rows=rows, config=config, metrics=metrics
+    )
+    if os.path.exists(f"{folder}/latents.json"):
+        latents = record["latents"] = load(folder, "latents.json")
+        latents["capture"] = np.round(latents["capture"], 4).tolist()  # it is only drawn, as colours
+        latents.pop("words", None)
+    if os.path.exists(f"{folder}/predictions.jsonl"):
+        correct = [line["correct"] for line in runtime.read_lines(f"{folder}/predictions.jsonl")]
+        record |= dict(asked=len(correct), correct=np.packbits(correct).tobytes().hex())
+    if os.path.exists(f"{folder}_eval/results.json"):
+        record["by_ahead"] = load(f"{folder}_eval", "results.json")["perplexity"]["by_position"]
+    return record
+
+
+def collect(folder):
+    """A run's folder -> its record, with how and where it was made. Raises ValueError for a run that is not at its end."""
+    with open(f"{os.path.normpath(folder)}.log", encoding="utf-8") as f:
+        commit, command = f.readline().rstrip("\n").split(" ", 1)
+    record = read(folder)
+    config, end = record["config"], record["metrics"][-1]
+    if "test_accuracy" not in end and end["tokens"] + config.get("tokens_per_step", 0) <= config.get("tokens", 0):
+        raise ValueError(f"{folder} stopped at step {end['step']}, before its end")
+    record |= dict(command=command, commit=commit, seconds=round(end["seconds"]), machine=platform.machine())
+    record |= dict(python=platform.python_version(), cores=os.cpu_count())
+    on_gpu = config["device"] != "cpu" and torch.cuda.is_available()
+    return record | (dict(gpu=torch.cuda.get_device_name()) if on_gpu else {})
+
+
+def records(path=RECORDS):
+    """-> {name: record}"""
+    return {record["name"]: record for record in runtime.read_lines(path)}
+
+
+def main():
+    new = {record["name"]: record for record in map(collect, sys.argv[1:])}
+    with FileLock(f"{RECORDS}.lock"):  # two runs may end at once
+        kept = records() | new
+        runtime.write_lines(RECORDS, [kept[name] for name in sorted(kept)])
+    print(f"{RECORDS} has {', '.join(new)}")
+
+
+if __name__ == "__main__":
+    one_line_errors(main)

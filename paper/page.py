@@ -1,0 +1,276 @@
+"""results/README.md and its pictures, from results/tiny.jsonl and paper/hypotheses.txt alone.
+
+python -m paper.page
+"""
+
+from collections import defaultdict
+
+from configurator import one_line_errors
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from paper import figures, hypotheses
+from paper.collect import records
+from paper.hypotheses import MEASURES, NEVER, SOLVED, compare, label_of, runs_of, system_of, title_of, values_of
+
+PAGE = """# The paper at laptop size
+
+{runs} runs of models with {smallest:.1f}M to {largest:.0f}M parameters, {hours:.0f} hours of one core and {minutes:.0f} minutes
+of a GPU: what follows is said of these, not of GPT-2 124M or Qwen-3 0.6B. The systems are those of the
+[README](../README.md#the-one-idea); *the pair* is `h2`.
+
+![every comparison with its interval](hypotheses.png)
+
+*A mark is a comparison of two systems, with its 95 % interval; the number before it is its hypothesis, a tick the limit that
+was asked for. Circles hold, open squares do not, diamonds are inconclusive; pale ones do not decide.*
+
+| | hypothesis | the paper | here | verdict | after Holm |
+|---|---|---|---|---|---|
+{table}
+
+A comparison holds, or does not, where its whole 95 % interval is on one side of its limit. It is made by seed (perplexity by
+its logarithm), and accuracies by question as well; where answers were not kept one by one ({pooled} runs), questions count as
+if each system had been asked others. Where runs end far apart, at a guess or near all right, ranks are compared: of the first
+epoch without a written step that ends above {solved:.0f} % of the validation questions. A hypothesis is reproduced if all its
+comparisons hold, not reproduced if one is refuted and none holds, mixed if some are refuted and some hold. *After Holm* is the
+verdict once p-values are corrected for the {deciding} comparisons that decide. What the intervals leave out: the noise of the
+validation text, and another Base (seeds share one, unless they start from random weights).
+
+{pictures}
+## The setup
+
+| task | model | starts from | data | passes | S | M | N_A | N_L | rate | batch | seeds |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+{setup}
+
+*Passes*: how often a run reads its data, where their size was kept.
+
+## What was changed after looking
+
+Limits are this page's, not the paper's. These were set or changed with results in sight ([LOG.md](../paper/LOG.md)):
+
+- "does as well as the pair" first asked for equality, and a system far above the pair counted against it;
+- ProsQA was told by mean accuracy, then by how many runs end above 75 %, and now by the epoch in which a run solves it;
+- its graphs were first those of training, and are now held out; epochs were then tripled, tried on a seed that is not told;
+- Countdown with 4 operands was set aside from what decides once few answers were seen to be right;
+- capture stood beside a random subspace first, beside ordinary tokens later;
+- seeds were added where two or three did not decide.
+
+## In full
+
+{details}
+Every run is a line of [tiny.jsonl](tiny.jsonl), with its config, evaluations, command and commit ({dirty} were made with
+uncommitted changes); [archive.jsonl](archive.jsonl) has earlier ones, which decide nothing here. [runs.sh](../paper/runs.sh)
+makes the runs, `python -m paper.page` this page from their lines.
+"""
+
+
+# -----------------------------------------------------------------------------
+# Pictures of what the rows of hypotheses.txt compare
+
+
+def names_in(table, runs, *measures):
+    """-> {a run's name without seed and part: the first row that compares it by one of these measures}, where it has runs"""
+    names = {}
+    for row in (row for h in table for row in h.rows if row.measure in measures):
+        for name in (side.partition(":")[0] for side in (row.a, row.b)):
+            if runs_of(runs, name):
+                names.setdefault(name, row)
+    return names
+
+
+def color_of(name):
+    return figures.style_of(system_of(name).partition(",")[0])[1]
+
+
+def forest(table, runs, out):
+    """Every comparison of perplexities or accuracies that has an interval"""
+    panels, marks = defaultdict(list), {
+        "holds": dict(fmt="o", color="#0072B2"), "does not hold": dict(fmt="s", color="#D55E00", mfc="white"),
+        "inconclusive": dict(fmt="D", color="#7f7f7f", ms=5),
+    }  # fmt: skip
+    for number, h in enumerate(table, 1):
+        for row in h.rows:
+            if row.measure in ("perplexity", "accuracy") and (result := compare(row, runs)).ends:
+                panels[row.measure].append((number, row, result))
+    figure, axes = plt.subplots(1, len(panels), figsize=(15, 1 + 0.23 * max(map(len, panels.values()))), squeeze=False)
+    for ax, (measure, rows) in zip(axes[0], panels.items(), strict=True):
+        names, most = [], 1.15 * max(abs(result.ends[0]) for _, _, result in rows)
+        for y, (number, row, result) in enumerate(rows):
+            mean, low, high = np.clip(result.ends, -most, most)
+            style = marks[result.verdict] | dict(alpha=1 if row.decides else 0.45, lw=1.4, capsize=2)
+            ax.errorbar(mean, y, xerr=[[mean - low], [high - mean]], **style)
+            for limit in {row.limit, -row.limit if row.sign == "=" else row.limit}:
+                ax.plot(limit, y, "|", color="black", ms=9)
+            names.append(f"{number}   {title_of(row.a)}: {label_of(row, row.a)} against {label_of(row, row.b)}")
+        less, more = (MEASURES[measure].less.split(), MEASURES[measure].more.split())
+        ax.axvline(0, color="black", lw=0.8)
+        ax.set_yticks(range(len(names)), names, fontsize=8)
+        ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-most, most), title=f"{measure}: the first named is")
+        ax.set_xlabel(f"{less[1]}   \N{LEFTWARDS ARROW}   {less[0]}   \N{RIGHTWARDS ARROW}   {more[1]}")
+    figure.tight_layout(w_pad=3)
+    figures.save(figure, out)
+
+
+def message(table, runs, out):
+    """The message: the score with a run's own latents, with another example's, and without any. A line is a seed; runs on
+    ProsQA that guess have nothing to lose, and are left out."""
+    names = names_in(table, runs, "perplexity_by_message", "accuracy_by_message")
+    figure, axes = plt.subplots(1, len(names), figsize=(3.8 * len(names), 3.6), squeeze=False)
+    for ax, (name, row) in zip(axes[0], names.items(), strict=True):
+        parts = [values_of(runs, f"{name}:{part}", row.measure) for part in ("untouched", "swapped", "none")]
+        for seed in parts[0]:
+            ax.plot([part[seed] for part in parts], marker="o", color=color_of(name), lw=1, alpha=0.8)
+        ax.set_xticks(range(3), ["its own", "another's", "none"])
+        model = figures.model_name(next(iter(runs_of(runs, name).values())))
+        ax.set_title(f"{title_of(name)}: {system_of(name)}\n{model}, {len(parts[0])} seeds", fontsize=10)
+        what = row.measure.partition("_")[0]
+        ax.set(ylabel=f"{what} (%)" if what == "accuracy" else what, xlim=(-0.3, 2.3), ylim=(0, None))
+        ax.grid(alpha=0.25)
+    figure.tight_layout()
+    figures.save(figure, out)
+
+
+def solved(table, runs, out):
+    """ProsQA, epoch by epoch: the share of a system's runs that have solved it. A lane is a system, as high as all its runs."""
+    names = names_in(table, runs, "epochs")
+    figure, ax = plt.subplots(figsize=(9, 0.5 * len(names) + 0.8))
+    for lane, name in enumerate(names):
+        epochs = range(
+            1 + max(line["epoch"] + 1 for r in runs_of(runs, name).values() for line in r["metrics"] if "epoch" in line)
+        )
+        when = [*values_of(runs, name, "epochs").values()]
+        height = [lane - 0.8 * np.mean([w <= epoch for w in when]) for epoch in epochs]
+        ax.fill_between(epochs, lane, height, step="post", color=color_of(name), alpha=0.35, lw=0)
+        ax.step(epochs, height, where="post", color=color_of(name), lw=1.8)
+        ax.text(epochs[-1] + 0.2, lane, f"{sum(w < NEVER for w in when)} of {len(when)} runs", fontsize=9, va="bottom")
+    model = figures.model_name(next(iter(runs_of(runs, name).values())))
+    ax.set_yticks(range(len(names)), map(system_of, names))
+    ax.set(ylim=(len(names) - 0.8, -1), xlabel="epoch", title=f"ProsQA, {model}")
+    ax.grid(alpha=0.25, axis="x")
+    figures.save(figure, out)
+
+
+def distance(table, runs, out):
+    """How far above continued pretraining the systems with latents end on text, by budget and size; and by ahead token, where
+    that was kept."""
+    panels = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in (row for h in table for row in h.rows if row.measure == "perplexity" and ":" not in row.b):
+        for seed, plain in runs_of(runs, row.b).items():
+            record = runs_of(runs, row.a).get(seed)
+            if record and plain["config"]["variant"] == "continued" != record["config"]["variant"]:
+                c, tokens = record["config"], record["metrics"][-1]["tokens"] / 1e6
+                size = f"{record['parameters'] / 1e6:.1f}M: {c['variant']}, {c['n_latents']} latent{'s' * (c['n_latents'] > 1)}"
+                above = MEASURES["perplexity"].of(record, "") / MEASURES["perplexity"].of(plain, "")
+                panels["by millions of tokens"][c["variant"], size][tokens].append(100 * (above - 1))
+                for n, (x, y) in enumerate(zip(record.get("by_ahead", []), plain.get("by_ahead", []), strict=False), 1):
+                    panels[f"after {tokens:.1f}M tokens, by ahead token"][c["variant"], size][n].append(100 * (x / y - 1))
+    figures.curves(panels, out, dict(ylabel="% above continued pretraining", xlim=(0, None), ylim=(0, None)))
+
+
+def captured(table, runs, out):
+    """How much of one latent's variance lies in another's subspace, beside ordinary tokens at the same places, and the same
+    latents shuffled across their slots, which is the most there can be. A mark is a seed."""
+    names = names_in(table, runs, "capture")
+    figure, ax = plt.subplots(figsize=(9, 0.42 * len(names) + 1))
+    styles = {
+        "": ("o", "#0072B2", "latents"),
+        "tokens": ("s", "#D55E00", "ordinary tokens"),
+        "shuffled": ("x", "#7f7f7f", "shuffled latents"),
+    }
+    for n, (part, (marker, color, label)) in enumerate(styles.items()):
+        x, y = np.array(
+            [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
+        ).T
+        ax.plot(x, y + 0.22 * (n - 1), marker, color=color, ms=5, mfc="none" if part == "tokens" else color, label=label)
+    ax.set_yticks(range(len(names)), [f"{title_of(name)}: {system_of(name)}" for name in names])
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.02), xlabel="capture off the diagonal")
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.grid(alpha=0.25)
+    figures.save(figure, out)
+
+
+PICTURES = {"message": message, "solved": solved, "distance": distance, "capture": captured}
+
+
+# -----------------------------------------------------------------------------
+# The text
+
+
+def table_row(number, h, results, after):
+    decide = [row for row in h.rows if row.decides]
+    plain, corrected = (
+        hypotheses.together([of[row] for row in decide], bool(h.paper))
+        for of in ({r: results[r].verdict for r in h.rows}, after)
+    )
+    told = "<br>".join(results[row].told for row in decide)
+    return f"| {number} | {h.text} | {h.paper or '-'} | {told} | **{plain}** | {corrected} |"
+
+
+def details(number, h, results, runs):
+    """Folded: every comparison, and the values that were compared"""
+    lines = [f"<details><summary>{number}. {h.text}</summary>", "", *([h.note, ""] if h.note else [])]
+    lines += ["| comparison | asked | | p |", "|---|---|---|---|"]
+    for row in h.rows:
+        limit = f" {'±' if row.sign == '=' else '+' if row.limit > 0 else '-'} {abs(row.limit):g}" * bool(row.limit)
+        told, verdict, p, _ = results[row]
+        word = f"**{verdict}**" if row.decides else verdict
+        lines.append(
+            f"| {told} | {row.measure}: {row.a} {row.sign} {row.b}{limit} | {word} | {f'{p:.2g}' if p is not None else '-'} |"
+        )
+    lines += ["", "| runs | | values |", "|---|---|---|"]
+    for side, measure in dict.fromkeys(
+        (side, row.measure) for row in h.rows for side in (row.a, row.b) if not hypotheses.is_number(side)
+    ):
+        values = values_of(runs, side, measure)
+        told = ", ".join(f"s{seed} {x:.{MEASURES[measure].digits + 1}f}" for seed, x in values.items())
+        lines += [f"| {side} | {measure} | {told} |"] * bool(values)
+    return "\n".join([*lines, "", "</details>", ""])
+
+
+def setup(table, runs):
+    """A line a task: what its first run was told"""
+    lines = {}
+    for name in names_in(table, runs, *MEASURES):
+        record, task = next(iter(runs_of(runs, name).values())), title_of(name)
+        c, rows = record["config"], record.get("rows")
+        read = c["tokens"] / c["seq_len"] if "seq_len" in c else c["batch_size"] * record["metrics"][-1]["step"]
+        sizes = {r["config"]["n_latents"] for key, r in runs.items() if title_of(key) == task} - {0}
+        cells = [task, figures.model_name(record), c["init_from"], c["data"], f"{read / rows:.1f}" if rows else "-"]
+        cells += [*(c.get(key, "-") for key in ("seq_len", "n_sites", "n_ahead")), ", ".join(map(str, sorted(sizes)))]
+        cells += [f"{c['lr']:g}", c["batch_size"], len(runs_of(runs, name))]
+        lines.setdefault(task, f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines.values())
+
+
+def page(table, runs):
+    """-> the text of results/README.md"""
+    results = {row: compare(row, runs) for h in table for row in h.rows}
+    deciding = [row for row in results if row.decides and results[row].p is not None]
+    adjusted = dict(zip(deciding, hypotheses.holm([results[row].p for row in deciding]), strict=True))
+    after = {row: result.verdict if adjusted.get(row, 0) < 0.05 else "inconclusive" for row, result in results.items()}
+    sizes, captions = [r["parameters"] / 1e6 for r in runs.values()], {name: draw.__doc__ for name, draw in PICTURES.items()}
+    return PAGE.format(
+        runs=len(runs), smallest=min(sizes), largest=max(sizes), deciding=len(deciding), solved=100 * SOLVED,
+        hours=sum(r["seconds"] for r in runs.values() if "gpu" not in r) / 3600,
+        minutes=sum(r["seconds"] for r in runs.values() if "gpu" in r) / 60,
+        pooled=sum("asked" in r and "correct" not in r for r in runs.values()),
+        dirty=sum(r["commit"].endswith("-dirty") for r in runs.values()), setup=setup(table, runs),
+        table="\n".join(table_row(n, h, results, after) for n, h in enumerate(table, 1)),
+        details="\n".join(details(n, h, results, runs) for n, h in enumerate(table, 1)),
+        pictures="\n".join(f"![{name}]({name}.png)\n\n*{' '.join(text.split())}*\n" for name, text in captions.items()),
+    )  # fmt: skip
+
+
+def main():
+    table, runs = hypotheses.hypotheses(), records()
+    for name, draw in {"hypotheses": forest, **PICTURES}.items():
+        draw(table, runs, f"results/{name}.png")
+    with open("results/README.md", "w", encoding="utf-8") as f:
+        f.write(page(table, runs))
+    print("wrote results/README.md")
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
