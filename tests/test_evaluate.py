@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 from configurator import one_line_errors
 
@@ -235,6 +236,36 @@ def checkpoint(tmp_path):
     random_model("tiny_qwen3", 300).save_pretrained(folder)
     train_tokenizer(["Question: which is a plant?\nAnswer: a fern is not in the box"] * 3, 290, str(folder / "tokenizer.json"))
     return folder
+
+
+def test_what_cannot_be_is_said_before_anything_is_computed(hub, checkpoint, tmp_path, monkeypatch):
+    make_shards(tmp_path / "corpus", [3000], split="val")
+    shutil.copy(checkpoint / "tokenizer.json", tmp_path / "corpus")
+    monkeypatch.setattr(ev, "log_likelihoods", lambda *_: pytest.fail("a task is computed"))
+    settings = dict(model=checkpoint, tasks="piqa,perplexity", limit=2, device="cpu", data=tmp_path / "corpus", seq_len=2000)
+    with pytest.raises(ValueError, match="seq_len=2000 is more than"):
+        run_here(ev, settings, tmp_path / "out", monkeypatch=monkeypatch)
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_task_is_kept_when_it_is_done(hub, checkpoint, tmp_path, monkeypatch):
+    score = ev.log_likelihoods
+    calls = iter([score])
+    monkeypatch.setattr(ev, "log_likelihoods", lambda *a: next(calls)(*a))
+    with pytest.raises(StopIteration):  # in the second task
+        run_here(
+            ev,
+            dict(model=checkpoint, tasks="piqa,winogrande", limit=2, device="cpu"),
+            tmp_path / "out",
+            monkeypatch=monkeypatch,
+        )
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["tasks"].keys() == {"piqa"}
+
+
+def test_no_score_is_made_of_what_is_not_finite(hub, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(ev, "log_likelihoods", lambda *a: {0: {0: math.nan, 1: -1.0}})
+    with pytest.raises(ValueError, match="piqa, item 0: the log-likelihood of choice 0 is nan"):
+        run_here(ev, dict(model=checkpoint, tasks="piqa", limit=1, device="cpu"), tmp_path / "out", monkeypatch=monkeypatch)
 
 
 def test_all_tasks_of_a_local_folder(hub, checkpoint, tmp_path, monkeypatch, capsys):

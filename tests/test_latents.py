@@ -19,6 +19,7 @@ import countdown as cd
 import finetune_reasoning as fr
 import runtime
 import train
+from data import tokenizer_of as data_tokenizer
 from data import train_tokenizer
 from model import token_nll
 from paper import figures
@@ -564,6 +565,35 @@ def test_what_a_run_was_trained_on_has_a_name_of_its_own():
     assert al.protocol(dict(stages=4, first_stage=1, last_stage_epochs=0)) == "curriculum"
 
 
+def test_a_run_may_have_any_name(settings, tmp_path, monkeypatch):
+    """A dollar sign is no formula, and what was computed is not lost to it."""
+    run = run_here(train, settings | dict(variant="h2"), tmp_path / "cost_$1_or_$2^", monkeypatch=monkeypatch)
+    assert analyze(run, "--examples=4", monkeypatch=monkeypatch)["run"] == "cost_$1_or_$2^"
+    assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, tmp_path, monkeypatch, capsys):  # noqa: F811
+    changes = dict(variant="rounds", step_weight=1.0)
+    run = run_here(fr, reasoning_settings | changes, tmp_path / "run", monkeypatch=monkeypatch)
+    result = analyze(run, "--examples=6", monkeypatch=monkeypatch)
+    assert len(result["spelled"]) == 2 and all(0 <= share <= 1 for share in result["spelled"])
+    assert "spelled by its own latents alone: step 1 " in capsys.readouterr().out
+    # as often as greedy decoding from the latents of one question at a time says the step
+    model, config = coprocessor.load_run(run)
+    tokenizer = data_tokenizer(str(run))
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    right = [[], []]
+    for line in lines:
+        ids = torch.tensor([tokenizer.encode(line["question"] + "\n")])
+        prefix = model.pass1_prefix(ids)
+        start = model.pass2_start(prefix, torch.tensor([[ids.size(1) - 1]]))
+        for j, step in enumerate(line["steps"][:2]):
+            step = tokenizer.encode(step + "\n")
+            said = model.spell(model.as_input(start.z), prefix.kv, len(step))[0, j].tolist()
+            right[j].append(said == step)
+    assert result["spelled"] == [np.mean(found) for found in right]
+
+
 def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):
     def error(*arguments):
         monkeypatch.setattr("sys.argv", ["analyze_latents.py", *map(str, arguments)])
@@ -575,11 +605,11 @@ def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):
     run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain", monkeypatch=monkeypatch)
     assert "continued, which has no latents" in error(run)
     run = run_here(train, settings | dict(variant="h2"), tmp_path / "run", monkeypatch=monkeypatch)
-    assert "at least 1" in error(run, "--examples=0")
+    assert "from 1 on" in error(run, "--examples=0")
     model, _ = coprocessor.load_run(run)
     with torch.no_grad():
         model.soft[1] = math.nan
     coprocessor.save(model, run / "checkpoint", run)
-    assert "Z is not finite, in latents" in error(run)
+    assert "added.safetensors: soft is not finite" in error(run)
     with pytest.raises(FileNotFoundError, match="no latents.json"):
         figures.figure4([figures.read(run)], str(tmp_path / "x.png"))

@@ -17,6 +17,7 @@ from helpers import (
     ROOT,
     close,
     cut_and_resume,
+    cut_off,
     random_weights,
     run_here,
     run_ranks,
@@ -33,6 +34,7 @@ import finetuning
 import prosqa
 import questions
 import runtime
+import sample
 
 VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
 LINES = [
@@ -780,3 +782,46 @@ def test_an_answer_depends_on_its_own_question_alone():
         model.generate(torch.tensor([q]), torch.tensor([len(q)]), n, eos=tokenizer.eot)[0].tolist()
         for q, n in zip(longest, (2, 1, 5), strict=True)
     ))  # fmt: skip
+
+
+# -----------------------------------------------------------------------------
+# A run that is not finished, and what sample.py says of one
+
+
+@pytest.mark.parametrize("variant", ["h2", "coconut", "rounds"])
+def test_an_unfinished_run_is_asked_with_the_latents_that_it_was_trained_with(variant, small, tmp_path, monkeypatch):
+    """3 steps an epoch, an epoch a stage: cut off after stage 0 and stage 1, and run to the end"""
+    settings = small | dict(variant=variant, init_from="random:tiny_qwen3")
+    for stop, n_latents in ((3, 0), (6, 1)):
+        run = cut_off(fr, settings, tmp_path / f"{stop}", stop, monkeypatch)
+        model, config = coprocessor.load_run(run)
+        assert model.n_latents == n_latents and config["n_latents"] == 2
+        assert type(model) is (coprocessor.CoT if stop == 3 and variant != "coconut" else coprocessor.VARIANTS[variant])
+    assert coprocessor.load_run(run_here(fr, settings, tmp_path / "end", monkeypatch=monkeypatch))[0].n_latents == 2
+    assert coprocessor.load_run(tmp_path / "end", n_latents=1)[0].n_latents == 1
+    with pytest.raises(ValueError, match="has 2 latents, this asks for 3"):
+        coprocessor.load_run(tmp_path / "end", n_latents=3)
+
+
+def test_a_schedule_that_writes_steps_wants_some(small, tmp_path, monkeypatch):
+    for split in questions.SPLITS:
+        (tmp_path / f"{split}.jsonl").write_text('{"question": "Is 1 a 2?", "answer": "no"}\n' * 24)
+    settings = small | dict(data=tmp_path, variant="cot")
+    with pytest.raises(ValueError, match="only 0 of 24 training questions have steps"):
+        run_here(fr, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    run_here(fr, settings | dict(variant="no_cot", last_stage_epochs=1), tmp_path / "run", monkeypatch=monkeypatch)
+
+
+def test_a_sample_ends_where_an_answer_ends_and_asks_with_the_marker_every_time():
+    tokenizer, seen = Letters(), []
+    model = system("coconut").eval()
+
+    def scripted(tokens, lengths, n_tokens, with_latents, eos, **how):
+        seen.append(tokens[0].tolist())
+        return torch.tensor([[5, 6] if len(seen) < 3 else [7, tokenizer.eot]])
+
+    model.generate = scripted
+    text = sample.continue_text(model, tokenizer, "ab", 20, 2, True, 0.0, 0, 0, eos=tokenizer.eot)
+    assert text == tokenizer.decode([5, 6, 5, 6, 7]) and len(seen) == 3
+    for prompt, new in zip(seen, ([], [5, 6], [5, 6, 5, 6]), strict=True):
+        assert prompt == [*tokenizer.encode("ab"), *new, *model.ends_prompts_with]
