@@ -30,7 +30,7 @@ def load(*path):
 
 
 def read(folder):
-    """A run's folder -> its record: name, family, config; parameters, of the Base; rows, of training data; metrics, the lines
+    """A run's folder -> its record: name, family, config; parameters, of the Base; metrics, the lines
     with an evaluation and the last with a loss; and where there are such: latents, what analyze_latents.py found; asked, how
     many test questions, and correct, a bit for each, as hex; by_ahead, perplexity by ahead token, from <folder>_eval.
 
@@ -39,7 +39,7 @@ def read(folder):
     folder = os.path.normpath(folder)
     try:
         config, lines = load(folder, "config.json"), runtime.read_metrics(folder)
-        base, rows = os.path.join(runtime.weights_of(folder), "base"), load(folder, "checkpoint", "state.json")["rows"]
+        base = os.path.join(runtime.weights_of(folder), "base")
         family = load(base, "config.json")["model_type"]
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
@@ -47,9 +47,7 @@ def read(folder):
         parameters = sum(int(np.prod(f.get_slice(name).get_shape())) for name in f.keys())
     last = [line for line in lines if "loss" in line][-1:]
     metrics = [line for line in lines if EVALUATED & line.keys() or line in last]
-    record = dict(
-        name=os.path.basename(folder), family=family, parameters=parameters, rows=rows, config=config, metrics=metrics
-    )
+    record = dict(name=os.path.basename(folder), family=family, parameters=parameters, config=config, metrics=metrics)
     if os.path.exists(f"{folder}/latents.json"):
         latents = record["latents"] = load(folder, "latents.json")
         latents["capture"] = np.round(latents["capture"], 4).tolist()  # it is only drawn, as colours
