@@ -532,8 +532,8 @@ def main():
     a = configure(Config, __doc__)
     if not a.run:
         raise ValueError("which run? python analyze_latents.py out/...")
-    machine = runtime.start(a.device)
     model, config = coprocessor.load_run(a.run)
+    machine = runtime.start(a.device, config["precision"])  # in which it was validated
     if not model.n_latents:
         raise ValueError(f"{a.run} is a run of {config['variant']}, which has no latents")
     model = model.to(machine.device)
