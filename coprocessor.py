@@ -481,7 +481,8 @@ def save(model, folder, run):
         if os.path.isfile(own):
             shutil.copy(own, base)
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
-    latents = dict(n_latents=str(model.n_latents), n_slots=str(model.n_slots))  # so many of them are trained by now
+    # so many of them are trained by now. (One entry: safetensors writes several in any order, so in other bytes each time)
+    latents = {"latents": f"{model.n_latents} of {model.n_slots}"}
     save_file(added, os.path.join(folder, "added.safetensors"), metadata=latents)
 
 
@@ -558,11 +559,12 @@ def with_latents(model, n_latents):
 def load_variant(folder, config):
     """A checkpoint's folder, the settings of its run -> its Variant, with as many latents as are trained by now"""
     with safe_open(os.path.join(folder, "added.safetensors"), framework="pt") as f:
-        saved = {"n_slots": config["n_latents"], "n_latents": config["n_latents"]} | (f.metadata() or {})
+        saved = (f.metadata() or {}).get("latents", "{0} of {0}".format(config["n_latents"]))
+    n_latents, n_slots = map(int, saved.split(" of "))
     base, c = load_pretrained(os.path.join(folder, "base")), config.get("latents_per_step", 0)
-    model = build(config["variant"], base, int(saved["n_slots"]), latents_per_step=c, **options_of(config))
+    model = build(config["variant"], base, n_slots, latents_per_step=c, **options_of(config))
     load(model, folder, base)
-    model.n_latents = int(saved["n_latents"])
+    model.n_latents = n_latents
     return model
 
 
