@@ -243,7 +243,7 @@ def grade_answers(examples, texts):
     out = []
     for n, (example, text) in enumerate(zip(examples, texts, strict=True)):
         answer = extract(text)
-        record = dict(item=n, where=example.where, question=example.question, steps=example.steps)
+        record = dict(item=n, where=os.path.basename(example.where), question=example.question, steps=example.steps)
         record |= dict(gold=example.answer, answer=answer)
         out.append(record | dict(correct=answers_match(answer, example.answer), text=text))
     return out
