@@ -14,6 +14,20 @@
 # one before. The test's graphs are not those of training with other names. The runs start from the Base of
 # tiny_statements.py. 312 steps an epoch; four to eight minutes on one CPU core.
 #
+# Latents that spell their step (--step_weight), made side by side, in rounds, one after the other, or by the Base itself:
+#
+#   for v in h2 rounds coconut tied soft; do python finetune_reasoning.py config/tiny_prosqa.py --variant=$v --step_weight=1; done
+#
+# Longer chains: 98 in 100 paths have 3 hops, and what latents made side by side cannot follow, rounds can.
+#
+#   WORLD="--nodes=14 --hops 3 4 --words 4 12"
+#   python prosqa.py data/statements_14 $WORLD --statements --counts 40000 100 100
+#   python prosqa.py data/prosqa_14 $WORLD --depth_matched --counts 10000 300 500
+#   python finetune_reasoning.py config/tiny_statements.py --data=data/statements_14 \
+#       --tokenizer=data/statements_14/tokenizer.json --out_dir=out/statements_14
+#   python finetune_reasoning.py config/tiny_prosqa.py --init_from=out/statements_14/checkpoint/base --data=data/prosqa_14 \
+#       --tokenizer=data/statements_14/tokenizer.json --stages=3 --variant=rounds --step_weight=1
+#
 # Figure 7; Table 4, from the large-scale run through the curriculum and straight to the last stage, and from a Base that has
 # only read more. tiny_statements.py makes what they start from.
 #
