@@ -33,10 +33,10 @@ Count = NewType("Count", int)  # of a key that cannot be 0; elsewhere 0 stands f
 MOST = {int: 2**63, float: 3.4e38}  # torch takes no larger ones
 
 
-def configure(config_class, doc, argv=None, may_differ=()):
+def configure(config_class, doc, argv=None, resume_may_change=()):
     """The command line -> an instance of config_class. --help prints every key and exits.
 
-    may_differ: keys that do not change what is computed, and so are not part of a run's name.
+    resume_may_change: keys that do not change what is computed, and so are not part of a run's name.
     Bad input raises what one_line_errors prints.
     """
     argv = sys.argv[1:] if argv is None else argv
@@ -65,7 +65,7 @@ def configure(config_class, doc, argv=None, may_differ=()):
     values |= {key: parse_text(text, fields[key].default) for key, text in given.items()}
     c = config_class(**{key: convert(key, value, fields) for key, value in values.items()})
     if getattr(c, "out_dir", None) == "":
-        c.out_dir = os.path.join("out", run_name(source or sys.argv[0], given, may_differ))
+        c.out_dir = os.path.join("out", run_name(source or sys.argv[0], given, resume_may_change))
     return c
 
 
@@ -142,8 +142,8 @@ def settings_of(run, fields):
     return {key: saved[key] for key in fields if key in saved} | {"out_dir": run, "resume": False, "overwrite": False}
 
 
-def run_name(file, given, may_differ):
-    """The file's name, then ,key=value for each setting of the command line that is not in may_differ, as it was written.
+def run_name(file, given, resume_may_change):
+    """The file's name, then ,key=value for each setting of the command line, as written, that is not in resume_may_change.
 
     What some system does not have in a file's name, and the signs that divide the parts, become %XX: no two settings share
     a name.
@@ -155,7 +155,7 @@ def run_name(file, given, may_differ):
     unfit = r'[\x00-\x1f\x7f/\\:*?"<>|%,=]'
     name = encode(unfit, os.path.splitext(os.path.basename(file))[0])
     for key, text in given.items():
-        if key not in (*may_differ, "out_dir"):
+        if key not in (*resume_may_change, "out_dir"):
             name += f",{key}={encode(unfit, text)}"
     return encode(r"^\.|[. ]\Z", name)
 

@@ -40,7 +40,7 @@ from safetensors.torch import save_file
 
 from data import draw_sites, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
-from runtime import is_run, load_tensors, read_json, send, weights_of
+from runtime import is_run, load_tensors, read_json, to_device, weights_of
 
 
 @dataclasses.dataclass
@@ -235,7 +235,7 @@ class Variant(nn.Module):
         hidden, branch_kv = self.alone(x, prefix_kv)
         sites = torch.full((len(x), 1), -1, device=x.device)
         nothing, first = nothing_of(prefix_kv, len(x)), sites + 1 + x.size(2)
-        return self.base.decode(hidden[:, 0, -1], nothing, sites, first, branch_kv, n_tokens).view(len(z), -1, n_tokens)
+        return self.base.generate_from(hidden[:, 0, -1], nothing, sites, first, branch_kv, n_tokens).view(len(z), -1, n_tokens)
 
     # Asking
 
@@ -249,14 +249,14 @@ class Variant(nn.Module):
     def generate(self, tokens, lengths, n_tokens, with_latents=True, **how):
         """Continue prompts with one augmentation at the end of each: tokens (B,S) padded on the right, lengths (B).
 
-        -> tokens (B, n <= n_tokens); `how` as in Model.decode. Without latents it is the Base alone.
+        -> tokens (B, n <= n_tokens); `how` as in Model.generate_from. Without latents it is the Base alone.
         """
         if not with_latents:
             return self.base.generate(tokens, lengths, n_tokens, **how)
         prefix = self.pass1_prefix(tokens)
         start = self.pass2_start(prefix, (lengths - 1)[:, None])
         hidden, branch_kv = self.base.branch(start.x, prefix.kv, start.sites, start.positions, start.kv)
-        return self.base.decode(hidden[:, 0, -1], prefix.kv, start.sites, start.ahead, branch_kv, n_tokens, **how)
+        return self.base.generate_from(hidden[:, 0, -1], prefix.kv, start.sites, start.ahead, branch_kv, n_tokens, **how)
 
 
 def nothing_of(prefix_kv, B):
@@ -420,7 +420,7 @@ class H1(Variant):
 
     def __init__(self, base, n_latents, **options):
         super().__init__(base, n_latents, **options)
-        for p in self.coprocessor.after_cache():
+        for p in self.coprocessor.unused_if_cache_only():
             p.requires_grad_(False)  # only its cache is read, so these would never get a gradient
 
     def pass2_start(self, prefix, sites):
@@ -618,7 +618,7 @@ class Batches:
 
     def __call__(self, numbers):
         pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
-        return [send(torch.from_numpy(a), self.device) for a in pair]
+        return [to_device(torch.from_numpy(a), self.device) for a in pair]
 
 
 @torch.no_grad()
@@ -637,7 +637,7 @@ def validate(model, batches, c, machine):
         total += nll.cpu().double().sum(dim=(0, 1))
         count += nll.size(0) * nll.size(1)
     model.train()
-    nll = machine.total(total).cpu() / machine.total(count).cpu()
+    nll = machine.all_reduce_sum(total).cpu() / machine.all_reduce_sum(count).cpu()
     if not nll.isfinite().all():
         raise ValueError(f"-log p by ahead token is {nll.tolist()}, which no perplexity can be made of")
     return dict(val_ppl=nll.mean().exp().item(), val_nll=nll.tolist())

@@ -31,7 +31,7 @@ from tqdm import tqdm
 import coprocessor
 import finetuning
 import runtime
-from data import alone_in, shard_paths, tokenizer_of, train_tokenizer, whole, write_text
+from data import atomic_write, folder_lock, shard_paths, tokenizer_of, train_tokenizer, write_text
 from finetuning import EvalSet, Written, share_interval
 
 # -----------------------------------------------------------------------------
@@ -212,21 +212,21 @@ def make_problems(folder, n, seed):
     tokenizer, paths = os.path.join(folder, "tokenizer.json"), {s: problem_file(folder, n, seed, s) for s in SPLITS}
     if all(map(os.path.isfile, (tokenizer, *paths.values()))):
         return
-    with alone_in(folder):
+    with folder_lock(folder):
         if not os.path.isfile(tokenizer):
             every = [prompt([x, x], x) + answer(f"({x} + {x} - {x} * {x}) / {x}") for x in range(TARGETS)]
             train_tokenizer(every, 512, tokenizer, TOKENS)
         if all(map(os.path.isfile, paths.values())):
             return
         for split, problems in generate(n, seed).items():
-            with whole(paths[split]) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
+            with atomic_write(paths[split]) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
                 f.writelines(json.dumps(problem) + "\n" for problem in problems)
             print(f"{paths[split]}: {len(problems):,} problems", *statistics(problems), sep="\n")
 
 
 def make_sums(folder, n, seed):
     """The problems told as sums, "19 - 7 + 3=15", in shards for train.py: what a tiny Base reads before it is asked."""
-    with alone_in(folder):
+    with folder_lock(folder):
         for split, name in zip(SPLITS, ("val", "train"), strict=True):
             lines = [f"{p['solution']}={p['target']}\n" for p in read_problems(folder, n, seed, split)]
             write_text(folder, name, ("".join(lines[i : i + 16]) for i in range(0, len(lines), 16)))
@@ -406,8 +406,8 @@ class Config(coprocessor.Options):
 
 
 # What a resumed run may change: nothing that changes what is computed (device and micro_batch change its last bits).
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
-MAY_DIFFER += ("micro_batch", "solve", "show", "sums")
+RESUME_MAY_CHANGE = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
+RESUME_MAY_CHANGE += ("micro_batch", "solve", "show", "sums")
 NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or steps; every other variant can be trained
 
 
@@ -420,14 +420,14 @@ def written(problem, tokenizer, with_steps):
 
 def train(c, machine):
     """One run: train, then ask all held-out problems."""
-    run = runtime.Run(c, machine, MAY_DIFFER)
+    run = runtime.Run(c, machine, RESUME_MAY_CHANGE)
 
     # the system, new or the checkpoint's
     torch.manual_seed(c.seed)
     latents_per_step, uneven = divmod(c.n_latents, c.operands - 1)
     if uneven and (c.step_weight or c.variant == "rounds"):
         raise ValueError(f"n_latents={c.n_latents} cannot be shared by the {c.operands - 1} steps of a solution")
-    with machine.rank_0_first():
+    with machine.main_process_first():
         make_problems(c.data, c.operands, c.data_seed)
         tokenizer = run.tokenizer(c.tokenizer)
         model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.n_latents, latents_per_step, run.checkpoint)
@@ -530,7 +530,7 @@ def solve(c):
     if os.path.exists(os.path.join(c.out_dir, "config.json")):
         model, _ = coprocessor.load_run(c.out_dir)
         tokenizer = tokenizer_of(c.out_dir)
-        machine = runtime.Machine(torch.device("cpu"), False)
+        machine = runtime.DistEnv(torch.device("cpu"), False)
         (text,) = EvalSet([tokenizer.encode(prompt(numbers, target))], model, tokenizer, c, machine).answer_questions(model)
         print(f"{c.out_dir}: {text!r}  ({verify(text, numbers, target)[1]})")
     else:
@@ -544,7 +544,7 @@ def solve(c):
 
 
 def main():
-    c = configure(Config, __doc__, may_differ=MAY_DIFFER)
+    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
     names = [name for name in coprocessor.VARIANTS if name not in NOT_HERE]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")

@@ -116,10 +116,13 @@ class Tokenizer:
         """
         if self.path is None:
             return
-        with whole(os.path.join(folder, "tokenizer.json")) as unfinished:
+        with atomic_write(os.path.join(folder, "tokenizer.json")) as unfinished:
             shutil.copyfile(self.path, unfinished)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.library.id_to_token(self.eot)}
-        with whole(os.path.join(folder, "tokenizer_config.json")) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
+        with (
+            atomic_write(os.path.join(folder, "tokenizer_config.json")) as unfinished,
+            open(unfinished, "w", encoding="utf-8") as f,
+        ):
             json.dump(config, f, indent=2)
 
 
@@ -173,7 +176,7 @@ def hub_file(repo, filename, repo_type="dataset", revision=None):
 
 
 @contextlib.contextmanager
-def whole(path):
+def atomic_write(path):
     """-> a name to write to. What is written there appears as path once it is whole and on the disk, or not at all."""
     unfinished = f"{path}.{secrets.token_hex(4)}.tmp"  # nobody else's, whatever locks are worth here
     try:
@@ -200,7 +203,7 @@ def sync(path):
 
 
 @contextlib.contextmanager
-def alone_in(folder):
+def folder_lock(folder):
     """One process at a time: whoever comes second waits, and looks again at what there is. Not to be nested.
 
     On a disk that cannot lock files nobody waits; files still appear whole.
@@ -232,7 +235,7 @@ def write_shard(path, parts, tokenizer_name, vocab_size):
     """Token arrays -> one shard, under its final name only when it is whole on the disk. Returns the token count."""
     dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
     count, crc = 0, 0
-    with whole(path) as unfinished, open(unfinished, "wb") as f:
+    with atomic_write(path) as unfinished, open(unfinished, "wb") as f:
         f.write(b" " * HEADER_BYTES)
         for part in parts:
             payload = np.asarray(part, dtype=dtype).tobytes()
@@ -412,7 +415,7 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
         vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=every_byte, show_progress=False
     )
     fast.train_from_iterator(texts, trainer)
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         fast.save(unfinished)
 
 
@@ -480,7 +483,7 @@ def main(argv=None):
     os.environ["RAYON_NUM_THREADS"] = str(a.workers)  # for tokenizers
     corpus = f"fineweb_edu_{a.tokenizer}" if a.command == "fineweb_edu" else a.command
     out = a.out or os.path.join("data", "packages" if corpus == "sample" and a.packages else corpus)
-    with alone_in(out):
+    with folder_lock(out):
         if a.command == "sample":
             roots = [sysconfig.get_path("stdlib")] + [sysconfig.get_path("purelib")] * a.packages
             parts = {"000": itertools.chain.from_iterable(map(python_sources, roots))}

@@ -360,7 +360,7 @@ def main():
     what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
     machine = runtime.start(c.device, c.precision)
-    with machine.rank_0_first():
+    with machine.main_process_first():
         model, tokenizer, trained = load(c.model)
         if names and model.ends_prompts_with:
             raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")

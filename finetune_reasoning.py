@@ -75,8 +75,8 @@ class Config(coprocessor.Options):
 
 
 # What a resumed run may change: nothing that changes what is computed (device and micro_batch change its last bits).
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
-MAY_DIFFER += ("micro_batch",)
+RESUME_MAY_CHANGE = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
+RESUME_MAY_CHANGE += ("micro_batch",)
 
 
 # -----------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def read_items(c, split, tokenizer, model):
 
 
 def main():
-    c = configure(Config, __doc__, may_differ=MAY_DIFFER)
+    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
     names = [v for v in coprocessor.VARIANTS if v != "continued"]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")
@@ -134,12 +134,12 @@ def main():
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
     machine = runtime.start(c.device, c.precision)
     finetuning.check_batch(c, machine)
-    run = runtime.Run(c, machine, MAY_DIFFER)
+    run = runtime.Run(c, machine, RESUME_MAY_CHANGE)
 
     # the system, new or the checkpoint's, and its questions
     torch.manual_seed(c.seed)
     items, left_out, n_latents = {}, [], c.stages * c.latents_per_step
-    with machine.rank_0_first():
+    with machine.main_process_first():
         tokenizer = run.tokenizer(c.tokenizer)
         model, origin, base_crc32 = finetuning.load_start(c, tokenizer, n_latents, c.latents_per_step, run.checkpoint)
         for split in questions.SPLITS:
@@ -232,7 +232,7 @@ def main():
 
     # once, at the end, the test set: asked of the last stage's best weights
     run.stop_listening()
-    machine.wait()  # until the best is on the disk
+    machine.barrier()  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
     asked = model_for_stage(c, stages[-1], model, n_latents).eval()
     predictions = grade_answers([item.example for item in items["test"]], test.answer_questions(asked))

@@ -52,7 +52,7 @@ def pad(rows, device):
     padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = torch.tensor(row)
-    return runtime.send(padded, device), runtime.send(lengths, device)
+    return runtime.to_device(padded, device), runtime.to_device(lengths, device)
 
 
 def pad_steps(items, device):
@@ -62,7 +62,7 @@ def pad_steps(items, device):
     for i, item in enumerate(items):
         for j, step in enumerate(item.steps):
             padded[i, j, : len(step)] = torch.tensor(step)
-    return runtime.send(padded, device) if padded.numel() else None
+    return runtime.to_device(padded, device) if padded.numel() else None
 
 
 def crc32(rows):

@@ -23,7 +23,7 @@ Both families offer the same four calls (shapes: B batch, S prefix, M sites, T b
     logits            = model.logits(hidden)                          # (..., C) -> (..., V)
 
 A cache is a list of (K, V), a value that is passed in and returned. Nothing about position lives on the model. Only
-Model.decode writes into a cache: a copy of its own.
+Model.generate_from writes into a cache: a copy of its own.
 """
 
 import json
@@ -197,7 +197,7 @@ def heads(x, n):
     return x.unflatten(-1, (n, -1)).movedim(-2, 1)
 
 
-def merge(y):
+def merge_heads(y):
     """(B, H, ..., T, D) -> (B, ..., T, H*D)"""
     return y.movedim(1, -2).flatten(-2)
 
@@ -207,7 +207,7 @@ def merge(y):
 
 
 class Model(nn.Module):
-    """Subclasses give `place`, a block with `qkv`, `finish` and `before_kv`, and the name map of their checkpoint."""
+    """Subclasses give `place`, a block with `qkv`, `finish` and `kv_modules`, and the name map of their checkpoint."""
 
     block_class, norm_class = None, None
 
@@ -243,14 +243,14 @@ class Model(nn.Module):
         With cache_only, stop once the last layer's K and V are there: hidden is None.
         """
         self.check_positions(tokens.size(1))
-        x, rope = self.place(self.embed(tokens), torch.arange(tokens.size(1), device=tokens.device))  # (B, S, C)
+        x, rope = self.add_positions(self.embed(tokens), torch.arange(tokens.size(1), device=tokens.device))  # (B, S, C)
         kv = []
         for block in self.blocks:
             q, k, v = block.qkv(x, rope)  # (B, H, S, D), (B, H_kv, S, D) twice
             kv.append((k, v))
             if cache_only and len(kv) == len(self.blocks):
                 return None, kv
-            x = block.finish(x, causal_attention(q, k, v))
+            x = block.attention_out_and_mlp(x, causal_attention(q, k, v))
         return self.norm(x), kv
 
     def branch(self, x, prefix_kv, sites, positions, branch_kv=None, cache_only=False):
@@ -268,7 +268,7 @@ class Model(nn.Module):
             if not -1 <= int(sites.min()) <= int(sites.max()) < S:
                 raise ValueError(f"sites must lie in [-1, {S - 1}], the prefix has {S} positions")
             self.check_positions(int(positions.max()) + 1)
-        x, rope = self.place(x, positions)
+        x, rope = self.add_positions(x, positions)
         attend = {n: branch_attention(self.attention, sites, S, n, T) for n in set(held)}  # one for all layers, as a rule
         kv = []
         for i, block in enumerate(self.blocks):
@@ -279,13 +279,13 @@ class Model(nn.Module):
             kv.append((k, v))
             if cache_only and len(kv) == len(self.blocks):
                 return None, kv
-            x = block.finish(x, attend[held[i]](q, *prefix_kv[i], k, v))
+            x = block.attention_out_and_mlp(x, attend[held[i]](q, *prefix_kv[i], k, v))
         return self.norm(x), kv
 
-    def after_cache(self):
+    def unused_if_cache_only(self):
         """The parameters that only touch what comes after the last layer's K and V: dead where only the cache is used."""
         block = self.blocks[-1]
-        rest = [module for name, module in block.named_children() if name not in block.before_kv]
+        rest = [module for name, module in block.named_children() if name not in block.kv_modules]
         return [p for module in (*rest, self.norm) for p in module.parameters()]
 
     def check_positions(self, n):
@@ -295,7 +295,7 @@ class Model(nn.Module):
     # decoding
 
     @torch.no_grad()
-    def decode(
+    def generate_from(
         self, hidden, prefix_kv, sites, positions, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None
     ):
         """Carry on B branches that have begun (M = 1), one token a step.
@@ -313,8 +313,8 @@ class Model(nn.Module):
         out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         for n in range(n_tokens):
             if n:
-                hidden = self.step(out[-1], positions + n - 1, cache, mask, n_tokens - 1 - n)
-            token = pick(self.logits(hidden), temperature, top_k, generator)  # (B)
+                hidden = self.decode_step(out[-1], positions + n - 1, cache, mask, n_tokens - 1 - n)
+            token = sample_token(self.logits(hidden), temperature, top_k, generator)  # (B)
             if eos is not None:
                 token = torch.where(done, eos, token)
                 done = token == eos
@@ -325,9 +325,9 @@ class Model(nn.Module):
         return out if eos is None else out[:, : 1 + int((out != eos).any(dim=0).sum())]  # up to where all have met it
 
     @torch.inference_mode()  # no_grad's views keep books of their own: a seventh of a small step
-    def step(self, token, positions, cache, mask, left):
+    def decode_step(self, token, positions, cache, mask, left):
         """Feed one token (B) to each row at positions (B,1) -> hidden (B,C). The cache then has room for `left` more."""
-        x, rope = self.place(self.embed(token)[:, None], positions)  # (B, 1, C)
+        x, rope = self.add_positions(self.embed(token)[:, None], positions)  # (B, 1, C)
         for block, (k, v) in zip(self.blocks, cache, strict=True):
             q, new_k, new_v = block.qkv(x, rope)  # (B, H, 1, D), (B, H_kv, 1, D) twice
             end = k.size(2) - left
@@ -336,7 +336,7 @@ class Model(nn.Module):
             q = q.reshape(len(q), k.size(1), -1, q.size(-1))  # heads that share K and V, as queries of one head
             seen = None if mask is None else mask[..., :end]
             y = F.scaled_dot_product_attention(q, k[:, :, :end], v[:, :, :end], attn_mask=seen)  # (B, H_kv, H/H_kv, D)
-            x = block.finish(x, y.reshape(len(q), -1, 1, q.size(-1)))
+            x = block.attention_out_and_mlp(x, y.reshape(len(q), -1, 1, q.size(-1)))
         return self.norm(x)[:, 0]
 
     @torch.no_grad()
@@ -349,7 +349,7 @@ class Model(nn.Module):
         _, prefix_kv = self.prefix(tokens, cache_only=True)
         x = self.embed(tokens.gather(1, last))[:, :, None]  # (B, 1, 1, C)
         hidden, branch_kv = self.branch(x, prefix_kv, last - 1, last[..., None])
-        return self.decode(hidden[:, 0, -1], prefix_kv, last - 1, last + 1, branch_kv, n_tokens, **how)
+        return self.generate_from(hidden[:, 0, -1], prefix_kv, last - 1, last + 1, branch_kv, n_tokens, **how)
 
     # weights
 
@@ -411,7 +411,7 @@ def decoding_cache(prefix_kv, sites, branch_kv, n):
     return [[lay_out(*pair) for pair in zip(*layer, strict=True)] for layer in zip(prefix_kv, branch_kv, strict=True)], mask
 
 
-def pick(logits, temperature, top_k, generator):
+def sample_token(logits, temperature, top_k, generator):
     """logits (B,V) -> token (B)"""
     if temperature == 0:
         return logits.argmax(dim=-1)
@@ -425,11 +425,11 @@ def pick(logits, temperature, top_k, generator):
 # -----------------------------------------------------------------------------
 # The loss: logits are only made where there is a target, and never all at once
 
-LOGITS_AT_ONCE = 2**25  # entries; 128 MB in fp32
+MAX_LOGITS_PER_CHUNK = 2**25  # entries; 128 MB in fp32
 
 
-def logits_at_once(device):
-    return 8 * LOGITS_AT_ONCE if device.type == "cuda" else LOGITS_AT_ONCE  # there many small products cost more than a GB
+def max_logits_per_chunk(device):
+    return MAX_LOGITS_PER_CHUNK * (8 if device.type == "cuda" else 1)  # there many small products cost more than a GB
 
 
 class TokenNLL(torch.autograd.Function):
@@ -443,7 +443,7 @@ class TokenNLL(torch.autograd.Function):
     def forward(ctx, hidden, weight, targets):
         device = hidden.device.type
         ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        narrow, rows = weight.to(ctx.dtype), max(1, logits_at_once(hidden.device) // len(weight))
+        narrow, rows = weight.to(ctx.dtype), max(1, max_logits_per_chunk(hidden.device) // len(weight))
         ctx.chunks = [slice(i, min(i + rows, len(hidden))) for i in range(0, len(hidden), rows)]
         lse, own = [], []  # of each row's logits: logsumexp, and the target's
         for chunk in ctx.chunks:
@@ -478,7 +478,7 @@ class TokenNLL(torch.autograd.Function):
 
 def token_nll(model, hidden, targets):
     """-log p of the targets: hidden (..., C), targets (...) -> (...), fp32 (or fp64)."""
-    if targets.numel() * model.config.vocab_size > logits_at_once(hidden.device):
+    if targets.numel() * model.config.vocab_size > max_logits_per_chunk(hidden.device):
         return TokenNLL.apply(hidden.flatten(0, -2), model.unembedding, targets.flatten()).view(targets.shape)
     return F.cross_entropy(upcast(model.logits(hidden)).flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
@@ -488,7 +488,7 @@ def token_nll(model, hidden, targets):
 
 
 class GPT2Block(nn.Module):
-    before_kv = ("norm_1", "qkv_proj")  # Q is a third of qkv_proj, so it stays with K and V; its rows get a gradient of zero
+    kv_modules = ("norm_1", "qkv_proj")  # Q is a third of qkv_proj, so it stays with K and V; its rows get a gradient of zero
 
     def __init__(self, c):
         super().__init__()
@@ -503,8 +503,8 @@ class GPT2Block(nn.Module):
     def qkv(self, x, rope):
         return [heads(t, self.n_head) for t in self.qkv_proj(self.norm_1(x)).chunk(3, dim=-1)]
 
-    def finish(self, x, y):
-        x = x + self.attn_proj_out(merge(y))
+    def attention_out_and_mlp(self, x, y):
+        x = x + self.attn_proj_out(merge_heads(y))
         return x + self.mlp_proj_out(F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh"))
 
 
@@ -534,7 +534,7 @@ class GPT2(Model):
         super().__init__(config)
         self.wpe = nn.Embedding(config.context, config.width)
 
-    def place(self, x, positions):
+    def add_positions(self, x, positions):
         return x + self.wpe(positions), None
 
     @staticmethod
@@ -566,7 +566,7 @@ class RMSNorm(nn.Module):
         return self.weight * y.to(x.dtype)
 
 
-def rotate(x, rope):
+def apply_rotary_emb(x, rope):
     """Rotary positions on split halves: x (B,H,...,T,D), cos and sin broadcastable to (B,1,...,T,D)."""
     cos, sin = rope
     a, b = x.chunk(2, dim=-1)
@@ -584,7 +584,7 @@ def scale_frequencies(frequency, factor, low, high, context):
 
 
 class LlamaBlock(nn.Module):
-    before_kv = ("norm_1", "k_proj", "v_proj", "k_norm")
+    kv_modules = ("norm_1", "k_proj", "v_proj", "k_norm")
     qkv_bias = qk_norm = False
 
     def __init__(self, c):
@@ -604,13 +604,13 @@ class LlamaBlock(nn.Module):
 
     def qkv(self, x, rope):
         x = self.norm_1(x)
-        q = rotate(self.q_norm(heads(self.q_proj(x), self.n_head)), rope)
-        k = rotate(self.k_norm(heads(self.k_proj(x), self.n_kv_head)), rope)
+        q = apply_rotary_emb(self.q_norm(heads(self.q_proj(x), self.n_head)), rope)
+        k = apply_rotary_emb(self.k_norm(heads(self.k_proj(x), self.n_kv_head)), rope)
         v = heads(self.v_proj(x), self.n_kv_head)
         return q.to(v.dtype), k.to(v.dtype), v
 
-    def finish(self, x, y):
-        x = x + self.attn_proj_out(merge(y))
+    def attention_out_and_mlp(self, x, y):
+        x = x + self.attn_proj_out(merge_heads(y))
         h = self.norm_2(x)
         return x + self.mlp_proj_out(F.silu(self.gate(h)) * self.up(h))
 
@@ -639,7 +639,7 @@ class Llama(Model):
     }  # fmt: skip
     hf_transposed, hf_ignored = (), (".rotary_emb.inv_freq",)
 
-    def place(self, x, positions):
+    def add_positions(self, x, positions):
         """Angles in fp32 (fp64 for an fp64 model), with a place for the heads: (T, D) or (B, 1, M, T, D)."""
         c = self.config
         dtype = upcast(x).dtype

@@ -31,7 +31,7 @@ from configurator import one_line_errors
 
 import numpy as np
 
-from data import alone_in, train_tokenizer, whole, write_text
+from data import atomic_write, folder_lock, train_tokenizer, write_text
 
 NAMES = "Ada Ben Carl Dora Emil Fay Gus Hugo Ines Jack Kim Leo Mona Nils Olga Paul Rita".split()
 CONCEPTS = [onset + rest for rest in ("umpus", "orpus", "impus", "erpus") for onset in "b d f g h k l r v z".split()][:38]
@@ -272,7 +272,7 @@ def write(a, kind):
         else:
             splits[split] = sample_split(rng, split, count, kind)
         path = os.path.join(a.out, f"prosqa_{split}.json")
-        with whole(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
+        with atomic_write(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
             json.dump(splits[split], f)
         asked = "" if a.statements else f" of {len({*map(structure, splits[split])}):,} structures"
         print(f"{path}: {count:,} examples{asked}")
@@ -316,7 +316,7 @@ def main():
             print(e["question"], *e["steps"], e["answer"], sep="\n", end="\n\n")
         print(*statistics(examples), sep="\n")
         return
-    with alone_in(a.out):
+    with folder_lock(a.out):
         if not a.overwrite and os.path.exists(os.path.join(a.out, "prosqa_train.json")):
             raise ValueError(f"{a.out} has questions already, on which runs may have been trained: --overwrite makes others")
         write(a, kind)

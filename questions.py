@@ -26,7 +26,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from data import alone_in, hub_file, whole
+from data import atomic_write, folder_lock, hub_file
 
 SPLITS = ("train", "valid", "test")
 GSM8K = "openai/gsm8k", "740312add88f781978c0658806c59bc2815b9866"
@@ -181,7 +181,7 @@ def expect(rows, count, what):
 
 def download(url, path, count):
     """A JSON list of `count` items -> path, which appears only when it is whole. Raises OSError or ValueError."""
-    with alone_in(os.path.dirname(path)):
+    with folder_lock(os.path.dirname(path)):
         if os.path.isfile(path):
             return
         try:
@@ -190,7 +190,7 @@ def download(url, path, count):
         except (OSError, http.client.HTTPException) as e:
             raise OSError(f"cannot get {url} ({e}); copy it to {path}, or make such questions with prosqa.py") from None
         expect(from_json(body, url), count, url)
-        with whole(path) as unfinished, open(unfinished, "wb") as f:
+        with atomic_write(path) as unfinished, open(unfinished, "wb") as f:
             f.write(body)
 
 

@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
-from data import Tokenizer, sync, whole
+from data import Tokenizer, atomic_write, sync
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "RTX 4090": 165e12}
@@ -44,7 +44,7 @@ PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "R
 
 
 @dataclasses.dataclass
-class Machine:
+class DistEnv:
     device: torch.device
     bf16: bool
     rank: int = 0
@@ -57,7 +57,7 @@ class Machine:
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
-    def total(self, tensor):
+    def all_reduce_sum(self, tensor):
         """The sum over all ranks, which must all ask for it."""
         if self.world > 1:
             tensor = tensor.to(self.device)
@@ -72,24 +72,24 @@ class Machine:
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
-    def wait(self):
+    def barrier(self):
         """Until all ranks are here. (An all-reduce would hold up a CUDA device alone, not the program.)"""
         if self.world > 1:
             dist.barrier()
 
     @contextlib.contextmanager
-    def rank_0_first(self):
+    def main_process_first(self):
         """Rank 0 goes through the block, then the others, who find what it has downloaded. No collective inside.
 
         If rank 0 fails, the others are let in all the same: nobody waits for ever.
         """
         if not self.master:
-            self.wait()
+            self.barrier()
         try:
             yield
         finally:
             if self.master:
-                self.wait()
+                self.barrier()
 
     def print(self, *lines):
         """On rank 0 alone. When nobody reads it any more (`| head`, a lost terminal), the run goes on."""
@@ -153,7 +153,7 @@ def start(device="auto", precision="auto"):
             dist.init_process_group("nccl", timeout=patience, device_id=device)
         else:
             dist.init_process_group("gloo", timeout=patience)
-    return Machine(device, bf16, rank, world)
+    return DistEnv(device, bf16, rank, world)
 
 
 def wrap(model, machine, compiled=False):
@@ -173,7 +173,7 @@ def wrap(model, machine, compiled=False):
     return model
 
 
-def send(tensor, device):
+def to_device(tensor, device):
     """A CPU tensor -> the same on the device. CUDA copies it from pinned memory, while this program goes on."""
     cuda = torch.device(device).type == "cuda"
     return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor.to(device)
@@ -278,7 +278,7 @@ class Run:
             write_json(os.path.join(c.out_dir, "config.json"), self.config)
             if not self.checkpoint and tokenizer and os.path.isfile(tokenizer):
                 Tokenizer(tokenizer).save(c.out_dir)
-        machine.wait()  # until the folder is in order
+        machine.barrier()  # until the folder is in order
         if c.wandb:
             self.start_wandb()
         self.listen()
@@ -324,7 +324,7 @@ class Run:
 
     def finite_loss(self, loss, norm):
         """The sum over ranks of their parts of the loss. Raises ValueError, on every rank, if it or the norm is not finite."""
-        total, norm = self.machine.total(loss.clone()).item(), float(norm)
+        total, norm = self.machine.all_reduce_sum(loss.clone()).item(), float(norm)
         if not math.isfinite(total + norm):
             raise ValueError(f"step {self.step}: loss {total}, gradient norm {norm}; {self.last_good()}")
         return total
@@ -467,7 +467,7 @@ def new_folder(out_dir, overwrite):
 
 def write_file(path, content):
     """Bytes -> a file that is there whole or not at all."""
-    with whole(path) as unfinished, open(unfinished, "wb") as f:
+    with atomic_write(path) as unfinished, open(unfinished, "wb") as f:
         f.write(content)
 
 

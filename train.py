@@ -63,8 +63,8 @@ class Config(coprocessor.Options):
 
 
 # What a resumed run may change: nothing that changes what is computed (device, compile and batch_size change its last bits).
-MAY_DIFFER = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
-MAY_DIFFER += ("wandb", "device", "compile", "batch_size")
+RESUME_MAY_CHANGE = ("resume", "overwrite", "out_dir", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
+RESUME_MAY_CHANGE += ("wandb", "device", "compile", "batch_size")
 
 
 def learning_rate(c, step, steps):
@@ -91,7 +91,7 @@ def make_optimizer(model, c, device):
     return torch.optim.AdamW(groups, lr=c.lr, betas=(c.beta1, c.beta2), fused=device.type == "cuda")
 
 
-def row_cost(model, c):
+def flops_per_sequence(model, c):
     """What one training sequence costs -> (positions that the models run, floating-point operations).
 
     Products with weights, 2 operations per weight and position, and attention scores and sums; a backward pass costs
@@ -129,13 +129,13 @@ def row_cost(model, c):
 
 
 def main():
-    c = configure(Config, __doc__, may_differ=MAY_DIFFER)
+    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
     if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
     if c.step_weight:
         raise ValueError(f"step_weight={c.step_weight}: text has no steps to spell; finetune_reasoning.py, countdown.py")
     machine = runtime.start(c.device, c.precision)
-    run = runtime.Run(c, machine, MAY_DIFFER)
+    run = runtime.Run(c, machine, RESUME_MAY_CHANGE)
 
     # tokens per step decide, accumulation follows
     per_step, left = divmod(c.tokens_per_step, c.seq_len)
@@ -154,7 +154,7 @@ def main():
     # the Base, new or the checkpoint's, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    with machine.rank_0_first():
+    with machine.main_process_first():
         init_from = os.path.join(run.checkpoint, "base") if c.resume else c.init_from
         base = coprocessor.load_base(init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
@@ -178,7 +178,7 @@ def main():
         state=dict(data_crc32=[train_rows.crc32, val_rows.crc32]),
     )  # fmt: skip
     wrapped = runtime.wrap(model, machine, c.compile)  # trains; the same module unwrapped is judged and saved
-    positions, flops = row_cost(model, c)
+    positions, flops = flops_per_sequence(model, c)
     machine.print(
         f"the Base of {c.init_from}; {steps:,} steps of {c.tokens_per_step:,} tokens in {micro_batches} micro-batches; "
         f"{positions:,} positions per sequence"

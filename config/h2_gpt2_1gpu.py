@@ -3,8 +3,8 @@
 #   python data.py fineweb_edu --tokenizer gpt2 --shards 6
 #   python train.py config/h2_gpt2_1gpu.py
 #
-# An estimate, not a measurement: 2.52 TFLOP per sequence (train.row_cost) x 4e9 / 1024 sequences = 9.8e18 FLOP, that is
-# 22 hours on an A100 and 7 on an H100 at 40 % of their bf16 peak. All 40B tokens: ten times that.
+# An estimate, not a measurement: 2.52 TFLOP per sequence (train.flops_per_sequence) x 4e9 / 1024 sequences = 9.8e18 FLOP, that
+# is 22 hours on an A100 and 7 on an H100 at 40 % of their bf16 peak. All 40B tokens: ten times that.
 
 include = "h2_gpt2.py"
 tokens = 4 * 10**9

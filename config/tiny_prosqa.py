@@ -16,7 +16,9 @@
 #
 # Latents that spell their step (--step_weight), made side by side, in rounds, one after the other, or by the Base itself:
 #
-#   for v in h2 rounds coconut tied soft; do python finetune_reasoning.py config/tiny_prosqa.py --variant=$v --step_weight=1; done
+#   for v in h2 rounds coconut tied soft; do
+#       python finetune_reasoning.py config/tiny_prosqa.py --variant=$v --step_weight=1
+#   done
 #
 # Longer chains: 98 in 100 paths have 3 hops, and what latents made side by side cannot follow, rounds can.
 #

@@ -212,7 +212,7 @@ def throughput(size, variant, batch, steps=10, compiled=True, **shape):
     speed, peak_flops = batch * steps / took, machine.peak_flops()  # sequences per second
     return dict(
         batch=batch, tokens_per_second=speed * c.seq_len,
-        mfu=speed * train.row_cost(model, c)[1] / peak_flops if peak_flops else None,
+        mfu=speed * train.flops_per_sequence(model, c)[1] / peak_flops if peak_flops else None,
         peak_gb=torch.cuda.max_memory_allocated() / 2**30 if machine.device.type == "cuda" else None,
     )  # fmt: skip
 

@@ -140,7 +140,7 @@ def slow_step(model, x, position, past):
         longer.append((keys, values))
         scores = torch.einsum("hd,nhd->hn", q[0, :, 0], keys.repeat_interleave(share, dim=1)) / math.sqrt(c.head_dim)
         y = torch.einsum("hn,nhd->hd", scores.softmax(dim=-1), values.repeat_interleave(share, dim=1))
-        x = block.finish(x, y[None, :, None])
+        x = block.attention_out_and_mlp(x, y[None, :, None])
     return model.norm(x)[0, 0], longer
 
 
@@ -356,7 +356,7 @@ def same_bytes(a, b, *names):
 def bare_run(out, machine=None, model=None, keep_checkpoints=0):
     """A Run of no script, as if it had begun: it saves nothing but an optimizer."""
     c = types.SimpleNamespace(out_dir=str(out), resume=False, overwrite=False, wandb=False, keep_checkpoints=keep_checkpoints)
-    run = runtime.Run(c, machine or runtime.Machine(torch.device("cpu"), False), ())
+    run = runtime.Run(c, machine or runtime.DistEnv(torch.device("cpu"), False), ())
     run.model, run.write_weights, run.state, run.began = model or torch.nn.Linear(1, 1), lambda folder: None, {}, 0
     run.optimizer = torch.optim.AdamW(run.model.parameters())
     return run

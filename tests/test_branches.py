@@ -130,8 +130,8 @@ def test_padding_at_the_end_of_ahead_changes_nothing_before_it(case, family):
 @pytest.mark.parametrize("rows", [0, 3, 87, 88])
 def test_logits_in_chunks_give_the_same_loss_and_gradients(rows, family, monkeypatch):
     n, results = B * M * N_A, []  # 88 targets: a chunk of 3 leaves a rest, one of 87 a rest of one
-    for entries in (model_file.LOGITS_AT_ONCE, rows * VOCAB + VOCAB // 2):
-        monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", entries)
+    for entries in (model_file.MAX_LOGITS_PER_CHUNK, rows * VOCAB + VOCAB // 2):
+        monkeypatch.setattr(model_file, "MAX_LOGITS_PER_CHUNK", entries)
         model = tiny(family)
         hidden = random_inputs(B, M, N_A, model.config.width).requires_grad_()
         nll = token_nll(model, hidden, random_tokens(B, M, N_A))
@@ -149,8 +149,8 @@ def test_logits_in_chunks_under_bf16_autocast(monkeypatch):
     model, n = tiny("gpt2", torch.float32), B * M * N_A
     for dtype in (torch.float32, torch.bfloat16):
         results = []
-        for entries in (model_file.LOGITS_AT_ONCE, 9 * VOCAB):
-            monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", entries)
+        for entries in (model_file.MAX_LOGITS_PER_CHUNK, 9 * VOCAB):
+            monkeypatch.setattr(model_file, "MAX_LOGITS_PER_CHUNK", entries)
             model.zero_grad()
             hidden = random_inputs(n, 64, dtype=dtype).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16):
@@ -400,7 +400,7 @@ def test_the_whole_forward_compiles_as_one_graph_to_the_same_loss_and_gradients(
     """Traced and differentiated as on a GPU (fullgraph: no breaks), but not turned into kernels; logits at once, or 7 rows."""
     torch._dynamo.reset()
     if rows:
-        monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", rows * VOCAB)
+        monkeypatch.setattr(model_file, "MAX_LOGITS_PER_CHUNK", rows * VOCAB)
     model = tiny_variant(variant, family, n_latents=N_L, dtype=torch.float32)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for sites in (SITES, SITES.flip(1)):  # other sites, the same graph

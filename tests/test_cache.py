@@ -17,7 +17,7 @@ from helpers import (
 )
 
 from coprocessor import ahead_tokens
-from model import pick
+from model import sample_token
 
 B, S, N_L, N_A = 3, 12, 3, 6
 TOKENS = random_tokens(B, S)
@@ -206,7 +206,7 @@ def test_every_sampled_token_is_among_the_top_k(family):
 def test_sampled_frequencies_are_those_of_the_tempered_softmax(temperature, top_k):
     logits, n = torch.tensor([1.0, -0.5, 0.3, 2.0, 0.9]), 40_000
     rows = logits.expand(n, -1).clone()
-    picked = pick(rows, temperature, top_k, torch.Generator().manual_seed(0))
+    picked = sample_token(rows, temperature, top_k, torch.Generator().manual_seed(0))
     p = (logits / temperature).exp()
     if top_k:
         p[logits.argsort()[:-top_k]] = 0

@@ -59,7 +59,7 @@ def make(case, family, head_dim, path="auto"):
 def loss_and_gradients(case, family, head_dim, precision, path="auto", compiled=False):
     """-> {"nll": ..., each parameter's name: its gradient}, in fp64"""
     model = make(case, family, head_dim, path)
-    run = runtime.wrap(model, runtime.Machine(DEVICE, False), compiled)
+    run = runtime.wrap(model, runtime.DistEnv(DEVICE, False), compiled)
     tokens, sites = TOKENS.to(DEVICE), SITES.to(DEVICE)
     with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
         nll = run(tokens, sites, coprocessor.ahead_tokens(tokens, sites, N_A))
@@ -84,7 +84,7 @@ REHEARSED = [("h2", "gpt2", 64, "fp32", True), ("h1", "qwen3", 128, "bf16", True
 @pytest.mark.parametrize("case, family, head_dim, precision, compiled", CASES if CUDA else REHEARSED)
 def test_what_trains_computes_what_the_dense_path_does(case, family, head_dim, precision, compiled, monkeypatch):
     """fp32 to 1e-4; bf16 is no farther from dense fp32 than twice what dense bf16 is."""
-    monkeypatch.setattr(model_file, "LOGITS_AT_ONCE", 100 * VOCAB)  # the loss in several chunks
+    monkeypatch.setattr(model_file, "MAX_LOGITS_PER_CHUNK", 100 * VOCAB)  # the loss in several chunks
     ours = loss_and_gradients(case, family, head_dim, precision, compiled=compiled)
     exact = loss_and_gradients(case, family, head_dim, "fp32", "dense")
     rough = loss_and_gradients(case, family, head_dim, "bf16", "dense") if precision == "bf16" else exact
@@ -154,7 +154,7 @@ def one_step(rank, world, folder, device):
         graphs.append(graph)
         return aot_eager(graph, inputs)
 
-    machine = runtime.Machine(torch.device(device, rank) if device == "cuda" else torch.device(device), False, rank, world)
+    machine = runtime.DistEnv(torch.device(device, rank) if device == "cuda" else torch.device(device), False, rank, world)
     if device == "cuda":
         torch.cuda.set_device(machine.device)
     else:
@@ -170,7 +170,7 @@ def one_step(rank, world, folder, device):
     tokens, sites = (x[rank * 4 // world : (rank + 1) * 4 // world].to(machine.device) for x in (tokens, sites))
     loss = run(tokens, sites, coprocessor.ahead_tokens(tokens, sites, N_A)).mean()
     loss.backward()
-    total = machine.total(loss.detach().clone()) / world
+    total = machine.all_reduce_sum(loss.detach().clone()) / world
     if rank == 0:
         found = {name: p.grad.cpu() for name, p in model.named_parameters()} | {"loss": total.cpu()}
         save_file(found | {"graphs": torch.tensor(len(graphs))}, f"{folder}/{world}.safetensors")
@@ -194,7 +194,7 @@ def test_two_compiled_ranks_equal_one_and_are_one_graph(device, tmp_path):
 
 
 def test_another_shape_is_compiled_and_one_beyond_the_limit_is_an_error():
-    run = runtime.wrap(torch.nn.Linear(5, 5).to(DEVICE), runtime.Machine(DEVICE, False), compiled=True)
+    run = runtime.wrap(torch.nn.Linear(5, 5).to(DEVICE), runtime.DistEnv(DEVICE, False), compiled=True)
     with torch._dynamo.config.patch(recompile_limit=2):
         for rows in (4, 3, 4):
             run(torch.zeros(rows, 5, device=DEVICE))
@@ -206,7 +206,7 @@ def test_another_shape_is_compiled_and_one_beyond_the_limit_is_an_error():
 @torch.no_grad()
 def test_flex_attention_is_part_of_the_graph():
     flex, dense = make("h2", "qwen3", 64, "flex"), make("h2", "qwen3", 64, "dense")
-    run = runtime.wrap(flex, runtime.Machine(DEVICE, False), compiled=True)  # fullgraph: it breaks nothing
+    run = runtime.wrap(flex, runtime.DistEnv(DEVICE, False), compiled=True)  # fullgraph: it breaks nothing
     tokens, sites = TOKENS[:1].to(DEVICE), SITES[:1].to(DEVICE)
     ahead = coprocessor.ahead_tokens(tokens, sites, N_A)
     close(run(tokens, sites, ahead), dense(tokens, sites, ahead), 1e-3)

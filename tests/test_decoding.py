@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import CASES, close, random_tokens, tiny, tiny_variant
 
-from model import decoding_cache, pick
+from model import decoding_cache, sample_token
 
 PROMPTS, N_L, N_NEW = random_tokens(6, 9, seed=6), 3, 10
 LENGTHS = {
@@ -17,7 +17,7 @@ ragged_or_not = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS
 
 @torch.no_grad()
 def begun(model, lengths, upper=False):
-    """-> what Variant.generate hands to Model.decode; upper: a fork's KV_phi, in the upper layer alone"""
+    """-> what Variant.generate hands to Model.generate_from; upper: a fork's KV_phi, in the upper layer alone"""
     prefix = model.pass1_prefix(PROMPTS)
     start = model.pass2_start(prefix, (lengths - 1)[:, None])
     kv = start.kv
@@ -31,10 +31,10 @@ def begun(model, lengths, upper=False):
 def functional(
     model, hidden, prefix_kv, sites, positions, branch_kv, n_tokens, temperature=0.0, top_k=0, eos=None, generator=None
 ):
-    """Model.decode by Model.branch: every step makes new tensors."""
+    """Model.generate_from by Model.branch: every step makes new tensors."""
     out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
     while True:
-        token = pick(model.logits(hidden), temperature, top_k, generator)
+        token = sample_token(model.logits(hidden), temperature, top_k, generator)
         if eos is not None:
             token = torch.where(done, eos, token)
             done = token == eos
@@ -53,7 +53,7 @@ def compare_steps(model, hidden, prefix_kv, sites, positions, branch_kv):
     for n, token in enumerate(random_tokens(N_NEW, len(hidden), seed=7)):
         place = positions[..., None] + n
         slow, branch_kv = model.branch(model.embed(token)[:, None, None], prefix_kv, sites, place, branch_kv)
-        close(model.step(token, positions + n, cache, mask, N_NEW - 1 - n), slow[:, 0, 0], 1e-9)
+        close(model.decode_step(token, positions + n, cache, mask, N_NEW - 1 - n), slow[:, 0, 0], 1e-9)
 
 
 @ragged_or_not
@@ -69,7 +69,7 @@ def test_layers_that_hold_different_caches(lengths, family):
     begin = begun(model, lengths, upper=True)
     assert [k.size(3) for k, _ in begin[4]] == [1, N_L + 1]
     compare_steps(model.base, *begin)
-    assert torch.equal(model.base.decode(*begin, N_NEW), functional(model.base, *begin, N_NEW))
+    assert torch.equal(model.base.generate_from(*begin, N_NEW), functional(model.base, *begin, N_NEW))
 
 
 @ragged_or_not
@@ -79,7 +79,7 @@ def test_the_same_tokens_greedy_sampled_and_to_an_eos(case, lengths, family):
     begin = begun(model, lengths)
     eos = int(functional(model.base, *begin, 3)[0, 2])  # which the first row says
     for how in (dict(), dict(eos=eos), dict(temperature=1.3, eos=eos), dict(temperature=0.9, top_k=5)):
-        fast = model.base.decode(*begin, N_NEW, **how, generator=torch.Generator().manual_seed(3))
+        fast = model.base.generate_from(*begin, N_NEW, **how, generator=torch.Generator().manual_seed(3))
         slow = functional(model.base, *begin, N_NEW, **how, generator=torch.Generator().manual_seed(3))
         assert torch.equal(fast, slow)
 
@@ -90,7 +90,7 @@ def test_nothing_of_the_callers_is_written_to(lengths, family):
     hidden, prefix_kv, sites, positions, branch_kv = begun(model, lengths)
     given = [hidden, sites, positions, *(t for kv in (prefix_kv, branch_kv) for pair in kv for t in pair)]
     before = [t.clone() for t in given]
-    one, two = (model.base.decode(hidden, prefix_kv, sites, positions, branch_kv, N_NEW) for _ in range(2))
+    one, two = (model.base.generate_from(hidden, prefix_kv, sites, positions, branch_kv, N_NEW) for _ in range(2))
     assert torch.equal(one, two)
     assert all(torch.equal(t, old) for t, old in zip(given, before, strict=True))
 
@@ -98,9 +98,9 @@ def test_nothing_of_the_callers_is_written_to(lengths, family):
 def test_room_that_is_not_there_is_refused_before_anything_is_decoded(family):
     model = tiny_variant("continued", family, context=9 + N_NEW - 1)
     begin = begun(model, LENGTHS["ragged"])
-    assert model.base.decode(*begin, N_NEW).shape == (6, N_NEW)
+    assert model.base.generate_from(*begin, N_NEW).shape == (6, N_NEW)
     with pytest.raises(ValueError, match=f"{9 + N_NEW} positions do not fit"):
-        model.base.decode(*begin, N_NEW + 1, eos=int(model.base.decode(*begin, 1)[0, 0]))
+        model.base.generate_from(*begin, N_NEW + 1, eos=int(model.base.generate_from(*begin, 1)[0, 0]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

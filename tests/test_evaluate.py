@@ -22,7 +22,7 @@ import train
 from data import train_tokenizer
 from model import random_model
 
-MACHINE = runtime.Machine(torch.device("cpu"), False)
+MACHINE = runtime.DistEnv(torch.device("cpu"), False)
 
 # A row of each task with all its oddities, as the hub's files have them
 ROWS = {
@@ -162,7 +162,7 @@ def test_scores_do_not_depend_on_batch_order_or_ranks(case, family):
         assert all(abs(again[n][i] - first[n][i]) < 1e-4 for n in first for i in first[n])
     parts = {}
     for rank in range(3):
-        for n, row in ev.log_likelihoods(model, prefixes, 4, runtime.Machine(torch.device("cpu"), False, rank, 3)).items():
+        for n, row in ev.log_likelihoods(model, prefixes, 4, runtime.DistEnv(torch.device("cpu"), False, rank, 3)).items():
             assert not row.keys() & parts.get(n, {}).keys()
             parts.setdefault(n, {}).update(row)
     assert parts.keys() == first.keys()

@@ -81,23 +81,26 @@ def running(pid):
 
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "x"
-    with data.whole(str(path)) as a, data.whole(str(path)) as b:  # two at once do not meet
+    with data.atomic_write(str(path)) as a, data.atomic_write(str(path)) as b:  # two at once do not meet
         Path(a).write_text("a")
         Path(b).write_text("b")
         assert a != b and not path.exists() and os.path.dirname(a) == str(tmp_path)
     assert path.read_text() == "a" and os.listdir(tmp_path) == ["x"]
-    with pytest.raises(KeyboardInterrupt), data.whole(str(path)) as a:
+    with pytest.raises(KeyboardInterrupt), data.atomic_write(str(path)) as a:
         Path(a).write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "a" and os.listdir(tmp_path) == ["x"]
-    with pytest.raises(OSError, match="nowhere/x is not written: .*No such file"), data.whole(str(tmp_path / "nowhere/x")) as a:
+    with (
+        pytest.raises(OSError, match="nowhere/x is not written: .*No such file"),
+        data.atomic_write(str(tmp_path / "nowhere/x")) as a,
+    ):
         open(a, "w")
 
     def full(fd):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="x is not written: .*No space left"), data.whole(str(path)) as a:
+    with pytest.raises(OSError, match="x is not written: .*No space left"), data.atomic_write(str(path)) as a:
         Path(a).write_text("b")
     assert path.read_text() == "a" and os.listdir(tmp_path) == ["x"]
 
@@ -106,7 +109,7 @@ def test_one_process_at_a_time_is_in_a_folder(tmp_path, capsys):
     inside, most = [], []
 
     def enter(_):
-        with data.alone_in(str(tmp_path / "new")):
+        with data.folder_lock(str(tmp_path / "new")):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.05)
@@ -123,14 +126,14 @@ def test_a_killed_process_frees_the_folder_and_what_it_left_is_cleared(tmp_path)
     for path in (left, theirs):
         path.write_text("half")
     program = f"import sys, time; sys.path.insert(0, '{ROOT}'); import data\n"
-    program += f"with data.alone_in('{tmp_path}'): print(flush=True); time.sleep(99)"
+    program += f"with data.folder_lock('{tmp_path}'): print(flush=True); time.sleep(99)"
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     holder.stdout.readline()
     assert not left.exists() and theirs.exists()
     left.write_text("half")
     threading.Timer(0.5, holder.kill).start()
     began = time.time()
-    with data.alone_in(str(tmp_path)):
+    with data.folder_lock(str(tmp_path)):
         assert time.time() - began > 0.3 and not left.exists()
     holder.wait()
 
@@ -143,7 +146,7 @@ def test_a_disk_without_locks_serves(number, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "lock_descriptor", lock)
     another_s = tmp_path / "x.0123abcd.tmp"
     another_s.write_text("being written")
-    with data.alone_in(str(tmp_path)), data.whole(str(tmp_path / "x")) as unfinished:
+    with data.folder_lock(str(tmp_path)), data.atomic_write(str(tmp_path / "x")) as unfinished:
         Path(unfinished).write_text("x")
     assert (tmp_path / "x").read_text() == "x" and another_s.exists()
     assert capsys.readouterr().err.count("on a disk that cannot lock files") == 1

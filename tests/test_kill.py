@@ -178,7 +178,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_numbe
 
 
 def test_ranks_that_disagree_are_told_so(tmp_path):
-    class Two(runtime.Machine):
+    class Two(runtime.DistEnv):
         def gather(self, items):
             return [items[0], items[0] | {"training rows": 99}]
 
@@ -188,13 +188,13 @@ def test_ranks_that_disagree_are_told_so(tmp_path):
         runtime.check_ranks(machine, {"lr": 1.0, "training rows": 100})
 
 
-class RankOne(runtime.Machine):
+class RankOne(runtime.DistEnv):
     """Of two ranks; rank 0 has a loss of 1 and got no signal."""
 
     def gather(self, items):
         return [0, *items]
 
-    def total(self, tensor):
+    def all_reduce_sum(self, tensor):
         return tensor + 1
 
 

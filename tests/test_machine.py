@@ -10,7 +10,7 @@ import torch
 from helpers import ROOT, bare_run
 
 import runtime
-from runtime import Machine
+from runtime import DistEnv
 
 CPU = torch.device("cpu")
 
@@ -58,13 +58,13 @@ def test_no_visible_device_is_the_user_s_wish(visible, wanted, nodes, monkeypatc
 def test_rank_0_goes_first_and_the_others_follow_even_if_it_fails(fails):
     meet, went = threading.Barrier(2, timeout=30), []
 
-    class Rank(Machine):
-        def wait(self):
+    class Rank(DistEnv):
+        def barrier(self):
             meet.wait()
 
     def go(rank):
         try:
-            with Rank(CPU, False, rank, 2).rank_0_first():
+            with Rank(CPU, False, rank, 2).main_process_first():
                 went.append(rank)
                 if fails:
                     raise OSError("the disk is full")
@@ -85,7 +85,7 @@ def test_rank_0_goes_first_and_the_others_follow_even_if_it_fails(fails):
 
 def test_without_a_reader_the_program_goes_on():
     """`| head -1`: a line is read, then the pipe is closed."""
-    program = "import runtime, torch\nmachine = runtime.Machine(torch.device('cpu'), False)\n"
+    program = "import runtime, torch\nmachine = runtime.DistEnv(torch.device('cpu'), False)\n"
     program += "for n in range(2000): machine.print(n, 'x' * 99)\nprint('y' * 99, flush=True)\n"
     command, env = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -95,8 +95,8 @@ def test_without_a_reader_the_program_goes_on():
 
 
 def test_other_ranks_print_nothing(capsys):
-    Machine(CPU, False, 1, 2).print("a")
-    Machine(CPU, False, 0, 2).print("b", "c")
+    DistEnv(CPU, False, 1, 2).print("a")
+    DistEnv(CPU, False, 0, 2).print("b", "c")
     assert capsys.readouterr().out == "b\nc\n"
 
 

@@ -156,12 +156,12 @@ def test_a_head_of_its_own_as_in_larger_models(family, tmp_path):
     assert variant.base.head is model.head and variant.coprocessor.head is None
     sites = torch.tensor([[3, 9], [5, 2]])
     grads = []
-    for entries in (model_file.LOGITS_AT_ONCE, 3 * VOCAB):
-        model_file.LOGITS_AT_ONCE, before = entries, model_file.LOGITS_AT_ONCE
+    for entries in (model_file.MAX_LOGITS_PER_CHUNK, 3 * VOCAB):
+        model_file.MAX_LOGITS_PER_CHUNK, before = entries, model_file.MAX_LOGITS_PER_CHUNK
         variant.zero_grad()
         variant(TOKENS, sites, ahead_tokens(TOKENS, sites, 4)).mean().backward()
         grads.append([model.head.weight.grad, model.wte.weight.grad])
-        model_file.LOGITS_AT_ONCE = before
+        model_file.MAX_LOGITS_PER_CHUNK = before
     for a, b in zip(*grads, strict=True):
         assert a.abs().max() > 0
         close(a, b, 1e-5)

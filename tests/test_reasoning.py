@@ -88,12 +88,16 @@ def gradients(model):
 
 def test_the_plan_of_the_epochs():
     c = config(stages=2, epochs_per_stage=2, last_stage_epochs=3)
-    assert fr.plan(c) == [0, 0, 1, 1, 2, 2, 3, 3, 3]
-    assert fr.plan(config(variant="liu", epochs_per_stage=1, last_stage_epochs=1)) == [1, 2, 3]  # nothing to train in stage 0
-    assert fr.plan(config(first_stage=3, last_stage_epochs=2)) == [3, 3]  # no curriculum
-    assert fr.plan(config(variant="cot", epochs_per_stage=3)) == [0, 0, 0]
-    assert fr.plan(config(variant="no_cot", last_stage_epochs=2)) == [3, 3]
-    assert fr.plan(config(variant="no_thought")) == fr.plan(config(variant="soft"))
+    assert fr.stage_schedule(c) == [0, 0, 1, 1, 2, 2, 3, 3, 3]
+    assert fr.stage_schedule(config(variant="liu", epochs_per_stage=1, last_stage_epochs=1)) == [
+        1,
+        2,
+        3,
+    ]  # nothing to train in stage 0
+    assert fr.stage_schedule(config(first_stage=3, last_stage_epochs=2)) == [3, 3]  # no curriculum
+    assert fr.stage_schedule(config(variant="cot", epochs_per_stage=3)) == [0, 0, 0]
+    assert fr.stage_schedule(config(variant="no_cot", last_stage_epochs=2)) == [3, 3]
+    assert fr.stage_schedule(config(variant="no_thought")) == fr.stage_schedule(config(variant="soft"))
     assert [fr.latents_at(c, s) for s in range(4)] == [0, 2, 4, 4]
 
 
@@ -137,14 +141,14 @@ def published_coconut(model, item, text, n_latents):
 def full_pass(base, embeddings):
     """The model on embeddings (n, C), all of it, with an explicit triangle -> hidden (n, C)"""
     n = len(embeddings)
-    x, rope = base.place(embeddings[None], torch.arange(n))
+    x, rope = base.add_positions(embeddings[None], torch.arange(n))
     triangle = torch.ones(n, n, dtype=torch.bool).tril()
     for block in base.blocks:
         q, k, v = block.qkv(x, rope)
         share = q.size(1) // k.size(1)
         k, v = k.repeat_interleave(share, dim=1), v.repeat_interleave(share, dim=1)
         scores = (q @ k.transpose(2, 3) / math.sqrt(q.size(3))).masked_fill(~triangle, -math.inf)
-        x = block.finish(x, scores.softmax(dim=-1) @ v)
+        x = block.attention_out_and_mlp(x, scores.softmax(dim=-1) @ v)
     return base.norm(x)[0]
 
 
@@ -207,7 +211,7 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_answers_do_not_depend_on_the_batch(variant, family):
-    c, tokenizer, machine = config(variant=variant, max_new_tokens=12), Letters(), runtime.Machine(torch.device("cpu"), False)
+    c, tokenizer, machine = config(variant=variant, max_new_tokens=12), Letters(), runtime.DistEnv(torch.device("cpu"), False)
     model = system(variant, family).eval()
     items = items_of(tokenizer, model.ends_prompts_with)
     texts = []
@@ -268,7 +272,7 @@ def test_forward_passes_are_counted_not_computed():
 
 
 def test_cost_until_the_answer_counts_the_steps_written_before_it():
-    tokenizer, machine = Letters(), runtime.Machine(torch.device("cpu"), False)
+    tokenizer, machine = Letters(), runtime.DistEnv(torch.device("cpu"), False)
     model = system("soft", dtype=torch.float32).eval()
     text = tokenizer.encode("<<1+1=2>>\n### 2") + [tokenizer.eot]
 
@@ -763,7 +767,7 @@ def test_one_file_is_asked_and_never_trained_on(tmp_path):
 
 def test_an_answer_depends_on_its_own_question_alone():
     """However long the others are, and however little room they leave."""
-    tokenizer, machine = Letters(), runtime.Machine(torch.device("cpu"), False)
+    tokenizer, machine = Letters(), runtime.DistEnv(torch.device("cpu"), False)
     model = system("h2").eval()
     asked = [item.question for item in items_of(tokenizer)]
     c = config(max_new_tokens=9)

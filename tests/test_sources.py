@@ -50,7 +50,7 @@ def test_an_offence_is_seen(source):
     assert offences(source) and not offences("torch.load(p, weights_only=True)")
 
 
-MODULES = {"configurator", "coprocessor", "data", "model", "prosqa", "questions", "runtime"}
+MODULES = {"configurator", "coprocessor", "data", "finetuning", "model", "prosqa", "questions", "runtime"}
 
 
 def imports_of(path):
@@ -64,12 +64,15 @@ def imports_of(path):
     return found
 
 
+OWNERS = {"analyze_latents": {"countdown"}}  # of a pure function: Countdown's verifier
+
+
 def test_imports_point_one_way():
     """paper -> scripts -> questions, coprocessor -> model; data, configurator and runtime import none of these."""
     imports = {path.stem: imports_of(path) for path in SCRIPTS}
     for name, found in imports.items():
         assert "paper" not in found, name
-        assert not found & (imports.keys() - MODULES), f"{name} imports a script"
+        assert not found & (imports.keys() - MODULES) - OWNERS.get(name, set()), f"{name} imports a script"
     assert not imports["model"] & {"coprocessor", "questions"} and "questions" not in imports["coprocessor"]
     for name in ("data", "configurator", "runtime"):
         assert not imports[name] & {"model", "coprocessor", "questions", "prosqa"}, name

@@ -77,7 +77,7 @@ def test_every_variant_trains_saves_and_loads(variant, tmp_path, corpus, monkeyp
     assert config.pop("started_in") == os.getcwd() and config.pop("base_crc32")
     again = coprocessor.validate(
         model, coprocessor.Batches(data.Rows(corpus, "val", 24), train.Config(**config), 21, torch.device("cpu")),
-        train.Config(**config), runtime.Machine(torch.device("cpu"), False),
+        train.Config(**config), runtime.DistEnv(torch.device("cpu"), False),
     )  # fmt: skip
     assert again.items() <= lines[-1].items()
 
@@ -175,7 +175,7 @@ def test_validation_is_the_mean_over_ahead_tokens(tmp_path, corpus):
         logp = model.base.logits(model.base.prefix(tokens)[0])[0].log_softmax(-1)
         for i in range(3):
             nll[i] += [-logp[s + i, tokens[0, s + i + 1]].item() for s in sites[0]]
-    got = coprocessor.validate(model, batches, c, runtime.Machine(torch.device("cpu"), False))
+    got = coprocessor.validate(model, batches, c, runtime.DistEnv(torch.device("cpu"), False))
     assert got["val_nll"] == pytest.approx([sum(x) / len(x) for x in nll], rel=1e-5)
     assert got["val_ppl"] == pytest.approx(math.exp(sum(map(sum, nll)) / sum(map(len, nll))), rel=1e-5)
 
