@@ -356,7 +356,10 @@ class Run:
 
         def write(folder):
             self.write_weights(folder)
-            torch.save(self.optimizer.state_dict(), os.path.join(folder, "optimizer.pt"))
+            # what it remembers of each parameter; one string object a key, or a resumed run would pickle to other bytes
+            moments = self.optimizer.state_dict()["state"].items()
+            moments = {i: {sys.intern(key): x for key, x in own.items()} for i, own in moments}
+            torch.save(moments, os.path.join(folder, "optimizer.pt"))
             write_json(os.path.join(folder, "state.json"), state)
 
         final, keep = os.path.realpath(os.path.join(self.c.out_dir, "checkpoint")), self.c.keep_checkpoints
@@ -571,7 +574,7 @@ def load_optimizer(optimizer, folder):
     """What it remembers of each parameter; its settings stay. Raises ValueError if the file is damaged."""
     with open(os.path.join(folder, "optimizer.pt"), "rb") as f:
         try:
-            state = torch.load(f, map_location="cpu", weights_only=True)["state"]
+            state = torch.load(f, map_location="cpu", weights_only=True)
         except Exception as e:  # of no common class
             raise ValueError(f"{f.name} is damaged ({type(e).__name__})") from None
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
