@@ -445,7 +445,7 @@ def new_folder(out_dir, overwrite):
     """An empty folder for this process alone; overwrite deletes the run that is there. Raises FileExistsError."""
     there = set(os.listdir(out_dir)) - {LOCK} if os.path.exists(out_dir) else set()
     link = os.path.join(out_dir, "checkpoint")
-    if os.path.islink(link) and not (os.path.isdir(link) and os.listdir(link)):
+    if os.path.islink(link) and not has_checkpoint(out_dir) and not (os.path.isdir(link) and os.listdir(link)):
         there -= {"checkpoint"}  # it leads to where there is room, a scratch disk
     if there:
         if not overwrite:

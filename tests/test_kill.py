@@ -361,16 +361,21 @@ def test_nodes_may_keep_things_in_different_places(tmp_path, corpus, monkeypatch
 # What a run needs to go on
 
 
+def with_settings(job, **changes):
+    """-> the job's settings with those of the changes that its script knows, of a few steps"""
+    script, settings, _ = job
+    changes = dict(tokens=6 * 96, epochs=1, epochs_per_stage=1, last_stage_epochs=1, lr=1e-4) | changes
+    return settings | {key: value for key, value in changes.items() if key in script.Config.__dataclass_fields__}
+
+
 def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path, monkeypatch):
-    """The Base and the tokenizer that it started from are gone, the data has moved, and is there under no other name."""
+    """The Base and the tokenizer that it started from are gone, and the data has moved."""
     (script, settings, files), home = job, tmp_path / "home"
     random_model("tiny_gpt2", 512).save_pretrained(home / "base")
     shutil.copytree(settings["data"], home / "data")
     if script is not train:
         shutil.copy(settings["tokenizer"], home / "tokenizer.json")
-    changes = dict(init_from=home / "base", data=home / "data", tokenizer=home / "tokenizer.json", tokens=6 * 96)
-    changes |= dict(epochs=1, epochs_per_stage=1, last_stage_epochs=1)
-    settings = settings | {key: value for key, value in changes.items() if key in script.Config.__dataclass_fields__}
+    settings = with_settings(job, init_from=home / "base", data=home / "data", tokenizer=home / "tokenizer.json")
     whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     out = cut_off(script, settings, tmp_path / "cut", 2, monkeypatch)
     os.rename(home / "data", tmp_path / "moved")
@@ -380,19 +385,20 @@ def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path, mon
     assert runtime.read_json(out / "config.json")["data"] == str(tmp_path / "moved")
 
 
-def test_a_run_goes_on_with_smaller_batches(job, whole, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_smaller_batches(job, tmp_path, monkeypatch):
     """Memory ran out: the rows of a step are the same, in smaller parts."""
-    script, settings, _ = job
+    (script, _, _), settings = job, with_settings(job)
     size = "batch_size" if script is train else "micro_batch"
-    assert settings[size] % 2 == 0
+    whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     out = cut_off(script, settings, tmp_path / "cut", 2, monkeypatch)
     run_here(script, settings | {size: settings[size] // 2}, out, "--resume", monkeypatch=monkeypatch)
     same_training(whole, out)
 
 
-def test_a_run_whose_reader_leaves_goes_on(job, whole, tmp_path):
+def test_a_run_whose_reader_leaves_goes_on(job, tmp_path, monkeypatch):
     """As behind `| head -1`"""
-    (script, settings, files), out = job, tmp_path / "run"
+    (script, _, files), settings, out = job, with_settings(job), tmp_path / "run"
+    whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     process = launch(script, settings, out)
     assert process.stdout.readline()
     process.stdout.close()
