@@ -32,7 +32,7 @@ def load(*path):
 def read(folder):
     """A run's folder -> its record: name, family, config; parameters, of the Base; metrics, the lines
     with an evaluation and the last with a loss; and where there are such: latents, what analyze_latents.py found; asked, how
-    many test questions, and correct, a bit for each, as hex; by_ahead, perplexity by ahead token, from <folder>_eval.
+    many test questions, and correct, a bit for each, as hex.
 
     Raises FileNotFoundError if it is no run with weights.
     """
@@ -55,19 +55,23 @@ def read(folder):
     if os.path.exists(f"{folder}/predictions.jsonl"):
         correct = [line["correct"] for line in runtime.read_lines(f"{folder}/predictions.jsonl")]
         record |= dict(asked=len(correct), correct=np.packbits(correct).tobytes().hex())
-    if os.path.exists(f"{folder}_eval/results.json"):
-        record["by_ahead"] = load(f"{folder}_eval", "results.json")["perplexity"]["by_position"]
     return record
 
 
 def collect(folder):
-    """A run's folder -> its record, with how and where it was made. Raises ValueError for a run that is not at its end."""
-    with open(f"{os.path.normpath(folder)}.log", encoding="utf-8") as f:
+    """A run's folder -> its record, with how and where it was made, and by_ahead, perplexity by ahead token (<folder>_eval)
+
+    Raises ValueError for a run that is not at its end.
+    """
+    folder = os.path.normpath(folder)
+    with open(f"{folder}.log", encoding="utf-8") as f:
         commit, command = f.readline().rstrip("\n").split(" ", 1)
     record = read(folder)
     config, end = record["config"], record["metrics"][-1]
     if "test_accuracy" not in end and end["tokens"] + config.get("tokens_per_step", 0) <= config.get("tokens", 0):
         raise ValueError(f"{folder} stopped at step {end['step']}, before its end")
+    if os.path.exists(f"{folder}_eval"):
+        record["by_ahead"] = load(f"{folder}_eval", "results.json")["perplexity"]["by_position"]
     record |= dict(command=command, commit=commit, seconds=round(end["seconds"]), machine=platform.machine())
     record |= dict(python=platform.python_version(), cores=os.cpu_count())
     on_gpu = config["device"] != "cpu" and torch.cuda.is_available()

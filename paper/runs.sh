@@ -36,7 +36,7 @@ one() { # run, look or base; name; command
         $PYTHON "${@:3}" $how || return
         [[ $1 == look ]] && { $PYTHON analyze_latents.py "$out" --examples=1024 || return; }
         [[ $3 == train.py ]] && { $PYTHON evaluate.py "$out" --tasks=perplexity --out_dir="${out}_eval" --overwrite || return; }
-        [[ $1 == base ]] && { mkdir -p "results/bases/$2" && cp "$out"/{tokenizer.json,checkpoint/base/*} "results/bases/$2"; }
+        [[ $1 == base ]] && { mkdir -p "results/bases/$2" && cp "$out"/tokenizer.json "$out"/checkpoint/base/{config.json,model.safetensors} "results/bases/$2" || return; }
         $PYTHON -m paper.collect "$out"
     } >> "$out.log" 2>&1
 }
@@ -67,19 +67,27 @@ data data/sample/val_000.bin           data.py sample
 data data/statements_9/val_000.bin     prosqa.py data/statements_9 $WORLD --statements --counts 40000 100 100
 data data/worded_9/val_000.bin         prosqa.py data/worded_9 $WORLD --statements --worded --counts 40000 100 100
 data data/prosqa_9/prosqa_train.json   prosqa.py data/prosqa_9 $WORLD --depth_matched --counts 10000 300 500
+LONGER="--nodes=14 --hops 3 4 --words 4 12"
+data data/statements_14/val_000.bin    prosqa.py data/statements_14 $LONGER --statements --counts 40000 100 100
+data data/prosqa_14/prosqa_train.json  prosqa.py data/prosqa_14 $LONGER --depth_matched --counts 10000 300 500
 data data/countdown/train_000.bin      countdown.py --operands=3 --sums
 data data/countdown/4_seed0_train.jsonl countdown.py --operands=4 --show=1
 
+# Most of the runs below were made before text kept its own positions, with twice the sites on text: these options say so
+OLD="--text_positions=pushed"
+
 # The Bases of the runs on text (66 and 98 minutes; twice has twice the layers), on ProsQA (10 each), and on Countdown (2)
-base base_gpt2    train.py config/tiny_base.py
-base base_twice   train.py config/tiny_base.py --init_from=random:tiny_gpt2_twice
+base base_gpt2    train.py config/tiny_base.py --n_sites=16
+base base_twice   train.py config/tiny_base.py --n_sites=16 --init_from=random:tiny_gpt2_twice
 base statements   finetune_reasoning.py config/tiny_statements.py
 base worded       finetune_reasoning.py config/tiny_statements.py --data=data/worded_9 --tokenizer=data/worded_9/tokenizer.json
-base sums         train.py config/tiny_sums.py
+LONG_TOKENS="--tokenizer=data/statements_14/tokenizer.json"
+base statements_14 finetune_reasoning.py config/tiny_statements.py --data=data/statements_14 $LONG_TOKENS
+base sums         train.py config/tiny_sums.py --n_sites=16
 wait
 
 # Text (3 to 15 minutes a run): every system; h2 with 1 and 8 latents; a third of the budget, and two and a half times of it
-TEXT="train.py config/tiny_text.py --init_from=results/bases/base_gpt2"
+TEXT="train.py config/tiny_text.py --init_from=results/bases/base_gpt2 --n_sites=16 $OLD"
 for v in continued soft pause liu h1; do
     run "1 2 3" text_$v                $TEXT --tokens=4915200 --eval_every=300 --variant=$v
 done
@@ -93,8 +101,17 @@ for v in continued h2; do
     run "1 2" text_${v}_12.3M_tokens   $TEXT --tokens=12288000 --eval_every=500 --variant=$v
 done
 
+# Text in its own place: every system, with text pushed on beside it, M x N_A = S (1 to 2 minutes)
+PLACE="train.py config/tiny_text.py --init_from=results/bases/base_gpt2"
+for v in continued soft tied pause liu h1 h2; do
+    run "1 2" place_$v                 $PLACE --variant=$v
+done
+for v in soft tied pause liu h1 h2; do
+    run "1 2" place_${v}_pushed        $PLACE --variant=$v --text_positions=pushed
+done
+
 # ProsQA (4 to 8 minutes). All train for 15 epochs: liu and h1 have no stage 0, cot no other, no_cot only the last
-PROSQA="finetune_reasoning.py config/tiny_prosqa.py"
+PROSQA="finetune_reasoning.py config/tiny_prosqa.py $OLD"
 FROM="--init_from=results/bases/statements"
 look "1 2 3 4 5 6" prosqa_h2           $PROSQA $FROM --variant=h2
 run "1 2 3 4 5 6"  prosqa_soft         $PROSQA $FROM --variant=soft
@@ -108,8 +125,17 @@ run "1 2"          prosqa_cot          $PROSQA $FROM --variant=cot --epochs_per_
 WORDED="--init_from=results/bases/worded --tokenizer=data/worded_9/tokenizer.json"
 run "1 2" prosqa_h1_worded             $PROSQA $WORDED --variant=h1 --last_stage_epochs=9
 
+# Latents that spell their step (5 minutes); chains that are a step longer (10), from a Base of statements as long
+STEPS="finetune_reasoning.py config/tiny_prosqa.py --step_weight=1"
+run "1 2 3 4 5 6" steps_h2             $STEPS $FROM
+for v in rounds tied coconut soft; do
+    run "1" steps_$v                   $STEPS $FROM --variant=$v
+done
+LONG="--data=data/prosqa_14 $LONG_TOKENS --init_from=results/bases/statements_14"
+run "1 2 3" long_rounds                $STEPS $LONG --stages=3 --variant=rounds
+
 # Countdown from random weights (5 to 11 minutes); with a penalty on the overlap of latents
-COUNTDOWN="countdown.py config/tiny_countdown.py"
+COUNTDOWN="countdown.py config/tiny_countdown.py $OLD"
 for n in 3 4; do
     run "1 2 3" countdown${n}_h2_1_latent     $COUNTDOWN --operands=$n --n_latents=1
     run "1 2 3" countdown${n}_h2_4_latents    $COUNTDOWN --operands=$n --n_latents=4
@@ -121,7 +147,7 @@ look "1 2"   countdown4_h2_16_latents         $COUNTDOWN --operands=4 --n_latent
 look "1 2"   countdown3_h2_penalty            $COUNTDOWN --operands=3 --n_latents=16 --orthogonality_weight=0.1
 
 # Large-scale runs first, on text in the questions' words (2 to 6 minutes): h2, or a Base that has read as much without latents
-MORE="train.py config/tiny_text.py --tokens=2457600 --eval_every=150"
+MORE="train.py config/tiny_text.py --tokens=2457600 --eval_every=150 --n_sites=16 $OLD"
 for task in statements sums; do
     text=data/statements_9 && [[ $task == sums ]] && text=data/countdown
     run "1 2 3" ${task}_h2         $MORE --init_from=results/bases/$task --data=$text --n_latents=4
@@ -140,7 +166,7 @@ done
 
 # Text with 37M parameters, where there is a GPU (3 minutes, then 1 each)
 if [[ $LIST ]] || command -v nvidia-smi > /dev/null; then
-    SMALL="train.py config/small_text.py --device=cuda"
+    SMALL="train.py config/small_text.py --device=cuda --n_sites=64 $OLD"
     data data/packages/val_000.bin data.py sample --packages --vocab_size=8192
     start run small_base $SMALL --variant=continued --init_from=random:small_gpt2 --lr=1e-3 --tokens=100000000
     wait

@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,13 @@ from configurator import configure
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run_here
 from scipy import stats
+from test_data import make_shards
 
+import coprocessor
+import train
 from coprocessor import build
-from data import train_tokenizer, write_text
 from model import load_pretrained, random_model
 from paper import collect, hypotheses, page
 from paper.hypotheses import Row, compare
@@ -59,13 +60,21 @@ def test_the_kept_runs_are_runs_of_these_commands(listed, monkeypatch):
     monkeypatch.chdir(ROOT)
     runs = collect.records()
     assert [*runs] == sorted(runs) and runs.keys() <= listed.keys(), "lines that no command makes belong to archive.jsonl"
-    gone = {"sweep", "sweep_variants", "sweep_operands", "sweep_latents"}  # settings that there were when they were run
+    gone = {
+        "max_latents",
+        "sweep",
+        "sweep_variants",
+        "sweep_operands",
+        "sweep_latents",
+    }  # settings that there were when they were run
     for name, record in runs.items():
         assert record["command"] == listed[name]
         c, then = config_of(listed[name]), record["config"]
         now, young = ({k: v for k, v in dataclasses.asdict(x).items() if k not in gone} for x in (c, type(c)()))
         assert then.keys() - now.keys() <= {"started_from", "started_in", "base_crc32", "n_latents", *gone}
         assert "stages" not in now or then["n_latents"] in (0, c.stages * c.latents_per_step)
+        # a run from before there was a choice pushed its text on, if it had latents to do so
+        young |= {"text_positions": "pushed" if coprocessor.VARIANTS[c.variant].has_latents else now["text_positions"]}
         then = young | {key: then[key] for key in then.keys() & now.keys()} | dict(resume=False, overwrite=False)
         if start := re.fullmatch("(?:out/paper|results/bases)/([^/]+?)(/checkpoint/base)?", then["init_from"]):
             where = "results/bases" if os.path.exists(f"results/bases/{start[1]}") else "out/paper"
@@ -312,56 +321,87 @@ def test_a_message_is_asked_of_runs_that_have_something_to_lose():
 # paper/runs.sh, and what it keeps
 
 
+PRETENDS = f"""#!/usr/bin/env bash
+# A python that collects, and pretends to train, analyse and evaluate
+echo "$@" >> calls
+all="$*"
+out=${{all##*--out_dir=}}
+case $1 in
+    -m) exec {sys.executable} "$@" ;;
+    train.py) out=${{out%% *}}; [[ $* != *=red* ]] && mkdir -p $out && cp -r made/. $out ;;
+    analyze_latents.py) echo '{{"capture": [[1, 0.123456]], "words": []}}' > $2/latents.json ;;
+    evaluate.py) mkdir -p $2_eval && echo '{{"perplexity": {{"by_position": [9, 8]}}}}' > $2_eval/results.json ;;
+esac
+"""
+LINES = """
+base start train.py --init_from=random:tiny_gpt2
+wait
+look "2" late_h2 train.py --n_latents=@ --colour=blue
+"""
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A copy of the project in which paper/runs.sh has two lines"""
-    for path in (*ROOT.glob("*.py"), *ROOT.glob("paper/*.py")):
-        target = tmp_path / path.relative_to(ROOT)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copy(path, target)
-    (tmp_path / "corpus").mkdir()
-    train_tokenizer(["a few words"], 300, tmp_path / "corpus" / "tokenizer.json")
-    for split, count in (("train", 800), ("val", 160)):
-        write_text(str(tmp_path / "corpus"), split, ["a few words"] * count)
+    """paper/runs.sh with two lines, and a finished run that they both end as"""
+    make_shards(tmp_path / "corpus", [3000])
+    make_shards(tmp_path / "corpus", [600], split="val")
+    settings = dict(
+        data=tmp_path / "corpus", init_from="random:tiny_gpt2", seq_len=32, n_sites=2, n_ahead=4, n_latents=2, tokens=256,
+        tokens_per_step=128, batch_size=4, eval_rows=4, device="cpu", precision="fp32", seed=2,
+    )  # fmt: skip
+    run_here(train, settings, tmp_path / "made", monkeypatch=monkeypatch)
+    (tmp_path / "made/tokenizer.json").touch()
+    (tmp_path / "paper").mkdir()
     (tmp_path / "results").mkdir()
     (tmp_path / "results/tiny.jsonl").touch()
-    small = "--data=corpus --seq_len=32 --n_sites=2 --n_ahead=4 --eval_rows=4 --tokens_per_step=128 --batch_size=4 --tokens=256"
-    lines = f"""
-base start train.py {small} --init_from=random:tiny_gpt2 --variant=continued
-wait
-look "2" late_h2 train.py {small} --init_from=results/bases/start --n_latents=2 --lr=1e-3
-"""
-    machinery, end = RUNS.partition("# The data:")[0], "wait\n" + RUNS.rstrip().rpartition("\n")[2]
-    (tmp_path / "paper/runs.sh").write_text(machinery + lines + end)
+    (tmp_path / "python").write_text(PRETENDS)
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "paper/runs.sh").write_text(
+        f"{RUNS.partition('# The data:')[0]}{LINES}wait\n{RUNS.rstrip().rpartition(chr(10))[2]}"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def run_all(*arguments):
-    env = os.environ | {"PYTHON": sys.executable, "WORKERS": "1"}
+    """-> (exit status, what it says, what it calls)"""
+    Path("calls").write_text("")
+    env = os.environ | {"PYTHON": "./python", "WORKERS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "paper/runs.sh", *arguments], env=env, capture_output=True, text=True)
-    return done.returncode, done.stdout
+    return done.returncode, done.stdout, Path("calls").read_text().splitlines()
 
 
 def test_runs_are_made_kept_and_not_made_again(place):
-    assert run_all() == (0, "start begins\nstart is finished\nlate_h2_s2 begins\nlate_h2_s2 is finished\n")
+    code, said, calls = run_all()
+    assert (code, said) == (0, "start begins\nstart is finished\nlate_h2_s2 begins\nlate_h2_s2 is finished\n")
+    rest = "--device=cpu --precision=fp32 --out_dir=out/paper"
+    assert calls == [
+        f"train.py --init_from=random:tiny_gpt2 {rest}/start --overwrite",
+        "evaluate.py out/paper/start --tasks=perplexity --out_dir=out/paper/start_eval --overwrite",
+        "-m paper.collect out/paper/start",
+        f"train.py --n_latents=2 --colour=blue --seed=2 {rest}/late_h2_s2 --overwrite",
+        "analyze_latents.py out/paper/late_h2_s2 --examples=1024",
+        "evaluate.py out/paper/late_h2_s2 --tasks=perplexity --out_dir=out/paper/late_h2_s2_eval --overwrite",
+        "-m paper.collect out/paper/late_h2_s2",
+    ]
     runs = collect.records()
-    start, late = runs["start"], runs["late_h2_s2"]
-    assert late["command"].endswith("--lr=1e-3 --seed=2 --device=cpu --precision=fp32 --out_dir=out/paper/late_h2_s2")
-    assert late["family"] == "gpt2" and late["config"]["seed"] == 2 and len(late["by_ahead"]) == 4
-    assert start["parameters"] == sum(p.numel() for p in load_pretrained("results/bases/start").parameters())
-    assert [line["step"] for line in late["metrics"]] == [0, 2] and late["rows"] > 2
-    assert late["latents"]["n_latents"] == 2 and collect.INTERVENTIONS in late["latents"] and "words" not in late["latents"]
+    late = runs["late_h2_s2"]
+    assert late["command"] == f"python train.py --n_latents=2 --colour=blue --seed=2 {rest}/late_h2_s2"
+    assert late["latents"] == {"capture": [[1, 0.1235]]} and late["by_ahead"] == [9, 8] and late["config"]["seed"] == 2
+    base = load_pretrained("results/bases/start")
+    assert late["parameters"] == sum(p.numel() for p in base.parameters()) and late["family"] == "gpt2"
+    assert [line["step"] for line in late["metrics"]] == [0, 2] and late["rows"] == 3000 // 32
     assert sorted(os.listdir("results/bases/start")) == ["config.json", "model.safetensors", "tokenizer.json"]
-    assert run_all() == (0, ""), "whose very command is there is finished"
-    # a line that is gone is made again from what lies in out/paper, without training; another command is another run
-    (place / "results/tiny.jsonl").write_text(json.dumps(start) + "\n")
-    script = (place / "paper/runs.sh").read_text()
-    assert run_all("late") == (0, "late_h2_s2 begins\nlate_h2_s2 is finished\n")
+
+    assert run_all() == (0, "", []), "whose very command is there is finished"
+    (place / "results/tiny.jsonl").write_text(json.dumps(runs["start"]) + "\n")
+    assert run_all("late")[2][0].endswith("/late_h2_s2 --resume") and collect.records() == runs, "it goes on where it was"
+    (place / "paper/runs.sh").write_text((place / "paper/runs.sh").read_text().replace("=blue", "=red"))
+    code, said, calls = run_all()
+    assert (code, said) == (1, "late_h2_s2 begins\nlate_h2_s2 failed: see out/paper/late_h2_s2.log\n")
+    assert len(calls) == 1 and calls[0].endswith("/late_h2_s2 --overwrite"), "another command is another run"
     assert collect.records() == runs
-    (place / "paper/runs.sh").write_text(script.replace("--n_latents=2 --lr=1e-3", "--n_latents=2 --lr=1e-3 --colour=red"))
-    assert run_all() == (1, "late_h2_s2 begins\nlate_h2_s2 failed: see out/paper/late_h2_s2.log\n")
-    assert "colour" in (place / "out/paper/late_h2_s2.log").read_text() and collect.records() == runs
+
     config = json.loads((place / "out/paper/start/config.json").read_text())
     (place / "out/paper/start/config.json").write_text(json.dumps(config | {"tokens": 384}))
     with pytest.raises(ValueError, match="out/paper/start stopped at step 2, before its end"):
