@@ -24,10 +24,11 @@ lint: .venv/installed-dev
 bench: setup
 	$(BIN)/python -m paper.bench
 paper-tiny: setup
-	$(BIN)/python -m paper.cells
-	$(BIN)/python -m paper.claims
+	PYTHON=$(BIN)/python bash paper/runs.sh
+	$(BIN)/python -m paper.page
 gpu: # with the machine's own python and torch
-	$(PYTHON) -m paper.gpu
+	$(PYTHON) -m pytest -q tests/test_cuda.py
+	$(PYTHON) -m paper.bench gpu --json=out/gpu.json
 full-size: setup
 	$(BIN)/python tests/full_size.py
 .PHONY: setup demo runs reasoning test soak lint bench paper-tiny gpu full-size
