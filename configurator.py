@@ -176,22 +176,9 @@ def show(config):
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
-# data.py and paper/harness.py take these two
-
-
 def Parser(description):
+    """For a script that no config file is for"""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def at_least(low, high=2**63 - 1):
-    """add_argument(type=at_least(1))"""
-
-    def parse(text):
-        if not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
-        return int(text)
-
-    return parse
 
 
 # -----------------------------------------------------------------------------

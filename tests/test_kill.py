@@ -364,7 +364,7 @@ def test_nodes_may_keep_things_in_different_places(tmp_path, corpus, monkeypatch
 def with_settings(job, **changes):
     """-> the job's settings with those of the changes that its script knows, of a few steps"""
     script, settings, _ = job
-    changes = dict(tokens=6 * 96, epochs=1, epochs_per_stage=1, last_stage_epochs=1, lr=1e-4) | changes
+    changes = dict(tokens=6 * 96, epochs=1, epochs_per_stage=1, last_stage_epochs=1, lr=1e-4, precision="fp32") | changes
     return settings | {key: value for key, value in changes.items() if key in script.Config.__dataclass_fields__}
 
 
