@@ -58,10 +58,11 @@ def count_forms(n):
     return 4 ** (n - 1) * math.prod(range(1, 2 * n - 2, 2))
 
 
-def apply(a, b):
-    """Values (A,P), (B,P) -> (4AB,P), all of a and b with each of OPERATORS; nan where there is none."""
+def apply(a, b, out=None):
+    """Values (A,P), (B,P) -> (4AB,P), all of a and b with each of OPERATORS; nan where there is none. out: where they go."""
     a, b = a[:, None], b[None]
-    out = np.empty((4, a.shape[0], *b.shape[1:]), a.dtype)
+    shape = 4, a.shape[0], *b.shape[1:]
+    out = np.empty(shape, a.dtype) if out is None else out.reshape(shape)
     np.add(a, b, out=out[0])
     np.abs(np.subtract(a, b, out=out[1]), out=out[1])
     np.multiply(a, b, out=out[2])
@@ -70,30 +71,44 @@ def apply(a, b):
     return out.reshape(-1, out.shape[-1])
 
 
-def hits(a, b, target):
-    """Which of apply(a, b) are the target -> (4AB,P) bool: the last step, whose values are compared and never made."""
+def hits(a, b, target, out):
+    """Which of apply(a, b) are the target -> out (4AB,P) bool: the last step, whose values are compared and never made."""
+    if len(a) == 1:  # either way round they are the same, and the same place; what is made of the shorter costs less
+        a, b = b, a
     a, divisor = a[:, None], np.where((b > 0) & (target > 0), b, np.nan)
-    out = np.empty((4, a.shape[0], *b.shape), bool)
+    out = out.reshape(4, a.shape[0], *b.shape)
     np.equal(a, target - b, out=out[0])
     np.logical_or(a == b + target, a == b - target, out=out[1])
     np.equal(a * b, target, out=out[2])
     np.logical_or(a == divisor * target, a == divisor / target, out=out[3])
-    return out.reshape(-1, len(target))
+
+
+@functools.cache
+def workspace(n, count, exact):
+    """-> {operands: an array (forms,P)} for solutions to fill. Made anew each time, they would take a third of it."""
+    subsets = [operands for size in range(1, n + 1) for operands in itertools.combinations(range(n), size)]
+    return {x: np.empty((count_forms(len(x)), count), exact if len(x) < n else bool) for x in subsets}
 
 
 def solutions(numbers, targets):
     """Numbers (n,P), targets (P), both of ints -> (problem, form) of every solution, sorted by problem: two arrays."""
     n, count = numbers.shape
     exact = np.float32 if int(numbers.max()) ** (n - 1) < 2**24 else np.float64
-    numbers, targets = numbers.astype(exact), targets.astype(exact)
-    values = {(i,): numbers[i : i + 1] for i in range(n)}  # {operands: the values of all their forms (forms,P)}
+    targets, values = targets.astype(exact), workspace(n, count, exact)
     with np.errstate(all="ignore"):
-        for size in range(2, n):
-            for operands in itertools.combinations(range(n), size):
-                values[operands] = np.concatenate([apply(values[a], values[b]) for a, b in splits(operands)])
-        everything = tuple(range(n))
-        right = np.concatenate([hits(values[a], values[b], targets) for a, b in splits(everything)])  # (forms,P)
-    form, problem = np.divmod(np.flatnonzero(right), count)
+        for operands, out in values.items():
+            if len(operands) == 1:
+                out[:] = numbers[operands[0]]
+                continue
+            start = 0
+            for a, b in splits(operands):
+                stop = start + 4 * len(values[a]) * len(values[b])
+                if len(operands) < n:
+                    apply(values[a], values[b], out[start:stop])
+                else:
+                    hits(values[a], values[b], targets, out[start:stop])
+                start = stop
+    form, problem = np.divmod(np.flatnonzero(values[tuple(range(n))]), count)
     order = np.argsort(problem, kind="stable")
     return problem[order], form[order]
 
