@@ -1,4 +1,4 @@
-"""GPT-2 and Qwen-3 by hand, with their KV caches in plain sight.
+"""GPT-2, Llama, Qwen-2.5 and Qwen-3 by hand, with their KV caches in plain sight.
 
 Every system in this project is one picture. A *prefix* is read once, causally, and leaves a KV cache. At a *site* (the
 index of a prefix token) a *branch* is attached, a short run of positions:
@@ -12,14 +12,13 @@ A branch position sees the prefix up to and including its site, the earlier posi
 other. Site -1 sees no prefix at all. What a position sees and where it stands are two things: a branch is told its
 position ids, so ahead tokens keep the places that they have in the text, however many latents come before them.
 
-Both families offer the same four calls (shapes: B batch, S prefix, M sites, T branch, C width, H heads, D head size):
+All families offer the same four calls (shapes: B batch, S prefix, M sites, T branch, C width, H heads, D head size):
 
     x                 = model.embed(tokens)                           # (...) -> (..., C), without positions
     hidden, prefix_kv = model.prefix(tokens)                          # (B,S) -> (B,S,C); per layer K,V (B,H_kv,S,D)
-    hidden, branch_kv = model.branch(x, prefix_kv, sites, positions, branch_kv)
-                                                                      # x (B,M,T,C), sites (B,M), positions (B,M,T)
-                                                                      # -> (B,M,T,C); per layer K,V (B,H_kv,M,P+T,D),
-                                                                      # P positions of which branch_kv held already
+    hidden, branch_kv = model.branch(                                 # x (B,M,T,C), sites (B,M), positions (B,M,T)
+        x, prefix_kv, sites, positions, branch_kv)                    # -> (B,M,T,C); per layer K,V (B,H_kv,M,P+T,D), of
+                                                                      # which branch_kv held P positions already
     logits            = model.logits(hidden)                          # (..., C) -> (..., V)
 
 A cache is a list of (K, V), a value that is passed in and returned. Nothing about position lives on the model. Only
@@ -203,11 +202,11 @@ def merge_heads(y):
 
 
 # -----------------------------------------------------------------------------
-# What both families share: the two ways in
+# What all families share: the two ways in
 
 
 class Model(nn.Module):
-    """Subclasses give `place`, a block with `qkv`, `finish` and `kv_modules`, and the name map of their checkpoint."""
+    """Subclasses give `add_positions`, a block with `qkv`, `attention_out_and_mlp` and `kv_modules`, and their facts."""
 
     block_class, norm_class = None, None
 
