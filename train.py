@@ -119,6 +119,7 @@ def flops_per_sequence(model, c):
         hooks.append(note(model.coprocessor, True))
     tokens = torch.zeros((1, c.n_ahead + 1), dtype=torch.int64, device=model.base.wte.weight.device)
     sites = tokens[:, :1]
+    torch.manual_seed(c.seed)  # of a variant that draws random numbers it is one draw, the same after a resumption
     with torch.no_grad():
         nll = model(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
     for h in hooks:

@@ -829,3 +829,14 @@ def test_a_sample_ends_where_an_answer_ends_and_asks_with_the_marker_every_time(
     assert text == tokenizer.decode([5, 6, 5, 6, 7]) and len(seen) == 3
     for prompt, new in zip(seen, ([], [5, 6], [5, 6, 5, 6]), strict=True):
         assert prompt == [*tokenizer.encode("ab"), *new, *model.ends_prompts_with]
+
+
+def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypatch):
+    class Noisy(coprocessor.Coconut):
+        pass
+
+    monkeypatch.setitem(coprocessor.VARIANTS, "noisy", Noisy)
+    changes = dict(variant="noisy", epochs_per_stage=1, last_stage_epochs=1)
+    run_here(fr, small | changes, tmp_path / "noisy", monkeypatch=monkeypatch)
+    run_here(fr, small | changes | dict(variant="coconut"), tmp_path / "plain", monkeypatch=monkeypatch)
+    same_bytes(tmp_path / "plain", tmp_path / "noisy", "best/base/model.safetensors", "predictions.jsonl")

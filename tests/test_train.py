@@ -15,7 +15,7 @@ from configurator import one_line_errors
 import numpy as np
 import pytest
 import torch
-from helpers import run_ranks
+from helpers import cut_and_resume, run_here, run_ranks, same_bytes
 from test_data import make_shards
 
 import coprocessor
@@ -353,3 +353,57 @@ def test_it_can_speak(tmp_path, corpus, monkeypatch):
     command = [sys.executable, str(ROOT / "sample.py"), str(tmp_path / "a"), "--prompt=abc", "--n_tokens=7"]
     text = subprocess.run(command, env=ENV, capture_output=True, text=True, check=True).stdout
     assert "with 2 latents every 3 tokens" in text and "the Base alone" in text and text.count("abc") >= 3
+
+
+# -----------------------------------------------------------------------------
+# Variants as forks write them
+
+
+class Nested(coprocessor.H2):
+    """A random number of latents at each step of training"""
+
+    def pass2_start(self, prefix, sites):
+        start = super().pass2_start(prefix, sites)
+        n = int(torch.randint(1, self.n_latents + 1, ())) if self.training else self.n_latents
+        return start._replace(x=start.x[:, :, :n], positions=start.positions[:, :, :n])
+
+
+class Shallow(coprocessor.H2):
+    """A Coprocessor of one layer"""
+
+    def make_coprocessor(self, base):
+        made = super().make_coprocessor(base)
+        made.blocks = made.blocks[:1]
+        return made
+
+    def latents(self, prefix, sites, cache_only=False):
+        return super().latents(prefix._replace(kv=prefix.kv[:1]), sites, cache_only)
+
+
+def test_random_numbers_of_a_variant_s_own_resume_to_the_same_bytes(tmp_path, corpus, monkeypatch):
+    monkeypatch.setitem(coprocessor.VARIANTS, "nested", Nested)
+    settings = SMALL | dict(data=corpus, variant="nested", n_latents=3, checkpoint_every=2)
+    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    out = cut_and_resume(train, settings, tmp_path / "cut", 4, monkeypatch)
+    same_bytes(whole, out, "checkpoint/base/model.safetensors", "checkpoint/added.safetensors")
+
+
+def test_cost_is_that_of_the_networks_that_ran(corpus):
+    """A smaller Coprocessor costs less: by its weights, at the positions that it ran, forward and backward."""
+    c, base = train.Config(**SMALL | dict(data=corpus)), random_model("tiny_gpt2", 50)
+    whole, less = coprocessor.H2(base, c.n_latents), Shallow(base, c.n_latents)
+    (positions, flops), (same, fewer) = (train.flops_per_sequence(model, c) for model in (whole, less))
+    assert positions == same
+    block = sum(p.numel() for p in base.blocks[1].parameters())
+    keys = (coprocessor.site_limit(c, base.config.context) + 1) / 2 + c.n_latents / 2
+    n = c.n_sites * c.n_latents
+    assert flops - fewer == pytest.approx(3 * n * (2 * block + 4 * base.config.width * keys))
+
+
+def test_validation_that_fails_does_not_take_the_steps_before_it_along(tmp_path, corpus, monkeypatch):
+    validate = coprocessor.validate
+    calls = iter([validate, lambda *_: (_ for _ in ()).throw(ValueError("broken"))])
+    monkeypatch.setattr(coprocessor, "validate", lambda *a: next(calls)(*a))
+    with pytest.raises(SystemExit, match="broken"):
+        run(monkeypatch, tmp_path / "a", corpus, checkpoint_every=1000, eval_every=4)
+    assert runtime.read_json(tmp_path / "a" / "checkpoint" / "state.json")["step"] == 4
