@@ -115,8 +115,8 @@ def cuda_available():
     if torch.cuda.is_available() or not wanted or not glob.glob("/dev/nvidia[0-9]*"):
         return torch.cuda.is_available()
     raise ValueError(
-        f"this machine has an NVIDIA device that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use; --device=cpu "
-        "goes on without it"
+        f"this machine has an NVIDIA device that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use; "
+        "--device=cpu goes on without it"
     )
 
 
