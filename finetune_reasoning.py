@@ -232,6 +232,8 @@ def main():
 
     # once, at the end, the test set: asked of the last stage's best weights
     run.stop_listening()
+    if run.state["best"] < 0:
+        run.save_best()  # validation failed after each of its epochs, so what is in best/ is of an earlier stage
     machine.barrier()  # until the best is on the disk
     coprocessor.load(model, os.path.join(c.out_dir, "best"))
     asked = model_for_stage(c, stages[-1], model, n_latents).eval()

@@ -110,19 +110,14 @@ class DistEnv:
 
 
 def cuda_available():
-    """Can torch use a CUDA device? Raises ValueError if there is one that it cannot use: nobody wants its CPU instead.
-
-    A CUDA_VISIBLE_DEVICES that names none (Slurm's NoDevFiles, too) is the user's wish to do without.
-    """
-    if torch.cuda.is_available():
-        return True
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() not in ("", "-1", "NoDevFiles")
-    if wanted and glob.glob("/dev/nvidia[0-9]*"):
-        raise ValueError(
-            f"this machine has an NVIDIA device that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use: see to "
-            "its driver, or go on without it by --device=cpu"
-        )
-    return False
+    """Can torch use a CUDA device? Raises ValueError if there is one that it cannot use: nobody wants the CPU instead."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() not in ("", "-1", "NoDevFiles")  # Slurm's
+    if torch.cuda.is_available() or not wanted or not glob.glob("/dev/nvidia[0-9]*"):
+        return torch.cuda.is_available()
+    raise ValueError(
+        f"this machine has an NVIDIA device that torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use; "
+        "--device=cpu goes on without it"
+    )
 
 
 def start(device="auto", precision="auto"):
@@ -130,29 +125,27 @@ def start(device="auto", precision="auto"):
 
     device: auto | cpu | cuda | mps. precision: auto (bf16 where the hardware multiplies it) | bf16 | fp32.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    available = {"cpu": True, "cuda": device != "cpu" and cuda_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cuda": device != "cpu" and cuda_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        device = next(d for d in ("cuda", "mps", "cpu") if available[d])
+        device = next(d for d in available if available[d])
     if not available.get(device):
         raise ValueError(f"device must be auto or one of {[d for d in available if available[d]]}, not {device!r}")
-    if device == "cuda":
+    if precision not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"precision must be auto, bf16 or fp32, not {precision!r}")
+    cuda = device == "cuda"
+    if cuda:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     device = torch.device(device)
-    if precision not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"precision must be auto, bf16 or fp32, not {precision!r}")
     fast = {"cuda": lambda: torch.cuda.is_bf16_supported(False), "cpu": torch.cpu._is_amx_tile_supported}
     bf16 = precision == "bf16" or (precision == "auto" and fast.get(device.type, lambda: False)())
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         # others wait for a rank that compiles (minutes) or saves (a checkpoint of 12 GB to a slow disk: many); a rank that
         # dies is no reason for less, torchrun sees that at once
         patience = datetime.timedelta(minutes=60)
-        if device.type == "cuda":
-            dist.init_process_group("nccl", timeout=patience, device_id=device)
-        else:
-            dist.init_process_group("gloo", timeout=patience)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience, device_id=device if cuda else None)
     return DistEnv(device, bf16, rank, world)
 
 
@@ -365,8 +358,8 @@ class Run:
         final, keep = os.path.realpath(os.path.join(self.c.out_dir, "checkpoint")), self.c.keep_checkpoints
         replace_folder(final, write, f"{final}_{before}" if keep and before not in (None, self.step) else None)
         if keep:
-            kept = [int(path[len(final) + 1 :]) for path in glob.glob(f"{glob.escape(final)}_*[0-9]")]
-            for step in sorted(kept)[: max(0, len(kept) - keep)]:
+            ends = [path[len(final) + 1 :] for path in glob.glob(f"{glob.escape(final)}_*")]
+            for step in sorted(int(end) for end in ends if end.isdigit())[:-keep]:
                 shutil.rmtree(f"{final}_{step}")
         self.mark = self.step, self.elapsed()
 
@@ -400,7 +393,8 @@ class Run:
         if self.machine.world > 1 and not log_now:
             return False
         number = max(self.machine.gather([self.signal]))
-        self.signal = number or self.signal
+        if number:
+            self.signal = number
         return number > 0
 
     def leave(self):
@@ -451,11 +445,7 @@ def new_folder(out_dir, overwrite):
         if not overwrite:
             go_on = "--resume goes on with it, " if has_checkpoint(out_dir) else ""  # a run may have ended before it had one
             raise FileExistsError(f"{out_dir} exists: {go_on}--overwrite starts anew, --out_dir=... elsewhere")
-        try:
-            ours = "out_dir" in read_json(os.path.join(out_dir, "config.json"))  # a model's folder has a config.json, too
-        except (OSError, ValueError):
-            ours = os.path.exists(os.path.join(out_dir, LOCK))
-        if not ours:
+        if not is_run(out_dir) and not os.path.exists(os.path.join(out_dir, LOCK)):
             raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
     os.makedirs(out_dir, exist_ok=True)
     lock_folder(out_dir)

@@ -24,6 +24,7 @@ from test_train import SMALL, corpus  # noqa: F401
 
 import countdown
 import finetune_reasoning
+import finetuning
 import runtime
 import train
 from model import random_model
@@ -385,6 +386,26 @@ def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path, mon
     assert runtime.read_json(out / "config.json")["data"] == str(tmp_path / "moved")
 
 
+def test_a_last_stage_whose_validation_failed_is_not_answered_by_an_earlier_one(reasoning_settings, tmp_path, monkeypatch):  # noqa: F811
+    """best/ holds the weights of its stage; where none of that was validated, the test set is asked of its last ones."""
+    settings = reasoning_settings | dict(epochs_per_stage=1, last_stage_epochs=1)
+    answer, asked = finetuning.EvalSet.answer_questions, []
+
+    def fail_at_last(self, model):
+        asked.append(model)
+        if len(asked) == 4:
+            raise RuntimeError("out of memory")
+        return answer(self, model)
+
+    with monkeypatch.context() as m:
+        m.setattr(finetuning.EvalSet, "answer_questions", fail_at_last)
+        with pytest.raises(RuntimeError):
+            run_here(finetune_reasoning, settings, tmp_path / "run", monkeypatch=m)
+    out = run_here(finetune_reasoning, settings, tmp_path / "run", "--resume", monkeypatch=monkeypatch)
+    for name in ("base/model.safetensors", "added.safetensors"):
+        assert (out / "best" / name).read_bytes() == (out / "checkpoint" / name).read_bytes()
+
+
 def test_a_run_goes_on_with_smaller_batches(job, tmp_path, monkeypatch):
     """Memory ran out: the rows of a step are the same, in smaller parts."""
     (script, _, _), settings = job, with_settings(job)
@@ -449,11 +470,17 @@ def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, corpus, mon
     assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
     shorter = run_here(train, settings | dict(keep_checkpoints=0), tmp_path / "other", monkeypatch=monkeypatch)
     assert sorted(p.name for p in shorter.glob("checkpoint*")) == ["checkpoint"]
+    (out / "checkpoint_of_my_own").mkdir()
     for keep, step in ((2, 8), (0, 9)):  # once more; not asked for
         again = bare_run(out, keep_checkpoints=keep)
         again.saved, again.step = 8, step
         again.save()
-    assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
+    assert sorted(p.name for p in out.glob("checkpoint*")) == [
+        "checkpoint",
+        "checkpoint_4",
+        "checkpoint_6",
+        "checkpoint_of_my_own",
+    ]
     # going back is putting one in the last one's place
     shutil.rmtree(out / "checkpoint")
     os.rename(out / "checkpoint_4", out / "checkpoint")
