@@ -18,6 +18,7 @@ from filelock import FileLock
 from safetensors import safe_open
 
 import runtime
+from data import Rows
 
 RECORDS = "results/tiny.jsonl"
 EVALUATED = {"val_ppl", "valid_accuracy", "test_accuracy"}
@@ -59,7 +60,8 @@ def read(folder):
 
 
 def collect(folder):
-    """A run's folder -> its record, with how and where it was made, and by_ahead, perplexity by ahead token (<folder>_eval)
+    """A run's folder -> its record, with how and where it was made; of runs on text rows, of their training data, and by_ahead,
+    perplexity by ahead token, from <folder>_eval
 
     Raises ValueError for a run that is not at its end.
     """
@@ -70,6 +72,8 @@ def collect(folder):
     config, end = record["config"], record["metrics"][-1]
     if "test_accuracy" not in end and end["tokens"] + config.get("tokens_per_step", 0) <= config.get("tokens", 0):
         raise ValueError(f"{folder} stopped at step {end['step']}, before its end")
+    if "seq_len" in config:  # how much text there was to train on
+        record["rows"] = Rows(config["data"], "train", config["seq_len"]).count
     if os.path.exists(f"{folder}_eval"):
         record["by_ahead"] = load(f"{folder}_eval", "results.json")["perplexity"]["by_position"]
     record |= dict(command=command, commit=commit, seconds=round(end["seconds"]), machine=platform.machine())

@@ -3,7 +3,7 @@
     python -m paper.figures figure2 out/tiny_text* --out=out/figure2.png
     python -m paper.figures figure5 --out=results/figure5.png
     python -m paper.figures table1 out/*_eval
-    python -m paper.figures table2 out/gsm8k_* out/prosqa_* --out=out/table2.md
+    python -m paper.figures table2 out/gsm8k_* out/prosqa_*
 
 figure2   validation perplexity while training; stages: validation accuracy, epoch by epoch
 figure3a  accuracy against N_L (GSM8K; figure7: ProsQA); figure3b: against Countdown's operands (figure8: resumed runs, too)
@@ -46,8 +46,9 @@ STYLES = {
     "h2": ("Hypothesis 2 (co-finetuned)", "#0072B2"), "coconut": ("Coconut", "#D55E00"),
     "cot": ("chain of thought", "#7f7f7f"), "no_cot": ("no chain of thought", "#7f7f7f"),
     "no_thought": ("curriculum without latents", "#7f7f7f"), "pause": ("pause tokens", "#009E73"),
+    "tied": ("tied: one network, three passes", "#56B4E9"), "rounds": ("rounds", "#8c6d31"),
 }  # fmt: skip
-OWN_COLORS = ["#56B4E9", "#8c6d31", "#6a3d9a", "#b2182b"]  # of other variants, by their names
+OWN_COLORS = ["#6a3d9a", "#b2182b", "#b15928"]  # of other variants, by their names
 DASHES = ["-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1))]
 FAMILIES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
 REAL_SIZE = {"gpt2": 124_439_808, "qwen3": 596_049_920}  # parameters of what the paper calls by these names
@@ -184,17 +185,10 @@ def spread(values, digits=1):
     return text + (f" ± {np.std(values, ddof=1):.{digits}f} ({len(values)})" if len(values) > 1 else "")
 
 
-def table(title, head, rows, out=None):
-    """Print a table in Markdown, and write it to the file `out`. head: names of columns; rows: lists of cells"""
+def table(title, head, rows):
+    """Print a table in Markdown. head: names of columns; rows: lists of cells"""
     lines = [f"| {' | '.join(map(str, row))} |" for row in [head, *rows]]
-    lines.insert(1, "|" + "---|" * len(head))
-    text = "\n".join([title, "", *lines] if title else lines)
-    print(text)
-    if out:
-        os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
-        with open(out, "w", encoding="utf-8") as f:
-            f.write(text + "\n")
-        print(f"wrote {out}")
+    print(*[title, ""] * bool(title), lines[0], "|" + "---|" * len(head), *lines[1:], sep="\n")
 
 
 def style_of(variant):
@@ -369,7 +363,7 @@ def figure5(out):
 # Tables
 
 
-def table1(folders, out=None):
+def table1(folders):
     found, rows = {}, []
     for folder in folders:
         r = load(folder, "results.json")
@@ -394,7 +388,7 @@ def table1(folders, out=None):
             row.append(f"{cell} \\| {its}")
         rows.append(row)
     title = "Accuracy in % ± its standard error (difference from continued pretraining), ours \\| the paper's (N_L = 16)."
-    table(title, ["model", "system", "N_L", *BENCHMARKS.values(), "mean of the five"], rows, out)
+    table(title, ["model", "system", "N_L", *BENCHMARKS.values(), "mean of the five"], rows)
 
 
 def with_mean(tasks):
@@ -429,7 +423,7 @@ def cells_of(records, key):
     return {k: tested(runs) for k, runs in groups.items()}
 
 
-def table2(records, out=None):
+def table2(records):
     """A column for each task and family of the paper, and one for every other model and task among the runs"""
     scratch = [r for r in records if way_of(r) == PROTOCOLS["scratch"]]
     columns = [*PAPERS, *sorted({(model_name(r), task_of(r["config"])) for r in scratch} - {*PAPERS})]
@@ -444,10 +438,10 @@ def table2(records, out=None):
         cells = [beside(spread(ours.get((*row, *column))), theirs.get((*row, *column))) for column in columns]
         rows.append([style_of(row[0])[0], row[1] or "-", *cells])
     head = ["system", "N_L", *(f"{task}, {model}" for model, task in columns)]
-    table("Accuracy in %, ours \\| the paper's.", head, rows, out)
+    table("Accuracy in %, ours \\| the paper's.", head, rows)
 
 
-def tables_3_and_4(task, records, out=None):
+def tables_3_and_4(task, records):
     """A row for every model, system and N_L; the paper has h2 with 16"""
     runs = [r for r in records if task_of(r["config"]) == task and r["config"]["n_latents"]]
     ours = cells_of(runs, lambda r: (model_name(r), r["config"]["variant"], r["config"]["n_latents"], *way_of(r)))
@@ -461,31 +455,33 @@ def tables_3_and_4(task, records, out=None):
             cells.append(beside(spread(seeds) + change, its))
         rows.append([*row, *cells])
     title = f"Accuracy in % on {task}, ours \\| the paper's (N_L = 16), and the change against scratch."
-    table(f"{title} Its way straight to 16 can be read in two ways.", ["model", "system", "N_L", *PROTOCOLS], rows, out)
+    table(f"{title} Its way straight to 16 can be read in two ways.", ["model", "system", "N_L", *PROTOCOLS], rows)
 
 
-WHAT = dict(figure2=figure2, stages=stages, table2=table2)
-WHAT |= dict.fromkeys(["figure3a", "figure7"], partial(sweep, ("n_latents", "latents_per_step")))
-WHAT |= dict.fromkeys(["figure3b", "figure8"], partial(sweep, ("operands",)))
-WHAT |= dict(figure4=figure4, figure9=figure4, figure5=figure5, table1=table1)
-WHAT |= dict(table3=partial(tables_3_and_4, "GSM8K"), table4=partial(tables_3_and_4, "ProsQA"))
+FIGURES = dict(figure2=figure2, stages=stages, figure4=figure4, figure9=figure4)
+FIGURES |= dict.fromkeys(["figure3a", "figure7"], partial(sweep, ("n_latents", "latents_per_step")))
+FIGURES |= dict.fromkeys(["figure3b", "figure8"], partial(sweep, ("operands",)))
+TABLES = dict(table2=table2, table3=partial(tables_3_and_4, "GSM8K"), table4=partial(tables_3_and_4, "ProsQA"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=WHAT)
+    parser.add_argument("what", choices=["figure5", "table1", *FIGURES, *TABLES])
     parser.add_argument("runs", nargs="*", help="run folders; for table1 those of evaluate.py, for figure5 none")
-    parser.add_argument("--out", help="default: out/<what>.png for a figure, none for a table, which is printed, too")
+    parser.add_argument("--out", help="of a figure (default: out/<what>.png); tables are printed")
     a = parser.parse_intermixed_args()
-    out = a.out or (None if a.what.startswith("table") else f"out/{a.what}.png")
+    out = a.out or f"out/{a.what}.png"
     if a.what == "figure5":
         return figure5(out)
-    # "out/tiny_text*" finds runs and evaluations of them: each figure leaves out what is made for the other
+    # "out/tiny_text*" finds runs and evaluations of them: each picture leaves out what is made for the other
     of_others = "metrics.jsonl" if a.what == "table1" else "results.json"
     folders = [run for run in a.runs if not os.path.exists(os.path.join(run, of_others))]
     if not folders:
-        raise ValueError(f"{a.what} is drawn from {'evaluations' if a.what == 'table1' else 'runs'}: name their folders")
-    WHAT[a.what](folders if a.what == "table1" else [read(run) for run in folders], out)
+        raise ValueError(f"{a.what} is made from {'evaluations' if a.what == 'table1' else 'runs'}: name their folders")
+    if a.what == "table1":
+        return table1(folders)
+    records = [read(run) for run in folders]
+    FIGURES[a.what](records, out) if a.what in FIGURES else TABLES[a.what](records)
 
 
 if __name__ == "__main__":

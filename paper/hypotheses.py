@@ -18,8 +18,11 @@ from coprocessor import VARIANTS
 from paper.collect import INTERVENTIONS
 from paper.figures import differing
 
-TASKS = {"text": "Text", "text37M": "Text, 37M parameters", "prosqa": "ProsQA"}  # the first word of a run's name
-TASKS |= {f"countdown{n}": f"Countdown, {n} operands" for n in (3, 4)}
+TASKS = {  # the first word of a run's name
+    "text": "Text", "text37M": "Text, 37M parameters", "prosqa": "ProsQA", "countdown3": "Countdown, 3 operands",
+    "countdown4": "Countdown, 4 operands", "place": "Text, 1.6M tokens", "steps": "ProsQA, steps spelled",
+    "long": "ProsQA, 3 hops",
+}  # fmt: skip
 PARTS = {"before": "the Base", "swapped": "another's message", "none": "no message", "tokens": "that of ordinary tokens"}
 
 
@@ -173,11 +176,15 @@ def check_comparable(row, *sides):
 def question_variance(a, b):
     """Of a difference of mean accuracies, in points, as far as it comes from which questions were asked -> (it, its freedom)
 
-    a, b: records of the same seeds. All are asked the same questions, so they are compared question by question; early records
-    have only the number of right answers, and count as if they had been asked different ones.
+    a, b: records of the same seeds; no b where A is compared with a number. All are asked the same questions, so they are
+    compared question by question; early records have only the number of right answers, and count as if they had been asked
+    different ones.
     """
-    if not all("correct" in r for r in a + b):
-        shares, asked = [np.mean([100 * r["metrics"][-1]["test_accuracy"] for r in side]) for side in (a, b)], a[0]["asked"]
+    if not b or not all("correct" in r for r in a + b):
+        shares, asked = (
+            [np.mean([100 * r["metrics"][-1]["test_accuracy"] for r in side]) for side in (a, b) if side],
+            a[0]["asked"],
+        )
         return sum(x * (100 - x) for x in shares) / asked, asked - 1
     answers = [[np.unpackbits(np.frombuffer(bytes.fromhex(r["correct"]), np.uint8))[: r["asked"]] for r in s] for s in (a, b)]
     d = 100 * np.subtract(*np.array(answers, float))  # (seeds, questions)
@@ -243,7 +250,7 @@ def compare(row, records):
     if row.measure == "epochs":
         return compare_ranks(row, [*a.values()], [*b.values()])
     d = np.array([100 * np.log(a[s] / b[s]) if measure.log else a[s] - b[s] for s in seeds])
-    extra = question_variance(*([side[s] for s in seeds] for side in runs)) if row.measure == "accuracy" else ()
+    extra = question_variance(*([side[s] for s in seeds if side] for side in runs)) if row.measure == "accuracy" else ()
     t = interval(d, *extra)
     low, high = t.interval(0.95)
     limits = [-row.limit, row.limit] if row.sign == "=" else [row.limit]

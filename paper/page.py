@@ -44,7 +44,7 @@ validation text, and another Base (seeds share one, unless they start from rando
 |---|---|---|---|---|---|---|---|---|---|---|---|
 {setup}
 
-*Passes*: how often a run reads its data, where their size was kept.
+*Passes*: how often a run reads its data.
 
 ## What was changed after looking
 
@@ -133,21 +133,24 @@ def message(table, runs, out):
 
 
 def solved(table, runs, out):
-    """ProsQA, epoch by epoch: the share of a system's runs that have solved it. A lane is a system, as high as all its runs."""
+    """ProsQA, epoch by epoch: the share of a system's runs that have solved it. A lane is a system, as high as all its runs.
+    Passes are those until its answer begins."""
     names = names_in(table, runs, "epochs")
     figure, ax = plt.subplots(figsize=(9, 0.5 * len(names) + 0.8))
     for lane, name in enumerate(names):
-        epochs = range(
-            1 + max(line["epoch"] + 1 for r in runs_of(runs, name).values() for line in r["metrics"] if "epoch" in line)
-        )
+        lines = [line for record in runs_of(runs, name).values() for line in record["metrics"]]
+        epochs = range(2 + max(line["epoch"] for line in lines if "epoch" in line))
         when = [*values_of(runs, name, "epochs").values()]
         height = [lane - 0.8 * np.mean([w <= epoch for w in when]) for epoch in epochs]
         ax.fill_between(epochs, lane, height, step="post", color=color_of(name), alpha=0.35, lw=0)
         ax.step(epochs, height, where="post", color=color_of(name), lw=1.8)
-        ax.text(epochs[-1] + 0.2, lane, f"{sum(w < NEVER for w in when)} of {len(when)} runs", fontsize=9, va="bottom")
-    model = figures.model_name(next(iter(runs_of(runs, name).values())))
-    ax.set_yticks(range(len(names)), map(system_of, names))
-    ax.set(ylim=(len(names) - 0.8, -1), xlabel="epoch", title=f"ProsQA, {model}")
+        passes = np.mean([line["passes_to_answer"] for line in lines if "passes_to_answer" in line])
+        told = f"{sum(w < NEVER for w in when)} of {len(when)} runs, {passes:.0f} passes"
+        ax.text(epochs[-1] + 0.2, lane, told, fontsize=9, va="bottom")
+    tasks = {title_of(name) for name in names}
+    ax.set_yticks(range(len(names)), [f"{title_of(name)}: " * (len(tasks) > 1) + system_of(name) for name in names])
+    models = sorted({figures.model_name(record) for name in names for record in runs_of(runs, name).values()})
+    ax.set(ylim=(len(names) - 0.8, -1), xlabel="epoch", title=", ".join([*tasks, *models] if len(tasks) == 1 else models))
     ax.grid(alpha=0.25, axis="x")
     figures.save(figure, out)
 
@@ -234,10 +237,13 @@ def setup(table, runs):
     lines = {}
     for name in names_in(table, runs, *MEASURES):
         record, task = next(iter(runs_of(runs, name).values())), title_of(name)
-        c, rows = record["config"], record.get("rows")
-        read = c["tokens"] / c["seq_len"] if "seq_len" in c else c["batch_size"] * record["metrics"][-1]["step"]
+        c = record["config"]
+        if "seq_len" in c:
+            passes = f"{c['tokens'] / c['seq_len'] / record['rows']:.1f}" if "rows" in record else "-"
+        else:
+            passes = 1 + max(line["epoch"] for line in record["metrics"] if "epoch" in line)
         sizes = {r["config"]["n_latents"] for key, r in runs.items() if title_of(key) == task} - {0}
-        cells = [task, figures.model_name(record), c["init_from"], c["data"], f"{read / rows:.1f}" if rows else "-"]
+        cells = [task, figures.model_name(record), c["init_from"], c["data"], passes]
         cells += [*(c.get(key, "-") for key in ("seq_len", "n_sites", "n_ahead")), ", ".join(map(str, sorted(sizes)))]
         cells += [f"{c['lr']:g}", c["batch_size"], len(runs_of(runs, name))]
         lines.setdefault(task, f"| {' | '.join(map(str, cells))} |")

@@ -286,6 +286,15 @@ def test_records_of_before_answers_were_kept_count_their_questions_as_others():
     assert (mean, low, high) == pytest.approx((-10, -10 - half, -10 + half), rel=1e-3)
 
 
+def test_an_accuracy_is_compared_with_a_number():
+    answers = np.ones((2, 400))
+    answers[:, :20] = 0
+    told, verdict, _, (mean, low, high) = compare(row("x_h2 > 90  accuracy"), accuracies("x_h2", answers))
+    half = 1.966 * 100 * np.sqrt(0.95 * 0.05 / 400)
+    assert (mean, low, high) == pytest.approx((5, 5 - half, 5 + half), rel=1e-3) and verdict == "holds"
+    assert told == "x: h2 is 5.0 points better than 90 (95 % CI 2.9 to 7.1, 2 seeds)"
+
+
 def epochs(name, *first):
     """Runs on ProsQA of two stages that solve it after so many epochs of six"""
     runs = {}
