@@ -145,7 +145,7 @@ class Variant(nn.Module):
         nll = token_nll(self.base, hidden[:, :, -ahead.size(2) :], ahead)  # (B, M, N)
         if penalties and self.orthogonality_weight and start.z is not None:
             nll = nll + self.orthogonality_weight * overlap(start.z)[..., None]
-        if penalties and self.step_weight and steps is not None:
+        if penalties and self.step_weight and steps is not None and self.n_latents:
             nll = nll + self.step_weight * self.step_nll(self.step_latents(start, hidden), steps, prefix.kv)[..., None]
         return nll
 

@@ -98,6 +98,13 @@ def test_weight_0_is_the_loss_without_it_to_the_bit(case, family):
     assert not torch.equal(model(TOKENS, SITES, AHEAD, STEPS), model(TOKENS, SITES, AHEAD))
 
 
+def test_without_latents_there_is_nothing_to_spell_with(family):
+    """Coconut's stage 0: markers, and no latent yet"""
+    model = variant_of("coconut", family, torch.float32).train()
+    model.n_latents = 0
+    assert torch.equal(model(TOKENS, SITES, AHEAD, STEPS), model.ahead_nll(TOKENS, SITES, AHEAD))
+
+
 @pytest.mark.parametrize("case", ["h2", "soft", "coconut"])
 def test_it_is_told_the_latents_and_nothing_else(case, family):
     """The latents held, the question may be any other: not a bit moves. A latent moves its own step, and no other."""
