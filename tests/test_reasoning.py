@@ -840,3 +840,13 @@ def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypat
     run_here(fr, small | changes, tmp_path / "noisy", monkeypatch=monkeypatch)
     run_here(fr, small | changes | dict(variant="coconut"), tmp_path / "plain", monkeypatch=monkeypatch)
     same_bytes(tmp_path / "plain", tmp_path / "noisy", "best/base/model.safetensors", "predictions.jsonl")
+
+
+@pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "soft", "h1"])
+def test_every_system_that_has_latents_can_be_told_to_spell(variant, small, tmp_path, monkeypatch):
+    settings = small | dict(variant=variant, step_weight=0.5)
+    run = run_here(fr, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    assert "test_accuracy" in runtime.read_metrics(run)[-1]
+    if variant == "rounds":
+        out = cut_and_resume(fr, settings, tmp_path / "cut", 6, monkeypatch)
+        same_bytes(run, out, "best/base/model.safetensors", "best/added.safetensors", "predictions.jsonl")
