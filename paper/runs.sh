@@ -133,6 +133,7 @@ for v in rounds tied coconut soft; do
 done
 LONG="--data=data/prosqa_14 $LONG_TOKENS --init_from=results/bases/statements_14"
 run "1 2 3" long_rounds                $STEPS $LONG --stages=3 --variant=rounds
+run "1 2 3" long_rounds_scaled         $STEPS $LONG --stages=3 --variant=rounds --scale_latents
 
 # Countdown from random weights (5 to 11 minutes); with a penalty on the overlap of latents
 COUNTDOWN="countdown.py config/tiny_countdown.py $OLD"
