@@ -416,15 +416,15 @@ def test_a_run_goes_on_with_smaller_batches(job, tmp_path, monkeypatch):
     same_training(whole, out)
 
 
-def test_a_run_whose_reader_leaves_goes_on(job, tmp_path, monkeypatch):
+def test_a_run_whose_reader_leaves_goes_on(tmp_path, corpus, monkeypatch):  # noqa: F811
     """As behind `| head -1`"""
-    (script, _, files), settings, out = job, with_settings(job), tmp_path / "run"
-    whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    process = launch(script, settings, out)
+    settings, out = SMALL | dict(data=corpus), tmp_path / "run"
+    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    process = launch(train, settings, out)
     assert process.stdout.readline()
     process.stdout.close()
-    assert process.stderr.read().replace("\n", "") == "" and process.wait() == 0
-    same_bytes(whole, out, *files)
+    assert process.stderr.read() == "" and process.wait() == 0
+    same_bytes(whole, out, *WEIGHTS)
 
 
 # -----------------------------------------------------------------------------
