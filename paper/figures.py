@@ -147,16 +147,11 @@ def lines_of(records, along=()):
 
 
 def last(record, name):
-    """-> what its last evaluation says, None if there is none"""
-    return next((line[name] for line in record["metrics"][::-1] if name in line), None)
-
-
-def usable(records, what, complaint):
-    """Raises ValueError for a run that was not evaluated so."""
-    for record in records:
-        if last(record, what) is None:
-            raise ValueError(f"{record['name']} {complaint}")
-    return records
+    """-> what its last evaluation says. Raises ValueError if there is none."""
+    for line in record["metrics"][::-1]:
+        if name in line:
+            return line[name]
+    raise ValueError(f"{record['name']} has no {name} in its metrics.jsonl: is it unfinished, or a run of another script?")
 
 
 def tested(records):
@@ -165,12 +160,12 @@ def tested(records):
 
 
 def evaluations(records, x, y):
-    """-> {x: [y of each seed]}. Raises ValueError if some have been evaluated at other x."""
+    """-> {x: [y of each seed]}. Raises ValueError if some have been evaluated at other x, or never."""
     found = [{line[x]: line[y] for line in record["metrics"] if {x, y} <= line.keys()} for record in records]
     if any(curve.keys() != found[0].keys() for curve in found):
         names = ", ".join(record["name"] for record in records)
         raise ValueError(f"{names} have not been evaluated equally often: is one unfinished?")
-    return {n: [curve[n] for curve in found] for n in found[0]}
+    return {n: [curve[n] for curve in found] for n in found[0]} or last(records[0], y)
 
 
 # -----------------------------------------------------------------------------
@@ -264,7 +259,6 @@ def draw(lines, points, out, labels, at=(), marks=()):
 
 def figure2(records, out):
     """What is told at first, far above everything, is left out, but of continued: there it is the Base that all start from."""
-    usable(records, "val_ppl", "has no validation perplexity: it is no run of train.py")
     refuse_other_bases(records, model_name)  # a panel is about one Base
 
     def points(runs):
@@ -276,8 +270,7 @@ def figure2(records, out):
 
 def stages(records, out):
     """Validation accuracy after every epoch, and where the stages begin. All end together, some begin later."""
-    lines = lines_of(usable(records, "valid_accuracy", "is no run of finetune_reasoning.py"))
-    last_epoch = {r["name"]: max(line["epoch"] for line in r["metrics"] if "epoch" in line) for r in records}
+    last_epoch = {r["name"]: max((line["epoch"] for line in r["metrics"] if "epoch" in line), default=0) for r in records}
     ends = max(last_epoch.values()) + 1
 
     def points(runs):
@@ -288,13 +281,13 @@ def stages(records, out):
               for r in records]  # fmt: skip
     begins = max(begins, key=len)  # of a system that goes through all stages; frozen ones have no stage 0
     marks = [(epoch - 0.5, "last" if stage == max(begins) else f"stage {stage}") for stage, epoch in begins.items()]
-    draw(lines, points, out, dict(xlabel="epoch", ylabel="validation accuracy (%)"), marks=marks)
+    draw(lines_of(records), points, out, dict(xlabel="epoch", ylabel="validation accuracy (%)"), marks=marks)
 
 
 def sweep(along, records, out):
     """Test accuracy along the first of some settings, a line a system. Seeds are asked the same questions: not pooled."""
     field, *_ = along
-    records = [r for r in usable(records, "test_accuracy", "is not finished: no test accuracy") if r["config"].get(field)]
+    records = [r for r in records if r["config"].get(field)]
     if not records:
         raise ValueError(f"none of these runs has {field}")
     at = sorted({r["config"][field] for r in records})
@@ -327,34 +320,27 @@ def figure4(records, out):
 def figure5(out):
     text, sites, n_latents, n_ahead = "abcdef", [1, 3], 2, 2
     S, M = len(text), len(sites)
-    latents = [[text[s] + "'" * (i + 1) for i in range(n_latents)] for s in sites]
-    ahead = [list(text[s + 1 : s + n_ahead]) for s in sites]
-    soft = [x for branch in latents for x in branch]
-    fed = [x for z, a in zip(latents, ahead, strict=True) for x in [f"z$_{{{t}}}$" for t in z] + a]
-    site = torch.tensor([sites])
+    soft = [text[s] + "'" * (i + 1) for s in sites for i in range(n_latents)]
+    fed = [x for s in sites for x in (f"z$_{{{text[s]}'}}$", f"z$_{{{text[s]}''}}$", *text[s + 1 : s + n_ahead])]
     passes = [
         ("Pass 1: the Base reads", list(text), [], torch.ones(S, S, dtype=torch.bool).tril()),
-        ("Pass 2: the Coprocessor's latents", soft, soft, branch_mask(site, S, 0, n_latents)[0]),
-        ("Pass 3: the Base predicts", fed, fed, branch_mask(site, S, 0, len(fed) // M)[0]),
+        ("Pass 2: the Coprocessor's latents", soft, soft, branch_mask(torch.tensor([sites]), S, 0, n_latents)[0]),
+        ("Pass 3: the Base predicts", fed, fed, branch_mask(torch.tensor([sites]), S, 0, len(fed) // M)[0]),
     ]
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.1), width_ratios=[len(text), S + len(soft), S + len(fed)])
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.1), width_ratios=[S, S + len(soft), S + len(fed)])
     for ax, (title, rows, own, mask) in zip(axes, passes, strict=True):
         kind = torch.where(mask, 1, 0)
         kind[:, S:] *= 2  # own branch in another colour
         ax.imshow(kind.numpy(), cmap=matplotlib.colors.ListedColormap(["#f4f4f4", "#56B4E9", "#D55E00"]), vmin=0, vmax=2)
-        columns = list(text) + own
-        ax.set_xticks(range(len(columns)), columns)
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_xticks(np.arange(-0.5, len(columns)), minor=True)
-        ax.set_yticks(np.arange(-0.5, len(rows)), minor=True)
+        for set_ticks, names in ((ax.set_xticks, list(text) + own), (ax.set_yticks, rows)):
+            set_ticks(range(len(names)), names)
+            set_ticks(np.arange(-0.5, len(names)), minor=True)
         ax.grid(which="minor", color="white", lw=1.5)
         ax.tick_params(which="both", length=0)
         ax.set(title=title, xlabel="key", ylabel="query")
         ax.spines[:].set_visible(False)
-    figure.suptitle(
-        f"abcdef with sites at b and d ($M$ = {M}, $N_L$ = {n_latents}, $N_A$ = {n_ahead}): "
-        "blue, the prefix's cache; orange, the branch's own"
-    )
+    sizes = f"$M$ = {M}, $N_L$ = {n_latents}, $N_A$ = {n_ahead}"
+    figure.suptitle(f"abcdef with sites at b and d ({sizes}): blue, the prefix's cache; orange, the branch's own")
     figure.tight_layout()
     save(figure, out)
 
@@ -370,34 +356,29 @@ def table1(folders):
         key = r["family"], r["variant"], r["n_latents"], r["model"]
         if key in found:
             raise ValueError(f"{folder} is a second evaluation of {r['model']}")
-        found[key] = with_mean(r["tasks"])
+        found[key] = {
+            task: [100 * r["tasks"][task][x] for x in ("acc", "acc_stderr")] for task in BENCHMARKS if task in r["tasks"]
+        }
+        if len(found[key]) == len(BENCHMARKS):
+            accuracies, errors = zip(*found[key].values(), strict=True)
+            found[key]["mean"] = [np.mean(accuracies), np.sqrt(np.sum(np.square(errors))) / len(errors)]
     order = [*STYLES, *(variant for _, variant, _, _ in found)]
-    for key in sorted(found, key=lambda key: (key[0], order.index(key[1]), key)):
-        family, variant, n_latents, model = key
-        plain = [tasks for k, tasks in found.items() if k[:2] == (family, "continued")]
+    for family, variant, n, model in sorted(found, key=lambda key: (key[0], order.index(key[1]), key)):
+        plain = [tasks for key, tasks in found.items() if key[:2] == (family, "continued")]
         theirs = ["-"] * 6
-        if (family, variant) in TABLE1 and (variant == "continued" or n_latents == 16):
+        if (family, variant) in TABLE1 and (variant == "continued" or n == 16):
             paper, base = ([*row, np.mean(row)] for row in (TABLE1[family, variant], TABLE1[family, "continued"]))
             theirs = [f"{x:.1f} ({round(x - y, 1) + 0.0:+.1f})" for x, y in zip(paper, base, strict=True)]  # never "-0.0"
-        row = [os.path.basename(model), style_of(variant)[0], n_latents or "-"]
+        cells = []
         for task, its in zip([*BENCHMARKS, "mean"], theirs, strict=True):
-            ours = found[key].get(task)
-            cell = f"{100 * ours['acc']:.1f} ± {100 * ours['acc_stderr']:.1f}" if ours else "-"
-            if ours and len(plain) == 1 and variant != "continued" and task in plain[0]:
-                cell += f" ({100 * (ours['acc'] - plain[0][task]['acc']):+.1f})"
-            row.append(f"{cell} \\| {its}")
-        rows.append(row)
+            accuracy, error = found[family, variant, n, model].get(task, (None, None))
+            ours = f"{accuracy:.1f} ± {error:.1f}" if accuracy is not None else "-"
+            if accuracy is not None and len(plain) == 1 and variant != "continued" and task in plain[0]:
+                ours += f" ({accuracy - plain[0][task][0]:+.1f})"
+            cells.append(f"{ours} \\| {its}")
+        rows.append([os.path.basename(model), style_of(variant)[0], n or "-", *cells])
     title = "Accuracy in % ± its standard error (difference from continued pretraining), ours \\| the paper's (N_L = 16)."
     table(title, ["model", "system", "N_L", *BENCHMARKS.values(), "mean of the five"], rows)
-
-
-def with_mean(tasks):
-    """What evaluate.py found, {task: accuracy and its error}; where all five are there, so is their mean."""
-    found = [tasks[task] for task in BENCHMARKS if task in tasks]
-    if len(found) < len(BENCHMARKS):
-        return tasks
-    error = np.sqrt(np.sum(np.square([r["acc_stderr"] for r in found]))) / len(found)
-    return tasks | {"mean": dict(acc=np.mean([r["acc"] for r in found]), acc_stderr=error)}
 
 
 def beside(ours, paper):
@@ -405,57 +386,48 @@ def beside(ours, paper):
     return f"{ours} \\| {paper}" if paper else ours
 
 
-def way_of(record):
-    """-> one of the values of PROTOCOLS"""
-    return record["config"]["started_from"].startswith("all of"), protocol(record["config"])
+def cells_of(records):
+    """Reasoning runs -> {(variant, N_L, model, task, one of PROTOCOLS): [test accuracy of each seed]}
 
-
-def cells_of(records, key):
-    """Reasoning runs -> {key(run): [test accuracy of each seed]}. Raises ValueError if a cell's runs are not seeds of one."""
-    groups = defaultdict(list)
-    for r in usable(records, "test_accuracy", "is not a finished reasoning run: no test accuracy"):
-        groups[key(r)].append(r)
-    for runs in groups.values():
+    Raises ValueError for other runs, and if the runs of a cell are not seeds of one another.
+    """
+    cells = defaultdict(list)
+    for r in records:
+        last(r, "passes_to_answer"), last(r, "test_accuracy")  # it is a finished reasoning run
+        c, way = r["config"], (r["config"]["started_from"].startswith("all of"), protocol(r["config"]))
+        cells[c["variant"], c["n_latents"], model_name(r), task_of(c), way].append(r)
+    for runs in cells.values():
         if apart := differing(runs):
-            raise ValueError(
-                f"{', '.join(r['name'] for r in runs)} are one cell of the table, and differ in {', '.join(apart)}"
-            )
-    return {k: tested(runs) for k, runs in groups.items()}
+            names = ", ".join(r["name"] for r in runs)
+            raise ValueError(f"{names} are one cell of the table, and differ in {', '.join(apart)}")
+    return {key: tested(runs) for key, runs in cells.items()}
 
 
 def table2(records):
     """A column for each task and family of the paper, and one for every other model and task among the runs"""
-    scratch = [r for r in records if way_of(r) == PROTOCOLS["scratch"]]
-    columns = [*PAPERS, *sorted({(model_name(r), task_of(r["config"])) for r in scratch} - {*PAPERS})]
-    ours = cells_of(scratch, lambda r: (r["config"]["variant"], r["config"]["n_latents"], model_name(r), task_of(r["config"])))
-    theirs = {
-        (variant, 0 if "cot" in variant else 12, *column): accuracy
-        for variant, paper in TABLE2.items()
-        for column, accuracy in zip(PAPERS, paper, strict=False)
-    }
+    ours = {key[:4]: values for key, values in cells_of(records).items() if key[4] == PROTOCOLS["scratch"]}
+    theirs = {(v, 0 if "cot" in v else 12, *where): x for v, row in TABLE2.items() for where, x in zip(PAPERS, row)}  # noqa: B905
+    columns = [*PAPERS, *sorted({key[2:] for key in ours} - {*PAPERS})]
     rows = []
     for row in dict.fromkeys(key[:2] for key in [*theirs, *sorted(ours)]):
-        cells = [beside(spread(ours.get((*row, *column))), theirs.get((*row, *column))) for column in columns]
+        cells = [beside(spread(ours.get((*row, *where))), theirs.get((*row, *where))) for where in columns]
         rows.append([style_of(row[0])[0], row[1] or "-", *cells])
-    head = ["system", "N_L", *(f"{task}, {model}" for model, task in columns)]
-    table("Accuracy in %, ours \\| the paper's.", head, rows)
+    table("Accuracy in %, ours \\| the paper's.", ["system", "N_L", *(f"{t}, {m}" for m, t in columns)], rows)
 
 
 def tables_3_and_4(task, records):
-    """A row for every model, system and N_L; the paper has h2 with 16"""
-    runs = [r for r in records if task_of(r["config"]) == task and r["config"]["n_latents"]]
-    ours = cells_of(runs, lambda r: (model_name(r), r["config"]["variant"], r["config"]["n_latents"], *way_of(r)))
-    rows = []
-    for row in dict.fromkeys([*((model, "h2", 16) for model in FAMILIES.values()), *(key[:3] for key in ours)]):
-        paper = TABLES3AND4[task].get(row[0]) if row[1:] == ("h2", 16) else None
-        values, cells = [ours.get((*row, *way), []) for way in PROTOCOLS.values()], []
+    """A row for every system, N_L and model; the paper has h2 with 16"""
+    ours, rows = {key: values for key, values in cells_of(records).items() if key[3] == task and key[1]}, []
+    for row in dict.fromkeys([*(("h2", 16, model) for model in FAMILIES.values()), *(key[:3] for key in ours)]):
+        paper = TABLES3AND4[task].get(row[2]) if row[:2] == ("h2", 16) else None
+        values, cells = [ours.get((*row, task, way), []) for way in PROTOCOLS.values()], []
         for n, seeds in enumerate(values):
             change = f" ({np.mean(seeds) - np.mean(values[0]):+.1f})" if n and seeds and values[0] else ""
             its = paper and f"{paper[min(n, 2)]}" + f" ({paper[min(n, 2)] - paper[0]:+.1f})" * (n > 0)
             cells.append(beside(spread(seeds) + change, its))
         rows.append([*row, *cells])
     title = f"Accuracy in % on {task}, ours \\| the paper's (N_L = 16), and the change against scratch."
-    table(f"{title} Its way straight to 16 can be read in two ways.", ["model", "system", "N_L", *PROTOCOLS], rows)
+    table(f"{title} Its way straight to 16 can be read in two ways.", ["system", "N_L", "model", *PROTOCOLS], rows)
 
 
 FIGURES = dict(figure2=figure2, stages=stages, figure4=figure4, figure9=figure4)

@@ -3,6 +3,7 @@
 python -m paper.page
 """
 
+import re
 from collections import defaultdict
 
 from configurator import one_line_errors
@@ -71,11 +72,11 @@ makes the runs, `python -m paper.page` this page from their lines.
 
 
 def names_in(table, runs, *measures):
-    """-> {a run's name without seed and part: the first row that compares it by one of these measures}, where it has runs"""
+    """-> {a run's name without seed and part: the first row that compares it by one of these measures}, where there is a value"""
     names = {}
     for row in (row for h in table for row in h.rows if row.measure in measures):
         for name in (side.partition(":")[0] for side in (row.a, row.b)):
-            if runs_of(runs, name):
+            if values_of(runs, name, row.measure):
                 names.setdefault(name, row)
     return names
 
@@ -158,18 +159,24 @@ def solved(table, runs, out):
 def distance(table, runs, out):
     """How far above continued pretraining the systems with latents end on text, by budget and size; and by ahead token, where
     that was kept."""
-    panels = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in (row for h in table for row in h.rows if row.measure == "perplexity" and ":" not in row.b):
-        for seed, plain in runs_of(runs, row.b).items():
-            record = runs_of(runs, row.a).get(seed)
-            if record and plain["config"]["variant"] == "continued" != record["config"]["variant"]:
-                c, tokens = record["config"], record["metrics"][-1]["tokens"] / 1e6
-                size = f"{record['parameters'] / 1e6:.1f}M: {c['variant']}, {c['n_latents']} latent{'s' * (c['n_latents'] > 1)}"
-                above = MEASURES["perplexity"].of(record, "") / MEASURES["perplexity"].of(plain, "")
-                panels["by millions of tokens"][c["variant"], size][tokens].append(100 * (above - 1))
-                for n, (x, y) in enumerate(zip(record.get("by_ahead", []), plain.get("by_ahead", []), strict=False), 1):
-                    panels[f"after {tokens:.1f}M tokens, by ahead token"][c["variant"], size][n].append(100 * (x / y - 1))
-    figures.curves(panels, out, dict(ylabel="% above continued pretraining", xlim=(0, None), ylim=(0, None)))
+    panels, end = defaultdict(lambda: defaultdict(lambda: defaultdict(list))), MEASURES["perplexity"].of
+    for row in dict.fromkeys(row[:3] for h in table for row in h.rows if row.measure == "perplexity"):
+        system = re.sub(r",? *[\d.]+M tokens", "", system_of(row[0]))
+        for seed, plain in (
+            runs_of(runs, row[2]).items() if system_of(row[2]).startswith("continued") and ":" not in row[2] else ()
+        ):
+            if (record := runs_of(runs, row[0]).get(seed)) and not system.startswith("continued"):
+                key, tokens = (
+                    (record["config"]["variant"], f"{title_of(row[0])}: {system}"),
+                    record["metrics"][-1]["tokens"] / 1e6,
+                )
+                points = {"by millions of tokens": {tokens: (end(record, ""), end(plain, ""))}}
+                by_ahead = enumerate(zip(record.get("by_ahead", []), plain.get("by_ahead", []), strict=False), 1)
+                points |= {f"after {tokens:.1f}M tokens, by ahead token": dict(by_ahead)}
+                for title, x, (ours, theirs) in ((title, x, y) for title, of in points.items() for x, y in of.items()):
+                    panels[title][key][x].append(100 * (ours / theirs - 1))
+                    panels[title]["continued", "continued pretraining"][x] = [0]
+    figures.curves(panels, out, dict(ylabel="% above continued pretraining", xlim=(0, None)))
 
 
 def captured(table, runs, out):
@@ -177,16 +184,22 @@ def captured(table, runs, out):
     latents shuffled across their slots, which is the most there can be. A mark is a seed."""
     names = names_in(table, runs, "capture")
     figure, ax = plt.subplots(figsize=(9, 0.42 * len(names) + 1))
-    styles = {
-        "": ("o", "#0072B2", "latents"),
-        "tokens": ("s", "#D55E00", "ordinary tokens"),
-        "shuffled": ("x", "#7f7f7f", "shuffled latents"),
-    }
-    for n, (part, (marker, color, label)) in enumerate(styles.items()):
-        x, y = np.array(
-            [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
-        ).T
-        ax.plot(x, y + 0.22 * (n - 1), marker, color=color, ms=5, mfc="none" if part == "tokens" else color, label=label)
+    for part, label, color, style in (
+        ("", "latents", "#0072B2", dict(marker="o")),
+        ("tokens", "ordinary tokens", "#D55E00", dict(marker="s", mfc="none")),
+        ("shuffled", "shuffled latents", "#7f7f7f", dict(marker="x")),
+    ):
+        found = [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
+        x, y = np.array(found).T
+        ax.plot(
+            x,
+            y + dict(latents=-0.22).get(label, 0) + 0.22 * (part == "shuffled"),
+            ls="",
+            color=color,
+            ms=5,
+            label=label,
+            **style,
+        )
     ax.set_yticks(range(len(names)), [f"{title_of(name)}: {system_of(name)}" for name in names])
     ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.02), xlabel="capture off the diagonal")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -203,10 +216,8 @@ PICTURES = {"message": message, "solved": solved, "distance": distance, "capture
 
 def table_row(number, h, results, after):
     decide = [row for row in h.rows if row.decides]
-    plain, corrected = (
-        hypotheses.together([of[row] for row in decide], bool(h.paper))
-        for of in ({r: results[r].verdict for r in h.rows}, after)
-    )
+    plain = hypotheses.together([results[row].verdict for row in decide], bool(h.paper))
+    corrected = hypotheses.together([after[row] for row in decide], bool(h.paper))
     told = "<br>".join(results[row].told for row in decide)
     return f"| {number} | {h.text} | {h.paper or '-'} | {told} | **{plain}** | {corrected} |"
 
@@ -216,16 +227,12 @@ def details(number, h, results, runs):
     lines = [f"<details><summary>{number}. {h.text}</summary>", "", *([h.note, ""] if h.note else [])]
     lines += ["| comparison | asked | | p |", "|---|---|---|---|"]
     for row in h.rows:
-        limit = f" {'±' if row.sign == '=' else '+' if row.limit > 0 else '-'} {abs(row.limit):g}" * bool(row.limit)
         told, verdict, p, _ = results[row]
-        word = f"**{verdict}**" if row.decides else verdict
-        lines.append(
-            f"| {told} | {row.measure}: {row.a} {row.sign} {row.b}{limit} | {word} | {f'{p:.2g}' if p is not None else '-'} |"
-        )
+        limit = f" {'±' if row.sign == '=' else '+' if row.limit > 0 else '-'} {abs(row.limit):g}" * bool(row.limit)
+        asked, word = f"{row.measure}: {row.a} {row.sign} {row.b}{limit}", f"**{verdict}**" if row.decides else verdict
+        lines.append(f"| {told} | {asked} | {word} | {'-' if p is None else f'{p:.2g}'} |")
     lines += ["", "| runs | | values |", "|---|---|---|"]
-    for side, measure in dict.fromkeys(
-        (side, row.measure) for row in h.rows for side in (row.a, row.b) if not hypotheses.is_number(side)
-    ):
+    for side, measure in dict.fromkeys((side, row.measure) for row in h.rows for side in (row.a, row.b)):
         values = values_of(runs, side, measure)
         told = ", ".join(f"s{seed} {x:.{MEASURES[measure].digits + 1}f}" for seed, x in values.items())
         lines += [f"| {side} | {measure} | {told} |"] * bool(values)

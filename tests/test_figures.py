@@ -29,7 +29,9 @@ def reasoning(name, variant, right, **config):
     settings = dict(
         data="data/prosqa", started_from="the Base of x", stages=1, first_stage=0, last_stage_epochs=1, latents_per_step=2
     )
-    lines = [{"epoch": e, "stage": e, "valid_accuracy": right / 2} for e in range(3)] + [{"test_accuracy": right}]
+    lines = [{"epoch": e, "stage": e, "valid_accuracy": right / 2} for e in range(3)] + [
+        {"test_accuracy": right, "passes_to_answer": 3.0}
+    ]
     return record(name, variant, metrics=lines, **settings | config)
 
 
@@ -135,7 +137,7 @@ def test_figure2_draws_every_variant_and_every_number_of_latents(drawn, capsys):
     assert f"| GPT-2: text | {h2}, N_L = 4 | 1 | 14.00 ± 1.41 (2) |" in capsys.readouterr().out
     with pytest.raises(ValueError, match="h2_1, u have not been evaluated equally often"):
         figures.figure2([runs[1], text("u", "h2", [30.0], seed=2)], "2.png")
-    with pytest.raises(ValueError, match="x has no validation perplexity"):
+    with pytest.raises(ValueError, match="x has no val_ppl"):
         figures.figure2([reasoning("x", "h2", 0.5)], "2.png")
     with pytest.raises(ValueError, match="soft and h2_1 are not from the same Base"):
         figures.figure2([runs[1], text("soft", "soft", [30.0, 14.0], init_from="out/other", base_crc32=8)], "2.png")
@@ -220,7 +222,7 @@ def test_table2_puts_the_paper_beside_the_models_and_tasks_that_it_has(capsys):
     assert "| both | 4 | - | 60.0 ± 14.1 (2) | - | - | - | - |" in rows and len(rows) == 7 + 1
     with pytest.raises(ValueError, match="a, d are one cell of the table, and differ in lr"):
         figures.table2([runs[0], reasoning("d", "both", 0.7, seed=3, lr=0.1)])
-    with pytest.raises(ValueError, match="u is not a finished reasoning run"):
+    with pytest.raises(ValueError, match="u has no passes_to_answer"):
         figures.table2([record("u", started_from="the Base of x", stages=1, first_stage=0, last_stage_epochs=1, data="gsm8k")])
 
 
@@ -238,26 +240,31 @@ def test_tables_3_and_4_tell_both_readings_apart_with_any_number_of_latents(caps
     ]
     figures.TABLES["table4"](runs)
     rows = capsys.readouterr().out.splitlines()
-    assert "| model | system | N_L | scratch | resume + curriculum | straight (steps stay) | straight (no steps) |" in rows
+    assert "| system | N_L | model | scratch | resume + curriculum | straight (steps stay) | straight (no steps) |" in rows
     assert (
-        "| GPT-2 | h2 | 16 | 50.0 \\| 99.0 | 40.0 (-10.0) \\| 97.1 (-1.9) | 30.0 (-20.0) \\| 97.3 (-1.7) | - \\| 97.3 (-1.7) |"
+        "| h2 | 16 | GPT-2 | 50.0 \\| 99.0 | 40.0 (-10.0) \\| 97.1 (-1.9) | 30.0 (-20.0) \\| 97.3 (-1.7) | - \\| 97.3 (-1.7) |"
         in rows
     )
-    assert "| GPT-2 | h2 | 8 | 60.0 | - | - | 20.0 (-40.0) |" in rows, "not 16, and told all the same"
-    assert "| Qwen-3 | h2 | 16 | - \\| 99.5 | - \\| 88.3 (-11.2) | - \\| 84.5 (-15.0) | - \\| 84.5 (-15.0) |" in rows
+    assert "| h2 | 8 | GPT-2 | 60.0 | - | - | 20.0 (-40.0) |" in rows, "not 16, and told all the same"
+    assert "| h2 | 16 | Qwen-3 | - \\| 99.5 | - \\| 88.3 (-11.2) | - \\| 84.5 (-15.0) | - \\| 84.5 (-15.0) |" in rows
 
 
-def save_evaluation(folder, variant, accuracies, family="gpt2", n_latents=0):
+def table_of(table, runs, capsys):
+    table(runs)
+    return capsys.readouterr().out
+
+
+def save_evaluation(folder, variant, accuracies, family="gpt2", n_latents=0, error=0.01):
     folder.mkdir()
-    found = {task: dict(acc=acc, acc_stderr=0.01, items=9) for task, acc in accuracies.items()}
+    found = {task: dict(acc=acc, acc_stderr=error, items=9) for task, acc in accuracies.items()}
     results = dict(model=f"out/{folder.name}", variant=variant, family=family, n_latents=n_latents, tasks=found)
     (folder / "results.json").write_text(json.dumps(results))
     return str(folder)
 
 
 def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
-    def save(name, variant, acc, family="gpt2", n_latents=0):
-        return save_evaluation(tmp_path / name, variant, dict(hellaswag=acc, piqa=acc), family, n_latents)
+    def save(name, variant, acc, family="gpt2", n_latents=0, error=0.01):
+        return save_evaluation(tmp_path / name, variant, dict(hellaswag=acc, piqa=acc), family, n_latents, error)
 
     runs = [save("a", "h2", 0.35, n_latents=16), save("b", "continued", 0.3), save("c", "soft", 0.4, "qwen3", 16)]
     runs += [save("d", "checkpoint", 0.28)]
@@ -273,6 +280,9 @@ def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
     assert "| 16 | 35.0 ± 1.0 (+5.0) \\| 31.2 (+0.5) | - \\| 55.8 (+1.6) |" in lines[1]
     assert "| - | 30.0 ± 1.0 \\| 30.7 (+0.0) |" in lines[0] and "| 28.0 ± 1.0 (-2.0) \\| - |" in lines[2]
     assert "| 40.0 ± 1.0 \\| 25.9 (-0.7) |" in lines[3]
+    assert "| 100.0 ± 0.0 (+70.0) \\| - |" in table_of(
+        figures.table1, [runs[1], save("z", "checkpoint", 1.0, error=0.0)], capsys
+    )
     with pytest.raises(ValueError, match="second evaluation"):
         figures.table1([*runs, runs[0]])
 
