@@ -72,7 +72,7 @@ makes the runs, `python -m paper.page` this page from their lines.
 
 
 def names_in(table, runs, *measures):
-    """-> {a run's name without seed and part: the first row that compares it by one of these measures}, where there is a value"""
+    """-> {a run's name without seed and part: the first row that compares it by one of these measures}, if there is one"""
     names = {}
     for row in (row for h in table for row in h.rows if row.measure in measures):
         for name in (side.partition(":")[0] for side in (row.a, row.b)):
