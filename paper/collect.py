@@ -48,6 +48,7 @@ def read(folder):
         parameters = sum(int(np.prod(f.get_slice(name).get_shape())) for name in f.keys())
     last = [line for line in lines if "loss" in line][-1:]
     metrics = [line for line in lines if EVALUATED & line.keys() or line in last]
+    config.pop("started_in", None)  # where on which machine is nobody's business
     record = dict(name=os.path.basename(folder), family=family, parameters=parameters, config=config, metrics=metrics)
     if os.path.exists(f"{folder}/latents.json"):
         latents = record["latents"] = load(folder, "latents.json")
