@@ -307,15 +307,12 @@ def free_port():
         return free.getsockname()[1]
 
 
-def run_ranks(script, settings, out, ranks):
+def run_ranks(script, settings, out, ranks, *more):
     """The script on so many ranks, started as torchrun starts them (test_kill.py has torchrun itself) -> out"""
     env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
     env["MASTER_PORT"] = str(free_port())
-    command, pipes = (
-        [sys.executable, f"{script.__name__}.py", *arguments(settings, out)],
-        dict(text=True, stderr=subprocess.PIPE),
-    )
-    pipes |= dict(cwd=ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, f"{script.__name__}.py", *arguments(settings, out), *more]
+    pipes = dict(text=True, stderr=subprocess.PIPE, cwd=ROOT, stdout=subprocess.DEVNULL)
     running = [subprocess.Popen(command, env=env | {"RANK": str(n), "LOCAL_RANK": str(n)}, **pipes) for n in range(ranks)]
     said = [process.communicate()[1][-2000:] for process in running]
     assert [process.returncode for process in running] == [0] * ranks, said

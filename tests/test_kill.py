@@ -17,7 +17,18 @@ from configurator import one_line_errors
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, arguments, bare_run, cut_and_resume, cut_off, free_port, run_here, same_bytes, same_training
+from helpers import (
+    ROOT,
+    arguments,
+    bare_run,
+    cut_and_resume,
+    cut_off,
+    free_port,
+    run_here,
+    run_ranks,
+    same_bytes,
+    same_training,
+)
 from test_countdown import small as countdown_settings  # noqa: F401
 from test_reasoning import small as reasoning_settings  # noqa: F401
 from test_train import SMALL, corpus  # noqa: F401
@@ -162,7 +173,8 @@ def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus)
     assert agent.returncode and runtime.read_state(out / "checkpoint")["step"] == int(step)
 
 
-def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_number(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, corpus, monkeypatch):  # noqa: F811
+    """With as many ranks to the same bytes, with another number as far as sums in another order allow."""
     settings = SMALL | dict(data=corpus, batch_size=2, tokens=100 * 96, checkpoint_every=5, eval_every=1000)
     one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
     out = tmp_path / "two"
@@ -174,8 +186,11 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_with_another_numbe
     os.kill(int(workers[-1]), signal.SIGKILL)
     _, problem = agent.communicate(timeout=60)
     assert agent.returncode and "SIGKILL" in problem and time.perf_counter() - began < 60
-    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)  # one rank now
-    same_training(one, out)
+    shutil.copytree(out, tmp_path / "alone")
+    run_here(train, settings, tmp_path / "alone", "--resume", monkeypatch=monkeypatch)
+    same_training(one, tmp_path / "alone")
+    whole = run_ranks(train, settings, tmp_path / "whole", 2)
+    same_bytes(whole, run_ranks(train, settings, out, 2, "--resume"), *WEIGHTS)
 
 
 def test_ranks_that_disagree_are_told_so(tmp_path):
