@@ -34,16 +34,11 @@ def read(folder):
     """A run's folder -> its record: name, family, config; parameters, of the Base; metrics, the lines
     with an evaluation and the last with a loss; and where there are such: latents, what analyze_latents.py found; asked, how
     many test questions, and correct, a bit for each, as hex.
-
-    Raises FileNotFoundError if it is no run with weights.
     """
     folder = os.path.normpath(folder)
-    try:
-        config, lines = load(folder, "config.json"), runtime.read_metrics(folder)
-        base = os.path.join(runtime.weights_of(folder), "base")
-        family = load(base, "config.json")["model_type"]
-    except FileNotFoundError as e:
-        raise FileNotFoundError(f"{folder} is not a finished run: {e}") from None
+    config, lines = load(folder, "config.json"), runtime.read_metrics(folder)
+    base = os.path.join(runtime.weights_of(folder), "base")
+    family = load(base, "config.json")["model_type"]
     with safe_open(os.path.join(base, "model.safetensors"), "np") as f:
         parameters = sum(int(np.prod(f.get_slice(name).get_shape())) for name in f.keys())
     last = [line for line in lines if "loss" in line][-1:]
@@ -90,7 +85,7 @@ def records(path=RECORDS):
 
 def main():
     new = {record["name"]: record for record in map(collect, sys.argv[1:])}
-    with FileLock(f"{RECORDS}.lock"):  # two runs may end at once
+    with FileLock("out/paper/.lock"):  # two runs may end at once
         kept = records() | new
         runtime.write_lines(RECORDS, [kept[name] for name in sorted(kept)])
     print(f"{RECORDS} has {', '.join(new)}")

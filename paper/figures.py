@@ -7,10 +7,9 @@
 
 figure2   validation perplexity while training; stages: validation accuracy, epoch by epoch
 figure3a  accuracy against N_L (GSM8K; figure7: ProsQA); figure3b: against Countdown's operands (figure8: resumed runs, too)
-figure4   cross-capture of runs that analyze_latents.py has looked at, beside the paper's numbers; figure9: more of them
+figure4   cross-capture of runs that analyze_latents.py has looked at; figure9: more of them
 figure5   who sees whom in the three passes, for a toy sequence, from the code's own dense mask
-table1    the five benchmarks and their mean, from the folders of evaluate.py
-table2    accuracy on GSM8K and ProsQA after the curriculum
+table1    the five benchmarks and their mean, from the folders of evaluate.py; table2: GSM8K and ProsQA after the curriculum
 table3    Hypothesis 2 on GSM8K from scratch, from a large-scale run, and straight to all latents from one, where the steps
           behind the first stay in words or no step does; table4: on ProsQA
 
@@ -80,11 +79,6 @@ TABLES3AND4 = {
     "GSM8K": {"GPT-2": (31.5, 26.0, 28.2), "Qwen-3": (38.6, 35.7, 37.3)},
     "ProsQA": {"GPT-2": (99.0, 97.1, 97.3), "Qwen-3": (99.5, 88.3, 84.5)},
 }
-# Section 4.3: {setting: (N_L, mean off-diagonal capture, silhouette)}
-LATENTS = {
-    "large-scale": (16, 0.9873, -0.1694), "GSM8K": (12, 0.914, -0.031), "GSM8K, no curriculum": (12, 0.962, -0.031),
-    "Countdown, 4 operands": (16, 0.9382, 0.4531),
-}  # fmt: skip
 
 
 # -----------------------------------------------------------------------------
@@ -310,9 +304,7 @@ def figure4(records, out):
     figure, axes = plt.subplots(1, len(records), figsize=(5.2 * len(records), 4.8), squeeze=False)
     for ax, record in zip(axes[0], records, strict=True):
         setting, variant = record["latents"]["setting"], record["config"]["variant"]
-        paper = LATENTS.get(setting) if variant == "h2" else None  # it looks at h2 alone
-        more = "\nthe paper: {1} (N_L = {0})".format(*paper) if paper else ""
-        heatmap(ax, record["latents"], f"{setting}: {style_of(variant)[0]}\n{model_name(record)}{more}")
+        heatmap(ax, record["latents"], f"{setting}: {style_of(variant)[0]}\n{model_name(record)}")
     figure.tight_layout()
     save(figure, out)
 

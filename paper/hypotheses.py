@@ -105,7 +105,7 @@ def is_number(side):
 
 
 SOLVED = 0.65  # of ProsQA's validation questions: out of reach of a guess between two (300 questions: five standard errors)
-NEVER = 99
+NEVER = np.inf
 
 
 def solved_after(record):
@@ -137,7 +137,7 @@ class Measure(NamedTuple):
 MEASURES = {
     "perplexity": Measure(lambda r, part: r["metrics"][0 if part == "before" else -1]["val_ppl"], "% worse", "% better", True),
     "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], "points better", "points worse"),
-    "epochs": Measure(lambda r, _: solved_after(r), "later", "sooner"),
+    "epochs": Measure(lambda r, _: solved_after(r), "later", "sooner", digits=-1),
     "perplexity_by_message": Measure(by_message, "% worse", "% better", True),
     "accuracy_by_message": Measure(by_message, "points better", "points worse"),
     "capture": Measure(capture, "higher", "lower", digits=2),
@@ -181,13 +181,11 @@ def question_variance(a, b):
     different ones.
     """
     if not b or not all("correct" in r for r in a + b):
-        shares, asked = (
-            [np.mean([100 * r["metrics"][-1]["test_accuracy"] for r in side]) for side in (a, b) if side],
-            a[0]["asked"],
-        )
-        return sum(x * (100 - x) for x in shares) / asked, asked - 1
-    answers = [[np.unpackbits(np.frombuffer(bytes.fromhex(r["correct"]), np.uint8))[: r["asked"]] for r in s] for s in (a, b)]
-    d = 100 * np.subtract(*np.array(answers, float))  # (seeds, questions)
+        shares = [np.mean([100 * r["metrics"][-1]["test_accuracy"] for r in side]) for side in (a, b) if side]
+        return sum(x * (100 - x) for x in shares) / a[0]["asked"], a[0]["asked"] - 1
+    packed = [[np.frombuffer(bytes.fromhex(r["correct"]), np.uint8) for r in side] for side in (a, b)]
+    answers = np.unpackbits(packed, axis=2, count=a[0]["asked"])  # (2, seeds, questions)
+    d = 100 * np.subtract(*answers.astype(float))  # (seeds, questions)
     rest = d - d.mean(axis=0) - d.mean(axis=1, keepdims=True) + d.mean()
     shared = np.square(rest).sum() / (d.shape[0] - 1) / (d.shape[1] - 1) / d.size  # the seeds' variance has it already
     return max(0.0, d.mean(axis=0).var(ddof=1) / d.shape[1] - shared), d.shape[1] - 1
@@ -266,13 +264,11 @@ def sentence(row, ends, n):
     size, *interval = ends if ends[0] > 0 else (-ends[0], -ends[2], -ends[1])
     size, low, high = (f"{round(x, measure.digits) + 0.0:.{measure.digits}f}" for x in (size, *interval))  # never "-0.0"
     noun = f"the {row.measure} of " * (measure.digits > 1)
-    limit = f"{abs(row.limit):g} {measure.more.split()[0]}"
-    if row.sign == "=":
-        limit = f"within {limit}"
-    elif (row.sign == ">") == (row.limit > 0):
-        limit = f"by more than {limit}"
-    else:
-        limit = f"no more than {limit} {'above' if row.limit > 0 else 'below'}"
+    within, beyond = row.sign == "=", (row.sign == ">") == (row.limit > 0)
+    limit = (
+        f"{'within' if within else 'by more than' if beyond else 'no more than'} {abs(row.limit):g} {measure.more.split()[0]}"
+    )
+    limit += "" if within or beyond else " above" if row.limit > 0 else " below"
     meaning = f"; '{row.word}' means {limit}" * bool(row.word)
     told = f"{noun}{a} is {size} {measure.more if ends[0] > 0 else measure.less} than {b}"
     return f"{title_of(row.a)}: {told} (95 % CI {low} to {high}, {n} seeds{meaning})"
@@ -282,11 +278,9 @@ def compare_ranks(row, a, b):
     """Which solves it sooner? An exact test of the ranks of epochs: a run that never does has no number, but a rank."""
     told = []
     for side, epochs in ((row.a, a), (row.b, b)):
-        done = [x for x in epochs if x < NEVER]
-        when = " to ".join(dict.fromkeys(f"{x}" for x in (min(done, default=0), max(done, default=0))))
-        told.append(
-            f"{label_of(row, side)} solves it in {len(done)} of {len(epochs)} runs" + f", after {when} epochs" * bool(done)
-        )
+        done = sorted(x for x in epochs if x < NEVER)
+        when = f", after {' to '.join(map(str, dict.fromkeys([done[0], done[-1]])))} epochs" if done else ""
+        told.append(f"{label_of(row, side)} solves it in {len(done)} of {len(epochs)} runs{when}")
     every_way = stats.PermutationMethod(n_resamples=10**6)  # more than there are: exact, ties and all
     p = float(stats.mannwhitneyu(a, b, method=every_way).pvalue)
     ranks = stats.rankdata(a + b)

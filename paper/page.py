@@ -72,7 +72,7 @@ makes the runs, `python -m paper.page` this page from their lines.
 
 
 def names_in(table, runs, *measures):
-    """-> {a run's name without seed and part: the first row that compares it by one of these measures}, if there is one"""
+    """-> {a run's name without seed and part: the first row that compares it by one of these}, where there is a value"""
     names = {}
     for row in (row for h in table for row in h.rows if row.measure in measures):
         for name in (side.partition(":")[0] for side in (row.a, row.b)):
@@ -184,22 +184,16 @@ def captured(table, runs, out):
     latents shuffled across their slots, which is the most there can be. A mark is a seed."""
     names = names_in(table, runs, "capture")
     figure, ax = plt.subplots(figsize=(9, 0.42 * len(names) + 1))
-    for part, label, color, style in (
-        ("", "latents", "#0072B2", dict(marker="o")),
-        ("tokens", "ordinary tokens", "#D55E00", dict(marker="s", mfc="none")),
-        ("shuffled", "shuffled latents", "#7f7f7f", dict(marker="x")),
-    ):
-        found = [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
-        x, y = np.array(found).T
-        ax.plot(
-            x,
-            y + dict(latents=-0.22).get(label, 0) + 0.22 * (part == "shuffled"),
-            ls="",
-            color=color,
-            ms=5,
-            label=label,
-            **style,
-        )
+    blue, red, grey = (
+        dict(color="#0072B2", marker="o"),
+        dict(color="#D55E00", marker="s", mfc="none"),
+        dict(color="#7f7f7f", marker="x"),
+    )
+    parts = {"": ("latents", blue), "tokens": ("ordinary tokens", red), "shuffled": ("shuffled latents", grey)}
+    for n, (part, (label, style)) in enumerate(parts.items()):
+        lanes = [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
+        x, y = np.array(lanes).T
+        ax.plot(x, y + 0.22 * (n - 1), ls="", ms=5, label=label, **style)
     ax.set_yticks(range(len(names)), [f"{title_of(name)}: {system_of(name)}" for name in names])
     ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.02), xlabel="capture off the diagonal")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -235,7 +229,7 @@ def details(number, h, results, runs):
     for side, measure in dict.fromkeys((side, row.measure) for row in h.rows for side in (row.a, row.b)):
         values = values_of(runs, side, measure)
         told = ", ".join(f"s{seed} {x:.{MEASURES[measure].digits + 1}f}" for seed, x in values.items())
-        lines += [f"| {side} | {measure} | {told} |"] * bool(values)
+        lines += [f"| {side} | {measure} | {told.replace('inf', 'never')} |"] * bool(values)
     return "\n".join([*lines, "", "</details>", ""])
 
 

@@ -39,7 +39,7 @@ def test_parts_are_named_measured_and_written(small, tmp_path, monkeypatch, caps
     monkeypatch.setattr("sys.argv", ["bench.py", "training", "reasoning", f"--json={tmp_path}/b.json"])
     bench.main()
     found = json.loads((tmp_path / "b.json").read_text())
-    assert len(found) == 3 and all(r.keys() == {"ratio", "aim"} and r["ratio"] > 0 for r in found.values())
+    assert len(found) == 4 and all(r.keys() == {"ratio", "aim"} and r["ratio"] > 0 for r in found.values())
     table = capsys.readouterr().out
     assert all(f"| {name} | " in table for name in found)
     with pytest.raises(SystemExit):

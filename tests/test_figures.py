@@ -77,7 +77,7 @@ def test_a_record_is_what_figures_need_of_a_run(tmp_path):
     found = collect.read(run)
     assert found["latents"] == dict(capture=[[1.0, 0.1235]], silhouette=0.123456)
     assert (found["asked"], found["correct"]) == (3, "a0"), "bits 101"
-    with pytest.raises(FileNotFoundError, match="is not a finished run"):
+    with pytest.raises(FileNotFoundError, match="config.json"):
         collect.read(str(tmp_path))
 
 
@@ -194,7 +194,7 @@ def test_figure4_shows_capture_beside_what_it_is_compared_with(tmp_path, monkeyp
     latents["chance"] = dict(tokens=0.7, shuffled=0.9)
     figures.figure4([record("a", parameters=149248) | dict(latents=latents)], "4.png")
     assert titles[0].splitlines() == [
-        "Countdown, 4 operands: Hypothesis 2 (co-finetuned)", "GPT-2-shaped, 0.1M", "the paper: 0.9382 (N_L = 16)",
+        "Countdown, 4 operands: Hypothesis 2 (co-finetuned)", "GPT-2-shaped, 0.1M",
         "mean off the diagonal 0.500", "ordinary tokens 0.700, shuffled latents (the ceiling) 0.900",
     ]  # fmt: skip
     with pytest.raises(FileNotFoundError, match="b has no latents.json"):
