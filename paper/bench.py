@@ -231,9 +231,7 @@ def gpu():
         raise ValueError("no CUDA device here: this part is not measured")
     card, rows = torch.cuda.get_device_name(), {}
     aim = next((aim for chip, aim in AIMS.items() if chip in card), None)
-    print(
-        f"{card}, torch {torch.__version__}, bf16, compiled, DDP of one rank, fused AdamW; MFU 0: a chip whose peak is unknown"
-    )
+    print(f"{card}, torch {torch.__version__}, bf16, compiled, one rank in DDP, fused AdamW (MFU 0: its peak is unknown)")
     print("| shape | variant | batch | tokens/s | MFU | peak GB | hours on 8 |\n|---|---|---|---|---|---|---|")
     for size, (budget, batch) in SHAPES.items():
         for variant in ("h2", "continued", "soft", "liu", "h1"):

@@ -271,9 +271,10 @@ def stages(records, out):
         later = ends - last_epoch[runs[0]["name"]]
         return {n + later: [100 * x for x in y] for n, y in evaluations(runs, "epoch", "valid_accuracy").items()}
 
-    begins = [{line["stage"]: line["epoch"] + ends - last_epoch[r["name"]] for line in r["metrics"][::-1] if "stage" in line}
-              for r in records]  # fmt: skip
-    begins = max(begins, key=len)  # of a system that goes through all stages; frozen ones have no stage 0
+    # of a system that goes through all stages; frozen ones have no stage 0
+    whole = max(records, key=lambda r: len({line["stage"] for line in r["metrics"] if "stage" in line}))
+    later = ends - last_epoch[whole["name"]]
+    begins = {line["stage"]: line["epoch"] + later for line in whole["metrics"][::-1] if "stage" in line}
     marks = [(epoch - 0.5, "last" if stage == max(begins) else f"stage {stage}") for stage, epoch in begins.items()]
     draw(lines_of(records), points, out, dict(xlabel="epoch", ylabel="validation accuracy (%)"), marks=marks)
 
@@ -425,12 +426,12 @@ def tables_3_and_4(task, records):
 FIGURES = dict(figure2=figure2, stages=stages, figure4=figure4, figure9=figure4)
 FIGURES |= dict.fromkeys(["figure3a", "figure7"], partial(sweep, ("n_latents", "latents_per_step")))
 FIGURES |= dict.fromkeys(["figure3b", "figure8"], partial(sweep, ("operands",)))
-TABLES = dict(table2=table2, table3=partial(tables_3_and_4, "GSM8K"), table4=partial(tables_3_and_4, "ProsQA"))
+TABLES = dict(table1=table1, table2=table2, table3=partial(tables_3_and_4, "GSM8K"), table4=partial(tables_3_and_4, "ProsQA"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["figure5", "table1", *FIGURES, *TABLES])
+    parser.add_argument("what", choices=["figure5", *FIGURES, *TABLES])
     parser.add_argument("runs", nargs="*", help="run folders; for table1 those of evaluate.py, for figure5 none")
     parser.add_argument("--out", help="of a figure (default: out/<what>.png); tables are printed")
     a = parser.parse_intermixed_args()
@@ -442,10 +443,8 @@ def main():
     folders = [run for run in a.runs if not os.path.exists(os.path.join(run, of_others))]
     if not folders:
         raise ValueError(f"{a.what} is made from {'evaluations' if a.what == 'table1' else 'runs'}: name their folders")
-    if a.what == "table1":
-        return table1(folders)
-    records = [read(run) for run in folders]
-    FIGURES[a.what](records, out) if a.what in FIGURES else TABLES[a.what](records)
+    found = folders if a.what == "table1" else [read(run) for run in folders]
+    FIGURES[a.what](found, out) if a.what in FIGURES else TABLES[a.what](found)
 
 
 if __name__ == "__main__":

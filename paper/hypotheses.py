@@ -241,13 +241,14 @@ def compare(row, records):
     a, b = (values_of(records, side, row.measure) for side in (row.a, row.b))
     b = dict.fromkeys(a, float(row.b)) if is_number(row.b) else b
     seeds = sorted(a.keys() & b.keys())
-    if len(seeds) < 2:
-        labels = [label_of(row, side) for side in (row.a, row.b)]
-        return Result(f"{title_of(row.a)}: {' against '.join(labels)}: {'one seed' if seeds else 'not run'}", "not run")
+    if not seeds:
+        return Result(f"{title_of(row.a)}: {label_of(row, row.a)} against {label_of(row, row.b)}: not run", "not run")
     check_comparable(row, *runs)
     if row.measure == "epochs":
         return compare_ranks(row, [*a.values()], [*b.values()])
     d = np.array([100 * np.log(a[s] / b[s]) if measure.log else a[s] - b[s] for s in seeds])
+    if len(d) == 1:
+        return Result(sentence(row, [100 * np.expm1(d[0] / 100) if measure.log else d[0]] * 3, 1), "not run")
     extra = question_variance(*([side[s] for s in seeds if side] for side in runs)) if row.measure == "accuracy" else ()
     t = interval(d, *extra)
     low, high = t.interval(0.95)
@@ -271,7 +272,7 @@ def sentence(row, ends, n):
     limit += "" if within or beyond else " above" if row.limit > 0 else " below"
     meaning = f"; '{row.word}' means {limit}" * bool(row.word)
     told = f"{noun}{a} is {size} {measure.more if ends[0] > 0 else measure.less} than {b}"
-    return f"{title_of(row.a)}: {told} (95 % CI {low} to {high}, {n} seeds{meaning})"
+    return f"{title_of(row.a)}: {told} ({f'95 % CI {low} to {high}, {n} seeds' if n > 1 else 'one seed'}{meaning})"
 
 
 def compare_ranks(row, a, b):
@@ -285,5 +286,5 @@ def compare_ranks(row, a, b):
     p = float(stats.mannwhitneyu(a, b, method=every_way).pvalue)
     ranks = stats.rankdata(a + b)
     as_asked = (ranks[: len(a)].mean() < ranks[len(a) :].mean()) == (row.sign == "<")
-    verdict = "inconclusive" if p > 0.05 else "holds" if as_asked else "does not hold"
+    verdict = "not run" if min(len(a), len(b)) < 2 else "inconclusive" if p > 0.05 else "holds" if as_asked else "does not hold"
     return Result(f"{title_of(row.a)}: {told[0]}; {told[1]} (exact rank test, p = {p:.2g})", verdict, p)

@@ -87,10 +87,11 @@ def color_of(name):
 
 def forest(table, runs, out):
     """Every comparison of perplexities or accuracies that has an interval"""
-    panels, marks = defaultdict(list), {
-        "holds": dict(fmt="o", color="#0072B2"), "does not hold": dict(fmt="s", color="#D55E00", mfc="white"),
+    panels, marks = defaultdict(list), {"holds": dict(fmt="o", color="#0072B2")}
+    marks |= {
+        "does not hold": dict(fmt="s", color="#D55E00", mfc="white"),
         "inconclusive": dict(fmt="D", color="#7f7f7f", ms=5),
-    }  # fmt: skip
+    }
     for number, h in enumerate(table, 1):
         for row in h.rows:
             if row.measure in ("perplexity", "accuracy") and (result := compare(row, runs)).ends:
@@ -148,10 +149,9 @@ def solved(table, runs, out):
         passes = np.mean([line["passes_to_answer"] for line in lines if "passes_to_answer" in line])
         told = f"{sum(w < NEVER for w in when)} of {len(when)} runs, {passes:.0f} passes"
         ax.text(epochs[-1] + 0.2, lane, told, fontsize=9, va="bottom")
-    tasks = {title_of(name) for name in names}
-    ax.set_yticks(range(len(names)), [f"{title_of(name)}: " * (len(tasks) > 1) + system_of(name) for name in names])
+    ax.set_yticks(range(len(names)), [f"{title_of(name)}: {system_of(name)}" for name in names])
     models = sorted({figures.model_name(record) for name in names for record in runs_of(runs, name).values()})
-    ax.set(ylim=(len(names) - 0.8, -1), xlabel="epoch", title=", ".join([*tasks, *models] if len(tasks) == 1 else models))
+    ax.set(ylim=(len(names) - 0.8, -1), xlabel="epoch", title=", ".join(models))
     ax.grid(alpha=0.25, axis="x")
     figures.save(figure, out)
 
@@ -238,11 +238,8 @@ def setup(table, runs):
     lines = {}
     for name in names_in(table, runs, *MEASURES):
         record, task = next(iter(runs_of(runs, name).values())), title_of(name)
-        c = record["config"]
-        if "seq_len" in c:
-            passes = f"{c['tokens'] / c['seq_len'] / record['rows']:.1f}" if "rows" in record else "-"
-        else:
-            passes = 1 + max(line["epoch"] for line in record["metrics"] if "epoch" in line)
+        c, epochs = record["config"], [line["epoch"] + 1 for line in record["metrics"] if "epoch" in line]
+        passes = max(epochs) if epochs else f"{c['tokens'] / c['seq_len'] / record['rows']:.1f}" if "rows" in record else "-"
         sizes = {r["config"]["n_latents"] for key, r in runs.items() if title_of(key) == task} - {0}
         cells = [task, figures.model_name(record), c["init_from"], c["data"], passes]
         cells += [*(c.get(key, "-") for key in ("seq_len", "n_sites", "n_ahead")), ", ".join(map(str, sorted(sizes)))]
