@@ -587,7 +587,7 @@ def load_run(run, n_latents=None):
 
 
 # -----------------------------------------------------------------------------
-# Sites in text: where branches may hang, what they predict, how well they do
+# Sites in text: where branches may be attached, what they predict, how well they do
 
 
 def ahead_tokens(tokens, sites, n_ahead):

@@ -137,7 +137,7 @@ def read_docs(name, limit):
 
 
 class Prefix(NamedTuple):
-    """What is read once, and the branches that hang at its end."""
+    """What is read once, and the branches that are attached at its end."""
 
     doc: int
     tokens: list

@@ -1,7 +1,7 @@
 """Tiny models with nothing left at its default, and a second, slow implementation of every variant.
 
 The slow one goes one branch and one token per call. Its cache is a plain list of keys that each token is appended to,
-cut at the site where a branch hangs: there is no mask anywhere, so nothing to get wrong in one.
+cut at the site where a branch is attached: there is no mask anywhere, so nothing to get wrong in one.
 """
 
 import math
