@@ -18,6 +18,7 @@
 
 set -u
 ONLY=${1:-.} LIST=${LIST:-} PYTHON=${PYTHON:-.venv/bin/python} WORKERS=${WORKERS:-$(getconf _NPROCESSORS_ONLN)}
+COMMIT=$(git describe --always)$(git diff --quiet HEAD -- . ':!results' || echo -dirty) # results change as runs end
 export OMP_NUM_THREADS=1
 [[ $LIST ]] || { mkdir -p out/paper && rm -f out/paper/failed; }
 trap 'trap - TERM; kill 0; wait' INT # Ctrl-C: all runs save and leave
@@ -31,7 +32,7 @@ data() { # a file that is there afterwards, command
 one() { # run, look or base; name; command
     local out=out/paper/$2 how=--overwrite
     [[ -e $out/checkpoint && $(head -n 1 "$out.log") == *" python ${*:3}" ]] && how=--resume
-    [[ $how == --resume ]] || echo "$(git describe --always --dirty) python ${*:3}" > "$out.log"
+    [[ $how == --resume ]] || echo "$COMMIT python ${*:3}" > "$out.log"
     {
         $PYTHON "${@:3}" $how || return
         [[ $1 == look ]] && { $PYTHON analyze_latents.py "$out" --examples=1024 || return; }
