@@ -308,14 +308,11 @@ def free_port():
 
 
 def run_ranks(script, settings, out, ranks, *more):
-    """The script on so many ranks, started as torchrun starts them (test_kill.py has torchrun itself) -> out"""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
-    env["MASTER_PORT"] = str(free_port())
-    command = [sys.executable, f"{script.__name__}.py", *arguments(settings, out), *more]
-    pipes = dict(text=True, stderr=subprocess.PIPE, cwd=ROOT, stdout=subprocess.DEVNULL)
-    running = [subprocess.Popen(command, env=env | {"RANK": str(n), "LOCAL_RANK": str(n)}, **pipes) for n in range(ranks)]
-    said = [process.communicate()[1][-2000:] for process in running]
-    assert [process.returncode for process in running] == [0] * ranks, said
+    """The script under torchrun, with so many ranks on this machine -> out"""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    command += [f"{script.__name__}.py", *arguments(settings, out), *more]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
     return out
 
 
