@@ -18,6 +18,7 @@ A run's folder says what it is: unless out_dir is given, `config/h2_gpt2.py --n_
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -28,6 +29,7 @@ import re
 import sys
 import time
 from typing import NewType
+from urllib.parse import quote
 
 Count = NewType("Count", int)  # of a key that cannot be 0; elsewhere 0 stands for none, for all, or for "as trained"
 MOST = {int: 2**63, float: 3.4e38}  # torch takes no larger ones
@@ -62,7 +64,11 @@ def configure(config_class, doc, argv=None, resume_may_change=()):
         values = settings_of(source, fields)  # train.py out/h2_gpt2 --resume
     else:
         values = read_file(source, fields) if source else {}
-    values |= {key: parse_text(text, fields[key].default) for key, text in given.items()}
+    for key, text in given.items():
+        values[key] = text
+        if type(fields[key].default) is not str:
+            with contextlib.suppress(SyntaxError, ValueError, ArithmeticError):  # convert refuses the text
+                values[key] = value_of(ast.parse(text, mode="eval").body, {})
     c = config_class(**{key: convert(key, value, fields) for key, value in values.items()})
     if getattr(c, "out_dir", None) == "":
         c.out_dir = os.path.join("out", run_name(source or sys.argv[0], given, resume_may_change))
@@ -104,14 +110,6 @@ def value_of(node, names):
     raise ValueError(f"{ast.unparse(node)!r} is not a literal, a name assigned before, or a product or power of numbers")
 
 
-def parse_text(text, default):
-    """What follows --key=, as a value"""
-    try:
-        return text if type(default) is str else value_of(ast.parse(text, mode="eval").body, {})
-    except (SyntaxError, ValueError, ArithmeticError):
-        return text  # convert refuses it
-
-
 def check_key(key, fields):
     if key not in fields:
         (nearest,) = difflib.get_close_matches(key, fields, n=1, cutoff=0)
@@ -145,19 +143,11 @@ def settings_of(run, fields):
 def run_name(file, given, resume_may_change):
     """The file's name, then ,key=value for each setting of the command line, as written, that is not in resume_may_change.
 
-    What some system does not have in a file's name, and the signs that divide the parts, become %XX: no two settings share
-    a name.
+    Signs other than letters, digits and _.-~ become %XX, so no two settings share a name.
     """
-
-    def encode(signs, text):
-        return re.sub(signs, lambda found: f"%{ord(found[0]):02X}", text)
-
-    unfit = r'[\x00-\x1f\x7f/\\:*?"<>|%,=]'
-    name = encode(unfit, os.path.splitext(os.path.basename(file))[0])
-    for key, text in given.items():
-        if key not in (*resume_may_change, "out_dir"):
-            name += f",{key}={encode(unfit, text)}"
-    return encode(r"^\.|[. ]\Z", name)
+    name = quote(os.path.splitext(os.path.basename(file))[0], safe="")
+    settings = [f",{key}={quote(text, safe='')}" for key, text in given.items() if key not in (*resume_may_change, "out_dir")]
+    return name + "".join(settings)
 
 
 def help_text(config_class, doc):

@@ -36,11 +36,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from data import draw_sites, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
-from runtime import is_run, load_tensors, read_json, to_device, weights_of
+from runtime import is_run, read_json, to_device, weights_of
 
 
 @dataclasses.dataclass
@@ -492,16 +492,14 @@ def load(model, folder, base=None):
     Raises ValueError if the shapes are not the same, and for a weight that is not finite.
     """
     base = base or load_pretrained(os.path.join(folder, "base"))
-    added = load_tensors(os.path.join(folder, "added.safetensors"))
-    state = {f"base.{k}": v for k, v in base.state_dict().items()} | added
-    own = model.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        a, b = own.get(name), state.get(name)
-        if a is None or b is None or a.shape != b.shape:
-            raise ValueError(f"{folder}: the checkpoint of another configuration ({name} does not fit)")
-        if not b.isfinite().all():
+    added = load_file(os.path.join(folder, "added.safetensors"))
+    for name, tensor in added.items():
+        if not tensor.isfinite().all():
             raise ValueError(f"{folder}/added.safetensors: {name} is not finite")
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict({f"base.{name}": x for name, x in base.state_dict().items()} | added)
+    except RuntimeError as e:
+        raise ValueError(f"{folder}: {e}") from None
 
 
 def load_base(name, tokenizer, source, vocab_size=None):

@@ -202,21 +202,27 @@ def sync(path):
             os.close(fd)
 
 
+def lock_file(f, wait=False):
+    """Lock an open file against other processes until it is closed -> True; False if another holds it; None if none can.
+
+    The last is said once: NFS without its lock service, Lustre mounted without locks, a Python without fcntl.
+    """
+    try:
+        return lock_descriptor(f.fileno(), blocking=wait)
+    except OSError as e:
+        note(f"{f.name} is on a disk that cannot lock files ({e.strerror}): see to it that no other process writes there")
+
+
 @contextlib.contextmanager
 def folder_lock(folder):
-    """One process at a time: whoever comes second waits, and looks again at what there is. Not to be nested.
-
-    On a disk that cannot lock files nobody waits; files still appear whole.
-    """
+    """One process at a time: whoever comes second waits, and looks again at what there is. Not to be nested."""
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, ".lock"), "ab") as f:
-        try:
-            if not lock_descriptor(f.fileno(), blocking=False):
-                print(f"waiting for another process to finish in {folder}", flush=True)
-                lock_descriptor(f.fileno())
-        except OSError as e:  # NFS without its lock service, Lustre mounted without locks, a Python without fcntl
-            note(f"{folder} is on a disk that cannot lock files ({e.strerror}): see to it that no other process writes there")
-        else:
+        locked = lock_file(f)
+        if locked is False:
+            print(f"waiting for another process to finish in {folder}", flush=True)
+            locked = lock_file(f, wait=True)
+        if locked:
             for name in os.listdir(folder):  # a killed process left it
                 if re.search(r"\.[0-9a-f]{8}\.tmp$", name):
                     os.remove(os.path.join(folder, name))

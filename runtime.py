@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import datetime
 import glob
-import importlib.util
+import importlib
 import json
 import math
 import os
@@ -24,16 +24,13 @@ import sys
 import time
 import uuid
 
-from configurator import note, parse_json, read_json, show
+from configurator import parse_json, read_json, show
 
 import torch
 import torch.distributed as dist
-from filelock import lock_descriptor
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
-from data import Tokenizer, atomic_write, sync
+from data import Tokenizer, atomic_write, lock_file, sync
 
 # Dense bf16 peaks in FLOP/s, from the makers' data sheets.
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "RTX 4090": 165e12}
@@ -172,15 +169,6 @@ def to_device(tensor, device):
     return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor.to(device)
 
 
-def check_ranks(machine, facts):
-    """Raises ValueError, on every rank, if a dict is not the same on all of them."""
-    first, *others = machine.gather([facts])
-    for rank, theirs in enumerate(others, start=1):
-        for key in first:
-            if theirs[key] != first[key]:
-                raise ValueError(f"ranks disagree: {key} is {first[key]!r} on rank 0, {theirs[key]!r} on rank {rank}")
-
-
 def finish(code=0):
     """The end of a script, with that exit status; of a single process, only if it is not 0."""
     locked.clear()
@@ -219,10 +207,9 @@ class Run:
         """c: the script's Config. may_change: those of its keys that a resumed run may change; where its data lies, too."""
         self.c, self.machine, self.may_change = c, machine, {*may_change, "data"}
         self.checkpoint, self.config, self.step, self.saved = None, {}, 0, None
-        self.wandb, self.mark = None, None
+        self.mark = None  # (step, seconds) at the last line or checkpoint
         self.metrics = os.path.join(c.out_dir, "metrics.jsonl")
-        if c.wandb and not importlib.util.find_spec("wandb"):
-            raise ValueError("wandb=True needs Weights & Biases: pip install wandb")
+        self.wandb = importlib.import_module("wandb") if c.wandb else None
         if c.resume and c.overwrite:
             raise ValueError("resume and overwrite exclude each other")
         if c.resume:
@@ -250,16 +237,15 @@ class Run:
         self.model, self.optimizer, self.write_weights = model, optimizer, write_weights
         self.state = {"step": 0, "seconds": 0.0} | state
         if self.checkpoint:
-            load_optimizer(optimizer, self.checkpoint)
+            moments = torch.load(os.path.join(self.checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True)
+            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
             self.state |= read_state(self.checkpoint, self.state)
             if self.state["data_crc32"] != state["data_crc32"]:
                 raise ValueError(f"{c.data} holds other rows than when the run began")
             self.saved = self.state["step"]
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["seconds"]
-        # ranks must agree on what decides numbers, not on where things lie: those have checksums
-        settings, places = dataclasses.asdict(c) | settings, {"init_from", "tokenizer", "started_from"}
-        facts = {key: value for key, value in settings.items() if key not in self.may_change | places}
-        check_ranks(machine, facts | {"data_crc32": state["data_crc32"], "step": self.step, "bf16": machine.bf16})
+        settings = dataclasses.asdict(c) | settings
+        self.check_ranks(settings | {"data_crc32": state["data_crc32"], "step": self.step, "bf16": machine.bf16})
 
         self.config = settings | self.config | {"data": c.data, "started_in": os.getcwd()}  # where a relative data= leads
         if machine.master:
@@ -268,25 +254,27 @@ class Run:
                 write_lines(self.metrics, [r for r in records if r["step"] <= self.step and ("loss" in r or r["step"] == 0)])
             else:
                 new_folder(c.out_dir, c.overwrite)
+                if tokenizer and os.path.isfile(tokenizer):
+                    Tokenizer(tokenizer).save(c.out_dir)
             write_json(os.path.join(c.out_dir, "config.json"), self.config)
-            if not self.checkpoint and tokenizer and os.path.isfile(tokenizer):
-                Tokenizer(tokenizer).save(c.out_dir)
         machine.barrier()  # until the folder is in order
         if c.wandb:
-            self.start_wandb()
+            run_id = self.state.setdefault("wandb_id", uuid.uuid4().hex)  # a resumed run goes on with its own
+            if machine.master:
+                name = os.path.basename(os.path.normpath(c.out_dir))
+                self.wandb.init(project="nanolatent", name=name, id=run_id, resume="allow", config=self.config)
         self.listen()
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         parameters = f"{trained:,} trained of {sum(p.numel() for p in model.parameters()):,} parameters"
         machine.print(show(c), f"{machine}; {parameters}")
 
-    def start_wandb(self):
-        """A run of Weights & Biases on rank 0; that of the checkpoint, if it had one."""
-        import wandb
-
-        self.state.setdefault("wandb_id", uuid.uuid4().hex)
-        if self.machine.master:
-            name, run_id = os.path.basename(os.path.normpath(self.c.out_dir)), self.state["wandb_id"]
-            self.wandb = wandb.init(project="nanolatent", name=name, id=run_id, resume="allow", config=self.config)
+    def check_ranks(self, facts):
+        """Ranks must agree on what decides numbers, not on where things lie: those have checksums. Raises ValueError."""
+        ignored = self.may_change | {"init_from", "tokenizer", "started_from"}
+        for rank, theirs in enumerate(self.machine.gather([facts])):
+            for key in facts.keys() - ignored:
+                if theirs[key] != facts[key]:
+                    raise ValueError(f"ranks disagree: {key} is {theirs[key]!r} on rank {rank}, {facts[key]!r} on this one")
 
     def elapsed(self):
         """Seconds since the run began, over all its resumptions; a CUDA device finishes its queue before each reading."""
@@ -300,20 +288,17 @@ class Run:
 
     def log(self, record, line):
         """A dict to metrics.jsonl, a line to whoever looks on. Raises ValueError if a number is not finite."""
-        for key, value in record.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"step {record['step']}: {key} is {value}")
+        text = json.dumps(record, allow_nan=False)
         if self.machine.master:
-            try:
-                with open(self.metrics, "a", encoding="utf-8") as f:
-                    f.write(json.dumps(record) + "\n")
-                sync(self.metrics)
-            except OSError as e:
-                raise OSError(f"{self.metrics} is not written: {e}") from None
-        if self.wandb:
-            self.wandb.log(record, step=record["step"])
+            with open(self.metrics, "a", encoding="utf-8") as f:
+                f.write(text + "\n")
+            sync(self.metrics)
+            if self.wandb:
+                self.wandb.log(record, step=record["step"])
         self.machine.print(line)
         self.mark = self.step, self.elapsed()  # what was evaluated meanwhile is no part of the throughput
+
+    # Nothing that is not finite is judged, logged or saved
 
     def finite_loss(self, loss, norm):
         """The sum over ranks of their parts of the loss. Raises ValueError, on every rank, if it or the norm is not finite."""
@@ -340,20 +325,21 @@ class Run:
     def last_good(self):
         return f"the last good checkpoint is that of step {self.saved}" if self.saved else "there is no checkpoint yet"
 
+    # Checkpoints
+
     def save(self):
         """All that a resumed run needs to end with the same bytes, to checkpoint/. If this fails, the one before stays."""
         before, self.saved = self.saved, self.step
         if not self.machine.master:
             return
-        state = self.state | {"step": self.step, "seconds": self.elapsed()}
 
         def write(folder):
             self.write_weights(folder)
-            # what it remembers of each parameter; one string object a key, or a resumed run would pickle to other bytes
+            # what AdamW remembers of each parameter; one string object a key, or a resumed run would pickle to other bytes
             moments = self.optimizer.state_dict()["state"].items()
             moments = {i: {sys.intern(key): x for key, x in own.items()} for i, own in moments}
             torch.save(moments, os.path.join(folder, "optimizer.pt"))
-            write_json(os.path.join(folder, "state.json"), state)
+            write_json(os.path.join(folder, "state.json"), self.state | {"step": self.step, "seconds": self.elapsed()})
 
         final, keep = os.path.realpath(os.path.join(self.c.out_dir, "checkpoint")), self.c.keep_checkpoints
         replace_folder(final, write, f"{final}_{before}" if keep and before not in (None, self.step) else None)
@@ -377,24 +363,29 @@ class Run:
         if self.machine.master:
             replace_folder(os.path.join(self.c.out_dir, "best"), self.write_weights)
 
-    def listen(self):
-        """SIGTERM, which schedulers send, and Ctrl-C ask the run to save and leave."""
-        self.signal = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.on_signal)
+    # SIGTERM, which schedulers send, and Ctrl-C ask the run to save and leave
 
-    def on_signal(self, number, frame):
-        """A second Ctrl-C ends the run at once. A second SIGTERM does not: torchrun sends one after the scheduler's."""
-        self.signal = number
+    def listen(self):
+        def on_signal(number, frame):
+            self.signal = number
+            # a second Ctrl-C ends the run at once. A second SIGTERM does not: torchrun sends one after the scheduler's
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        self.signal = 0
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+
+    def stop_listening(self):
+        """From now on there is nothing to save, and signals do what they do elsewhere."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(self, log_now):
         """Was any rank asked to save and leave? Ranks tell each other where they meet anyway: at steps that are logged."""
         if self.machine.world > 1 and not log_now:
             return False
-        number = max(self.machine.gather([self.signal]))
-        if number:
-            self.signal = number
+        if number := max(self.machine.gather([self.signal])):
+            self.signal = number  # never back to 0: one may have come in just now
         return number > 0
 
     def leave(self):
@@ -402,13 +393,8 @@ class Run:
         self.machine.print(f"stopped at step {self.step} and saved: --resume goes on")
         self.finish(128 + self.signal)
 
-    def stop_listening(self):
-        """From now on there is nothing to save, and signals do what they do elsewhere."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
     def finish(self, code=0):
-        if self.wandb:
+        if self.wandb and self.machine.master:
             self.wandb.finish()
         finish(code)  # which waits for rank 0 to save: no second SIGTERM must end a rank before
         self.stop_listening()
@@ -424,29 +410,23 @@ locked = {}  # {folder: its lock, an open file}: those that this process writes 
 def lock_folder(out_dir):
     """Keep other processes out of a run's folder until this one ends, however it ends. Raises FileExistsError."""
     path = os.path.realpath(out_dir)
-    f = open(os.path.join(path, LOCK), "ab")
-    try:
-        free = path in locked or lock_descriptor(f.fileno(), blocking=False)
-    except OSError as e:  # NFS without its lock service, Lustre mounted without locks, a Python without fcntl
-        note(f"{out_dir} is on a disk that cannot lock files ({e.strerror}): see to it that no other run writes there")
-        free = True
-    if not free:
-        raise FileExistsError(f"another process is writing to {out_dir}")
-    locked.setdefault(path, f)
+    if path not in locked:
+        locked[path] = open(os.path.join(path, LOCK), "ab")
+        if lock_file(locked[path]) is False:
+            raise FileExistsError(f"another process is writing to {out_dir}")
 
 
 def new_folder(out_dir, overwrite):
     """An empty folder for this process alone; overwrite deletes the run that is there. Raises FileExistsError."""
     there = set(os.listdir(out_dir)) - {LOCK} if os.path.exists(out_dir) else set()
-    link = os.path.join(out_dir, "checkpoint")
-    if os.path.islink(link) and not has_checkpoint(out_dir) and not (os.path.isdir(link) and os.listdir(link)):
+    resumable, link = has_checkpoint(out_dir), os.path.join(out_dir, "checkpoint")
+    if os.path.islink(link) and not resumable and not (os.path.isdir(link) and os.listdir(link)):
         there -= {"checkpoint"}  # it leads to where there is room, a scratch disk
-    if there:
-        if not overwrite:
-            go_on = "--resume goes on with it, " if has_checkpoint(out_dir) else ""  # a run may have ended before it had one
-            raise FileExistsError(f"{out_dir} exists: {go_on}--overwrite starts anew, --out_dir=... elsewhere")
-        if not is_run(out_dir) and not os.path.exists(os.path.join(out_dir, LOCK)):
-            raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
+    if there and not overwrite:
+        go_on = "--resume goes on with it, " if resumable else ""  # a run may have ended before it had one
+        raise FileExistsError(f"{out_dir} exists: {go_on}--overwrite starts anew, --out_dir=... elsewhere")
+    if there and not is_run(out_dir) and not os.path.exists(os.path.join(out_dir, LOCK)):
+        raise FileExistsError(f"{out_dir} is not a run folder, so it is not overwritten")
     os.makedirs(out_dir, exist_ok=True)
     lock_folder(out_dir)
     for name in there:
@@ -454,64 +434,23 @@ def new_folder(out_dir, overwrite):
         shutil.rmtree(old) if os.path.isdir(old) and not os.path.islink(old) else os.remove(old)
 
 
-# -----------------------------------------------------------------------------
-# Files: whole or not at all, and on the disk before anything relies on them
-
-
-def write_file(path, content):
-    """Bytes -> a file that is there whole or not at all."""
-    with atomic_write(path) as unfinished, open(unfinished, "wb") as f:
-        f.write(content)
-
-
-def write_json(path, value):
-    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_lines(path, records):
-    """One JSON object a line."""
-    write_file(path, "".join(json.dumps(record) + "\n" for record in records).encode())
-
-
-def read_lines(path, like=(), growing=False):
-    """A file of one JSON object a line -> list of dicts. Raises ValueError, naming file and line.
-
-    growing: a line is written at a time, so a last one without its end was cut off, and is left out.
-    """
-    with open(path, "rb") as f:
-        *lines, rest = f.read().split(b"\n")
-    lines += [rest] if rest and not growing else []
-    return [parse_json(line, f"{path}:{n}", like) for n, line in enumerate(lines, start=1)]
-
-
-def read_metrics(run):
-    """A run folder -> list of dicts"""
-    return read_lines(os.path.join(run, "metrics.jsonl"), growing=True)
-
-
-# -----------------------------------------------------------------------------
-# Checkpoints: written beside, synced, then renamed, so that the last good one always loads
-
-
 def replace_folder(final, write, keep_old=None):
     """write(folder) fills a new folder, which then takes the place of the old one; that is deleted, or moved to keep_old.
 
-    A link stays, and the folder that it leads to is replaced. Raises OSError if the disk does not take it; the folder before
-    is then untouched.
+    Written beside, synced, then renamed, so that the last good one always loads. A link stays, and the folder that it leads
+    to is replaced. Raises OSError if the disk does not take it; the folder before is then untouched.
     """
     final = os.path.realpath(final)
     new, old = final + ".new", final + ".old"
+    shutil.rmtree(new, ignore_errors=True)
     try:
-        shutil.rmtree(new, ignore_errors=True)
         os.makedirs(new)
         write(new)
         for folder, _, files in os.walk(new):
             for name in [*files, "."]:
                 sync(os.path.join(folder, name))
-    except (OSError, SafetensorError, RuntimeError) as e:  # torch.save's is a RuntimeError
-        shutil.rmtree(new, ignore_errors=True)
-        reason = getattr(e, "strerror", None) or e
-        raise OSError(f"cannot save {final} ({reason}); the one before it is untouched") from None
+    except Exception as e:  # torch.save's is a RuntimeError
+        raise OSError(f"cannot save {final} ({e}); the one before it is untouched") from e
     if os.path.exists(final):
         shutil.rmtree(old, ignore_errors=True)
         os.rename(final, old)
@@ -548,23 +487,40 @@ def weights_of(out_dir):
     return best if os.path.isdir(best) else checkpoint_of(out_dir)
 
 
+# -----------------------------------------------------------------------------
+# Its files: whole or not at all, and on the disk before anything relies on them
+
+
+def write_file(path, content):
+    """Bytes -> a file that is there whole or not at all."""
+    with atomic_write(path) as unfinished, open(unfinished, "wb") as f:
+        f.write(content)
+
+
+def write_json(path, value):
+    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_lines(path, records):
+    """One JSON object a line."""
+    write_file(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+
+
+def read_lines(path, like=(), growing=False):
+    """A file of one JSON object a line -> list of dicts. Raises ValueError, naming file and line.
+
+    growing: a line is written at a time, so a last one without its end was cut off, and is left out.
+    """
+    with open(path, "rb") as f:
+        *lines, rest = f.read().split(b"\n")
+    lines += [rest] if rest and not growing else []
+    return [parse_json(line, f"{path}:{n}", like) for n, line in enumerate(lines, start=1)]
+
+
+def read_metrics(run):
+    """A run folder -> list of dicts"""
+    return read_lines(os.path.join(run, "metrics.jsonl"), growing=True)
+
+
 def read_state(folder, like=None):
     return read_json(os.path.join(folder, "state.json"), like or {"step": 0})
-
-
-def load_tensors(path):
-    """A safetensors file -> {name: tensor}. Raises ValueError if it is damaged."""
-    try:
-        return {name: x.clone() for name, x in load_file(path).items()}  # or the file stays open: some disks keep it then
-    except SafetensorError as e:
-        raise ValueError(f"{path} is damaged ({e})") from None
-
-
-def load_optimizer(optimizer, folder):
-    """What it remembers of each parameter; its settings stay. Raises ValueError if the file is damaged."""
-    with open(os.path.join(folder, "optimizer.pt"), "rb") as f:
-        try:
-            state = torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as e:  # of no common class
-            raise ValueError(f"{f.name} is damaged ({type(e).__name__})") from None
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
