@@ -178,11 +178,8 @@ class Variant(nn.Module):
 
     def start_plain(self, prefix, sites):
         """A branch that starts with x_site in its own place: an ordinary language model -> BranchStart"""
-        return BranchStart(self.site_embedding(prefix, sites), sites - 1, sites[..., None], sites + 1)
-
-    def site_embedding(self, prefix, sites):
-        """The embedding of each site's own token: (B,M,1,C)."""
-        return self.base.embed(prefix.tokens.gather(1, sites))[:, :, None]
+        x = self.base.embed(prefix.tokens.gather(1, sites))[:, :, None]  # (B, M, 1, C)
+        return BranchStart(x, sites - 1, sites[..., None], sites + 1)
 
     def send(self, x=None, kv=None):
         """The message of the Coprocessor, or the soft tokens, on its way to the Base: inputs x (B,M,N_L,C), or a cache kv."""
@@ -204,23 +201,18 @@ class Variant(nn.Module):
         A mean over a step's tokens, then over the branch's steps. The branch is at site -1, where no question is seen, and
         counts from 0, so what the latents say must be in them.
         """
-        x, target = self.step_branches(z), self.step_targets(steps, z)  # (B, M K, c, C), (B, M K, N)
-        text = self.base.embed(target[..., :-1].clamp(min=0))
-        hidden, _ = self.alone(torch.cat([x, text], dim=2), prefix_kv)
-        labelled = target >= 0
-        nll = token_nll(self.base, hidden[:, :, x.size(2) - 1 :], target.clamp(min=0)) * labelled  # (B, M K, N)
-        nll = (nll.sum(-1) / labelled.sum(-1).clamp(min=1)).unflatten(1, (z.size(1), -1))  # (B, M, K)
-        return nll.sum(-1) / labelled.any(-1).unflatten(1, (z.size(1), -1)).sum(-1).clamp(min=1)
+        M, x = z.size(1), self.step_branches(z)  # (B, M K, c, C)
+        more = x.size(1) // M - steps.size(1)  # latents stand for the first K steps: pad the others, or cut them off
+        target = F.pad(steps, (0, 0, 0, more), value=-1).repeat(1, M, 1)  # (B, M K, N)
+        labelled, target = target >= 0, target.clamp(min=0)
+        hidden, _ = self.alone(torch.cat([x, self.base.embed(target[..., :-1])], dim=2), prefix_kv)
+        nll = token_nll(self.base, hidden[:, :, x.size(2) - 1 :], target) * labelled  # (B, M K, N)
+        nll = (nll.sum(-1) / labelled.sum(-1).clamp(min=1)).unflatten(1, (M, -1))  # (B, M, K)
+        return nll.sum(-1) / labelled.any(-1).unflatten(1, (M, -1)).sum(-1).clamp(min=1)
 
     def step_branches(self, z):
         """(B,M,N_L,C) -> (B,M K,c,C): every step's latents start a branch of their own"""
         return z.unflatten(2, (-1, self.latents_per_step or z.size(2))).flatten(1, 2)
-
-    def step_targets(self, steps, z):
-        """The first K steps, those that latents stand for: (B,K',N) -> (B,M K,N), padded with -1"""
-        k = z.size(2) // (self.latents_per_step or z.size(2))
-        steps = F.pad(steps, (0, 0, 0, k - steps.size(1)), value=-1)
-        return steps[:, None].expand(-1, z.size(1), -1, -1).flatten(1, 2)
 
     def alone(self, x, prefix_kv):
         """The Base on branches at site -1: x (B,M,T,C) -> hidden (B,M,T,C), branch_kv. They see no prefix, nor hold one."""

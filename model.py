@@ -764,45 +764,36 @@ def load_pretrained(name, device="cpu"):
     """A hub name or a local folder -> a model of one of the FAMILIES, fp32, in eval mode.
 
     Raises FileNotFoundError where it cannot be got; ValueError naming the key of config.json that asks for something else, or
-    the first tensor that is missing, unknown, there twice, quantised, not finite, or of another shape than config.json says.
+    the tensor that is missing, unknown, quantised, not finite, or of another shape than config.json says.
     """
-    raw = read_json(fetch(name, "config.json"))
     try:
-        config = read_config(raw)
+        config = read_config(read_json(fetch(name, "config.json")))
+        with torch.device("meta"):
+            model = FAMILIES[config.family](config)
+        state, names = {}, model.tensor_names()
+        ours_of = {hf.removeprefix(model.hf_prefix): (ours, transposed) for ours, (hf, transposed) in names.items()}
+        for path in weight_files(name):
+            for key, tensor in load_file(path).items():
+                hf = key.removeprefix(model.hf_prefix)
+                if hf.endswith(model.hf_ignored):
+                    continue
+                if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+                    raise ValueError(
+                        f"{os.path.basename(path)}: {key} is quantised ({tensor.dtype}), which this code does not compute"
+                    )
+                tensor = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
+                if not tensor.isfinite().all():
+                    raise ValueError(f"{os.path.basename(path)}: {key} has a value that is not finite (NaN or infinite)")
+                ours, transposed = ours_of.get(hf, (hf, False))
+                if ours in state:
+                    raise ValueError(f"{os.path.basename(path)}: {key} is there twice")
+                state[ours] = tensor.T.contiguous() if transposed else tensor
+        head = state.pop("lm_head.weight", None) if config.tied else None
+        model.load_state_dict(state, assign=True)  # names what is missing, unknown, or of another shape
+        if head is not None and not torch.equal(head, model.wte.weight):
+            raise ValueError("lm_head.weight differs from the embedding it should be tied to")
     except KeyError as e:
         raise ValueError(f"{name}: config.json has no {e}") from None
-    except ValueError as e:
+    except (ValueError, RuntimeError, SafetensorError) as e:
         raise ValueError(f"{name}: {e}") from None
-    with torch.device("meta"):
-        model = FAMILIES[config.family](config)
-    found, state = {}, {}
-    for path in weight_files(name):
-        try:
-            tensors = load_file(path)
-        except SafetensorError as e:
-            raise ValueError(f"{path} is damaged, or a Git LFS pointer ({e})") from None
-        for key, tensor in tensors.items():
-            hf = key.removeprefix(model.hf_prefix)
-            if hf.endswith(model.hf_ignored):
-                continue
-            if hf in found:
-                raise ValueError(f"{path}: {key} is there twice")
-            if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-                raise ValueError(f"{path}: {key} is quantised ({tensor.dtype}), which this code does not compute")
-            found[hf] = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
-            if not found[hf].isfinite().all():
-                raise ValueError(f"{path}: {key} has a value that is not finite (NaN or infinite)")
-    for ours, (hf, transposed) in model.tensor_names().items():
-        tensor = found.pop(hf.removeprefix(model.hf_prefix), None)
-        if tensor is None:
-            raise ValueError(f"{name}: {hf} is missing")
-        state[ours] = tensor.T.contiguous() if transposed else tensor
-        if state[ours].shape != model.get_parameter(ours).shape:
-            raise ValueError(f"{name}: {hf} has another shape than config.json says: {list(tensor.shape)}")
-    embedding = state["wte.weight"]
-    if config.tied and not torch.equal(found.pop("lm_head.weight", embedding), embedding):
-        raise ValueError(f"{name}: lm_head.weight differs from the embedding it should be tied to")
-    if found:
-        raise ValueError(f"{name}: {min(found)} is unknown to {model.display_name}")
-    model.load_state_dict(state, assign=True)
     return model.requires_grad_().to(device).eval()
