@@ -774,19 +774,17 @@ def load_pretrained(name, device="cpu"):
         ours_of = {hf.removeprefix(model.hf_prefix): (ours, transposed) for ours, (hf, transposed) in names.items()}
         for path in weight_files(name):
             for key, tensor in load_file(path).items():
-                hf = key.removeprefix(model.hf_prefix)
+                hf, here = key.removeprefix(model.hf_prefix), f"{os.path.basename(path)}: {key}"
                 if hf.endswith(model.hf_ignored):
                     continue
                 if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-                    raise ValueError(
-                        f"{os.path.basename(path)}: {key} is quantised ({tensor.dtype}), which this code does not compute"
-                    )
+                    raise ValueError(f"{here} is quantised ({tensor.dtype}), which this code does not compute")
                 tensor = tensor.to(torch.float32, copy=True)  # the file's own memory is unaligned: other last bits
                 if not tensor.isfinite().all():
-                    raise ValueError(f"{os.path.basename(path)}: {key} has a value that is not finite (NaN or infinite)")
+                    raise ValueError(f"{here} has a value that is not finite (NaN or infinite)")
                 ours, transposed = ours_of.get(hf, (hf, False))
                 if ours in state:
-                    raise ValueError(f"{os.path.basename(path)}: {key} is there twice")
+                    raise ValueError(f"{here} is there twice")
                 state[ours] = tensor.T.contiguous() if transposed else tensor
         head = state.pop("lm_head.weight", None) if config.tied else None
         model.load_state_dict(state, assign=True)  # names what is missing, unknown, or of another shape
