@@ -153,6 +153,10 @@ class Variant(nn.Module):
         """All three passes -> -log p of each ahead token, and nothing else: shapes as in forward."""
         return Variant.forward(self, tokens, sites, ahead, penalties=False)
 
+    def report(self):
+        """-> {name: number}, which every line of metrics.jsonl gets: a gate, a part of the loss"""
+        return {}
+
     # What the variants' answers are made of
 
     def latents(self, prefix, sites, cache_only=False):
@@ -358,6 +362,9 @@ class H2(Variant):
         if self.scale_latents:
             self.latent_scale = nn.Parameter(base.wte.weight.detach().square().mean().sqrt())
 
+    def report(self):
+        return {"latent_scale": self.latent_scale.item()} if self.scale_latents else {}
+
     def as_input(self, z):
         """Z plain, as in the paper, or with scale_latents at a learnable rms that starts at that of token embeddings."""
         return F.rms_norm(z, z.shape[-1:]) * self.latent_scale if self.scale_latents else z
@@ -558,19 +565,17 @@ def load_variant(folder, config):
     return model
 
 
-def load_run(run, n_latents=None):
+def load_run(run, n_latents=None, checkpoint=None):
     """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict).
 
     n_latents: as many as its weights were trained with (fewer than in the end, where a curriculum is not over), or given.
+    checkpoint: the step of an earlier one that --keep_checkpoints kept; else the best, or the last.
     """
-    path = os.path.join(run, "config.json")
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{run} is not a run folder: it has no config.json")
-    config = read_json(path, like={"variant": "", "n_latents": 0, "data": ""})
+    config = read_json(os.path.join(run, "config.json"), like={"variant": "", "n_latents": 0, "data": ""})
     there = os.path.join(config.get("started_in", ""), config["data"])
     if not os.path.exists(config["data"]) and os.path.exists(there):
         config["data"] = there  # asked from another folder than it was trained in
-    model = load_variant(weights_of(run), config)
+    model = load_variant(os.path.join(run, f"checkpoint_{checkpoint}") if checkpoint else weights_of(run), config)
     if (n_latents or 0) > model.n_slots:
         raise ValueError(f"{run} has {model.n_slots} latents, this asks for {n_latents}")
     return with_latents(model, model.n_latents if n_latents is None else n_latents).eval(), config

@@ -209,7 +209,9 @@ class Run:
         self.checkpoint, self.config, self.step, self.saved = None, {}, 0, None
         self.mark = None  # (step, seconds) at the last line or checkpoint
         self.metrics = os.path.join(c.out_dir, "metrics.jsonl")
-        self.wandb = importlib.import_module("wandb") if c.wandb else None
+        self.wandb = None
+        if c.wandb:
+            importlib.import_module("wandb")  # missing, it is missed before anything is computed
         if c.resume and c.overwrite:
             raise ValueError("resume and overwrite exclude each other")
         if c.resume:
@@ -262,7 +264,8 @@ class Run:
             run_id = self.state.setdefault("wandb_id", uuid.uuid4().hex)  # a resumed run goes on with its own
             if machine.master:
                 name = os.path.basename(os.path.normpath(c.out_dir))
-                self.wandb.init(project="nanolatent", name=name, id=run_id, resume="allow", config=self.config)
+                about = dict(name=name, id=run_id, resume="allow", config=self.config)
+                self.wandb = importlib.import_module("wandb").init(project="nanolatent", **about)
         self.listen()
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         parameters = f"{trained:,} trained of {sum(p.numel() for p in model.parameters()):,} parameters"
@@ -293,8 +296,8 @@ class Run:
             with open(self.metrics, "a", encoding="utf-8") as f:
                 f.write(text + "\n")
             sync(self.metrics)
-            if self.wandb:
-                self.wandb.log(record, step=record["step"])
+        if self.wandb:
+            self.wandb.log(record, step=record["step"])
         self.machine.print(line)
         self.mark = self.step, self.elapsed()  # what was evaluated meanwhile is no part of the throughput
 
@@ -394,7 +397,7 @@ class Run:
         self.finish(128 + self.signal)
 
     def finish(self, code=0):
-        if self.wandb and self.machine.master:
+        if self.wandb:
             self.wandb.finish()
         finish(code)  # which waits for rank 0 to save: no second SIGTERM must end a rank before
         self.stop_listening()
@@ -411,9 +414,10 @@ def lock_folder(out_dir):
     """Keep other processes out of a run's folder until this one ends, however it ends. Raises FileExistsError."""
     path = os.path.realpath(out_dir)
     if path not in locked:
-        locked[path] = open(os.path.join(path, LOCK), "ab")
-        if lock_file(locked[path]) is False:
+        f = open(os.path.join(path, LOCK), "ab")
+        if lock_file(f) is False:
             raise FileExistsError(f"another process is writing to {out_dir}")
+        locked[path] = f
 
 
 def new_folder(out_dir, overwrite):

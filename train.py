@@ -129,8 +129,8 @@ def flops_per_sequence(model, c):
     return sum(n for n, _ in work), sum(flops for _, flops in work) + head
 
 
-def main():
-    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
+def main(argv=None):
+    c = configure(Config, __doc__, argv, RESUME_MAY_CHANGE)
     if c.variant in coprocessor.REASONING:
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
     if c.step_weight:
@@ -236,7 +236,7 @@ def main():
         if log_now:
             mean = run.finite_loss(loss / machine.world, norm)
             record = dict(step=done, tokens=done * c.tokens_per_step, loss=mean, lr=lr, grad_norm=norm.item())
-            record |= dict(seconds=run.elapsed(), positions=done * per_step * positions)
+            record |= dict(seconds=run.elapsed(), positions=done * per_step * positions) | model.report()
             line = f"step {done}/{steps}: loss {mean:.4f}"
             if speed := run.throughput():  # steps per second
                 line += f", {speed * c.tokens_per_step:,.0f} tokens/s"

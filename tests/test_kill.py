@@ -196,12 +196,12 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, corpus, 
 def test_ranks_that_disagree_are_told_so(tmp_path):
     class Two(runtime.DistEnv):
         def gather(self, items):
-            return [items[0], items[0] | {"training rows": 99}]
+            return [*items, items[0] | {"training rows": 99, "data": "elsewhere"}]
 
-    machine = Two(torch.device("cpu"), False, 0, 2)
-    runtime.check_ranks(machine, {"lr": 1.0, "training rows": 99})
-    with pytest.raises(ValueError, match="ranks disagree: training rows is 100 on rank 0, 99 on rank 1"):
-        runtime.check_ranks(machine, {"lr": 1.0, "training rows": 100})
+    run = bare_run(tmp_path, Two(torch.device("cpu"), False, 0, 2))
+    run.check_ranks({"lr": 1.0, "training rows": 99, "data": "here"})
+    with pytest.raises(ValueError, match="ranks disagree: training rows is 99 on rank 1, 100 on this one"):
+        run.check_ranks({"lr": 1.0, "training rows": 100, "data": "here"})
 
 
 class RankOne(runtime.DistEnv):
