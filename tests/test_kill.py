@@ -45,7 +45,8 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 WEIGHTS = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
 
 
-pytestmark = pytest.mark.xdist_group("kill")  # the runs that the killed ones are compared with are made once
+one_worker = pytest.mark.xdist_group("kill")  # the runs that the killed ones are compared with are made once
+both_loops = pytest.mark.parametrize("job", ["train", "finetune_reasoning"], indirect=True)  # countdown.py has the latter's
 
 
 @pytest.fixture(params=["train", "finetune_reasoning", "countdown"])
@@ -98,6 +99,7 @@ def whole(job, wholes, monkeypatch):
     return made[script]
 
 
+@one_worker
 def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_path, monkeypatch):
     (script, settings, files), out = job, tmp_path / "cut"
     rng, kills = np.random.default_rng(), 0
@@ -122,6 +124,8 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_pat
     print(f"{script.__name__}: {kills} kills, same bytes")
 
 
+@one_worker
+@both_loops
 def test_told_to_stop_a_run_saves_and_leaves(job, whole, tmp_path, monkeypatch):
     """SIGTERM and Ctrl-C, no checkpoint due for long; resumed, it ends as if nothing had been."""
     (script, settings, files), out = job, tmp_path / "cut"
@@ -284,6 +288,7 @@ def spoil(optimizer, what):
             p.fill_(3e38 if p.dim() == 1 else 1)  # a norm's weight
 
 
+@both_loops
 @pytest.mark.parametrize("what, last", [("weight", True), ("moment", False), ("useless", True)])
 def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path, monkeypatch, capsys):
     """Neither by the run's last checkpoint, nor by one that a signal asks for between two looks; the run before goes on."""
