@@ -4,7 +4,8 @@ SHELL = /bin/bash
 BIN = .venv/bin
 eq := =# written out in the name of a target it would be an assignment
 TEXT = out/tiny_text,variant$(eq)
-RUNS = $(TEXT)continued $(TEXT)soft $(TEXT)h2
+RUNS = $(TEXT)continued $(TEXT)h1 $(TEXT)h2
+ASKED = out/prosqa_plain out/prosqa_steps
 
 setup: .venv/installed
 demo: setup data/sample/val_000.bin
@@ -13,8 +14,11 @@ demo: setup data/sample/val_000.bin
 	$(BIN)/python analyze_latents.py $(TEXT)h2 --examples=256
 	$(BIN)/python sample.py $(TEXT)h2 --prompt="def main():"
 runs: $(RUNS:%=%/.finished)
-reasoning: setup out/tiny_prosqa/.finished
-	$(BIN)/python -m paper.figures stages out/tiny_prosqa
+reasoning: setup data/prosqa_9/prosqa_train.json
+	$(MAKE) --jobs=2 asked
+	$(BIN)/python -m paper.figures stages $(ASKED) --out=out/reasoning.png
+	$(BIN)/python analyze_latents.py out/prosqa_steps --examples=256
+asked: $(ASKED:%=%/.finished)
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 --dist=loadgroup tests
 soak: .venv/installed-dev
@@ -31,7 +35,7 @@ gpu: # with the machine's own python and torch
 	$(PYTHON) -m paper.bench gpu --json=out/gpu.json
 full-size: setup
 	$(BIN)/python tests/full_size.py
-.PHONY: setup demo runs reasoning test soak lint bench paper-tiny gpu full-size
+.PHONY: setup demo runs reasoning asked test soak lint bench paper-tiny gpu full-size
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -50,14 +54,14 @@ $(TEXT)%/.finished: config/tiny_text.py config/tiny_base.py results/bases/base_g
 	    | awk '{ print "$*: " $$0; fflush() }'
 	touch $@
 
-TINY_WORLD = --nodes=9 --hops 2 3 --words 4 8
-data/statements_9/val_000.bin: prosqa.py | .venv/installed
-	$(BIN)/python prosqa.py data/statements_9 $(TINY_WORLD) --statements --overwrite --counts 40000 100 100
+# ProsQA from a Base that has read statements of such worlds: h2 with no written step from the first epoch on, and with the
+# added loss under which latents spell their step, or without
 data/prosqa_9/prosqa_train.json: prosqa.py | .venv/installed
-	$(BIN)/python prosqa.py data/prosqa_9 $(TINY_WORLD) --depth_matched --overwrite --counts 10000 300 500
-out/tiny_statements/.finished: data/statements_9/val_000.bin config/tiny_statements.py
-	$(BIN)/python finetune_reasoning.py config/tiny_statements.py $(GO_ON)
-	touch $@
-out/tiny_prosqa/.finished: data/prosqa_9/prosqa_train.json out/tiny_statements/.finished config/tiny_prosqa.py
-	$(BIN)/python finetune_reasoning.py config/tiny_prosqa.py $(GO_ON)
+	$(BIN)/python prosqa.py data/prosqa_9 --nodes=9 --hops 2 3 --words 4 8 --depth_matched --overwrite --counts 10000 300 500
+STRAIGHT = --init_from=results/bases/statements --tokenizer=results/bases/statements/tokenizer.json --first_stage=3
+out/prosqa_plain/.finished: WEIGHT = 0
+out/prosqa_steps/.finished: WEIGHT = 1
+out/prosqa_%/.finished: data/prosqa_9/prosqa_train.json config/tiny_prosqa.py
+	set -o pipefail; OMP_NUM_THREADS=1 $(BIN)/python finetune_reasoning.py config/tiny_prosqa.py $(STRAIGHT) \
+	    --step_weight=$(WEIGHT) --out_dir=$(@D) $(GO_ON) 2>&1 | awk '{ print "$*: " $$0; fflush() }'
 	touch $@
