@@ -324,7 +324,7 @@ def written(problem, tokenizer, with_steps):
     """A problem -> Written. Its steps are never written out, only spelled by latents (--step_weight)."""
     question, text = prompt(problem["numbers"], problem["target"]), answer(problem["solution"])
     steps = [tokenizer.encode(step + "\n") for step in operations(problem["solution"])] if with_steps else []
-    return Written(tokenizer.encode(question), [*tokenizer.encode(text), tokenizer.eot], steps, 0)
+    return Written(tokenizer.encode(question), [*tokenizer.encode(text), tokenizer.eot], steps)
 
 
 def train(c, machine):
@@ -348,15 +348,11 @@ def train(c, machine):
     items = [written(p, tokenizer, with_steps=c.step_weight > 0) for p in problems]
     steps_per_epoch = finetuning.steps_per_epoch(c, machine, len(items))
     test = EvalSet([tokenizer.encode(prompt(p["numbers"], p["target"])) for p in held_out], model, tokenizer, c, machine)
-    optimizer = finetuning.adamw(model, c, machine.device)
 
     # from here on there is a folder, which nobody else writes to
-    checksum = finetuning.crc32([*(ids for item in items for ids in (item.question, item.text)), *test.questions])
-    run.begin(
-        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path,
-        settings=dict(latents_per_step=latents_per_step, started_from=origin, base_crc32=base_crc32),
-        state=dict(data_crc32=checksum, tokens=0),
-    )  # fmt: skip
+    ids = [*(ids for item in items for ids in (item.question, item.text)), *test.questions]
+    settings = dict(latents_per_step=latents_per_step, started_from=origin, base_crc32=base_crc32)
+    optimizer = finetuning.begin(run, model, tokenizer, ids, settings)
     machine.print(f"{origin}; {len(items):,} problems of {c.operands} operands, {c.epochs} epochs of {steps_per_epoch:,} steps")
 
     def ask():

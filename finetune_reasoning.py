@@ -131,15 +131,11 @@ def main():
             f"spells; --variant=no_cot or --first_stage={c.stages + 1} trains on answers alone"
         )
     valid, test = (EvalSet([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
-    optimizer = finetuning.adamw(model, c, machine.device)
 
     # from here on there is a folder, which nobody else writes to
-    checksum = finetuning.crc32(ids for split in items.values() for i in split for ids in (i.question, *i.steps, i.answer))
-    run.begin(
-        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path,
-        settings=dict(n_latents=n_latents, started_from=origin, base_crc32=base_crc32),
-        state=dict(data_crc32=checksum, tokens=0, best=-1.0),
-    )  # fmt: skip
+    ids = (ids for split in items.values() for item in split for ids in (item.question, *item.steps, item.answer))
+    settings = dict(n_latents=n_latents, started_from=origin, base_crc32=base_crc32)
+    optimizer = finetuning.begin(run, model, tokenizer, ids, settings, best=-1.0)
     machine.print(
         f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each; {len(stages)} epochs "
         f"of {steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",

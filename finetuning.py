@@ -4,6 +4,7 @@ is trained on the text that should follow. Padding, an epoch of training, batche
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import time
@@ -15,6 +16,7 @@ from configurator import Count
 import numpy as np
 import torch
 from scipy import stats
+from torch.nn.utils.rnn import pad_sequence
 
 import coprocessor
 import runtime
@@ -56,7 +58,6 @@ class Written(NamedTuple):
     question: list
     text: list
     steps: list
-    answer_at: int  # where in the text the answer begins
 
 
 class Item:
@@ -71,17 +72,14 @@ class Item:
 
     def written(self, c, stage):
         """-> Written, as the item is trained on at that stage: the steps that no latent stands for, then the answer"""
-        steps = self.steps[stage:] if stage <= c.stages else []
-        before = [token for step in steps for token in step]
-        return Written(self.question, before + self.answer, self.steps, len(before))
+        in_words = self.steps[stage:] if stage <= c.stages else []
+        return Written(self.question, [*itertools.chain(*in_words), *self.answer], self.steps)
 
 
 def pad(rows, device):
     """Lists of ids -> (B, longest) int64 padded on the right with 0, lengths (B)"""
     lengths = torch.tensor([len(row) for row in rows])
-    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = torch.tensor(row)
+    padded = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
     return runtime.to_device(padded, device), runtime.to_device(lengths, device)
 
 
@@ -93,14 +91,6 @@ def pad_steps(items, device):
         for j, step in enumerate(item.steps):
             padded[i, j, : len(step)] = torch.tensor(step)
     return runtime.to_device(padded, device) if padded.numel() else None
-
-
-def crc32(rows):
-    """Of lists of ids, to tell data from other data."""
-    crc = 0
-    for ids in rows:
-        crc = zlib.crc32(np.array(ids, dtype=np.uint32).tobytes(), crc)
-    return crc
 
 
 # -----------------------------------------------------------------------------
@@ -125,6 +115,21 @@ def adamw(model, c, device):
     groups = [{"params": [*trained.values()]}, {"params": soft, "weight_decay": 0.0}]
     settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
     return torch.optim.AdamW(groups, **settings)
+
+
+def begin(run, model, tokenizer, ids, settings, **state):
+    """Makes the run's folder, or goes on from its checkpoint -> the optimizer
+
+    ids: lists of ids, all that the run is trained on and asked. settings, state: see Run.begin.
+    """
+    c, crc = run.c, 0
+    for row in ids:
+        crc = zlib.crc32(np.array(row, dtype=np.uint32).tobytes(), crc)
+    optimizer, state = adamw(model, c, run.machine.device), dict(data_crc32=crc, tokens=0, **state)
+    run.begin(
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path, settings, state
+    )  # fmt: skip
+    return optimizer
 
 
 def text_nll(model, items, device):
