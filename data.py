@@ -13,6 +13,7 @@ where it was.
 
 import contextlib
 import glob
+import io
 import itertools
 import json
 import os
@@ -26,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from configurator import Parser, note, one_line_errors, read_json
+from configurator import Parser, note, one_line_errors, parse_json, read_json
 
 import numpy as np
 from filelock import lock_descriptor
@@ -116,13 +117,10 @@ class Tokenizer:
         """
         if self.path is None:
             return
-        with atomic_write(os.path.join(folder, "tokenizer.json")) as unfinished:
-            shutil.copyfile(self.path, unfinished)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.library.id_to_token(self.eot)}
-        with (
-            atomic_write(os.path.join(folder, "tokenizer_config.json")) as unfinished,
-            open(unfinished, "w", encoding="utf-8") as f,
-        ):
+        with atomic_write(os.path.join(folder, "tokenizer.json")) as new:
+            shutil.copyfile(self.path, new)
+        with atomic_write(os.path.join(folder, "tokenizer_config.json")) as new, open(new, "w", encoding="utf-8") as f:
             json.dump(config, f, indent=2)
 
 
@@ -152,12 +150,9 @@ def tokenizer_of(name):
     own, config, vocabulary = (os.path.join(name, f"{x}.json") for x in ("tokenizer", "config", "vocab"))
     if os.path.isfile(own):
         return Tokenizer(own)
-    is_gpt2 = not os.path.isfile(config) or read_json(config).get("model_type", "gpt2") == "gpt2"
-    if not is_gpt2 or os.path.isfile(vocabulary) and read_json(vocabulary).get("Ġthe") != 262:
-        raise FileNotFoundError(
-            f"{name} has no tokenizer.json, and its tokenizer is not GPT-2's: copy it there. Where only older files are, "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it"
-        )
+    family = read_json(config).get("model_type", "gpt2") if os.path.isfile(config) else "gpt2"
+    if family != "gpt2" or os.path.isfile(vocabulary) and read_json(vocabulary).get("Ġthe") != 262:
+        raise FileNotFoundError(f"{name} has no tokenizer.json, and its tokenizer is not GPT-2's: copy it there")
     return Tokenizer("gpt2")
 
 
@@ -265,16 +260,11 @@ def write_text(folder, split, texts):
 
 
 def open_shard(path):
-    """-> (memmap of ids, header). Raises ValueError, naming the file, for a wrong header or a file of another length."""
+    """-> (memmap of ids, header). Raises ValueError, naming the file, for a damaged header or a file of another length."""
     with open(path, "rb") as f:
-        raw = f.read(HEADER_BYTES)
-    try:
-        header = json.loads(raw)
-        claimed = header.pop("header_crc32")
-        sound = header["format"] == MAGIC and zlib.crc32(json.dumps(header).encode()) == claimed
-    except (ValueError, KeyError, AttributeError, TypeError):
-        sound = False
-    if not sound:
+        header = parse_json(f.read(HEADER_BYTES), path, like={"format": "", "count": 0, "crc32": 0, "header_crc32": 0})
+    claimed = header.pop("header_crc32")
+    if header["format"] != MAGIC or zlib.crc32(json.dumps(header).encode()) != claimed:
         raise ValueError(f"{path}: not a shard of this project, or its header is damaged")
     expected = HEADER_BYTES + header["count"] * np.dtype(header["dtype"]).itemsize
     if os.path.getsize(path) != expected:
@@ -309,8 +299,7 @@ class Rows:
     def __post_init__(self):
         paths = shard_paths(self.folder, self.split)
         if not paths:
-            makers = "data.py, prosqa.py --statements and countdown.py --sums make some"
-            raise FileNotFoundError(f"no {self.split} shards in {self.folder}, seen from {os.getcwd()}: {makers}")
+            raise FileNotFoundError(f"no {self.split} shards in {self.folder}: data.py makes some")
         self.shards, headers = zip(*(open_shard(p) for p in paths), strict=True)
         for path, header in zip(paths, headers, strict=True):
             if header["tokenizer"] != headers[0]["tokenizer"]:
@@ -362,14 +351,13 @@ def python_sources(root):
         if skip & set(path.split(os.sep)):
             continue
         with open(os.path.join(root, path), "rb") as f:
-            try:
-                encoding, _ = tokenize.detect_encoding(f.readline)
-                f.seek(0)
-                text = f.read().decode(encoding)
-            except (SyntaxError, UnicodeDecodeError) as e:  # nor could Python
-                note(f"{f.name} is left out: {e}")
-            else:
-                yield text, zlib.crc32(text.encode()) % 20 == 0
+            raw = f.read()
+        try:
+            text = raw.decode(tokenize.detect_encoding(io.BytesIO(raw).readline)[0])
+        except (SyntaxError, UnicodeDecodeError) as e:  # nor could Python
+            note(f"{f.name} is left out: {e}")
+        else:
+            yield text, zlib.crc32(text.encode()) % 20 == 0
 
 
 def fineweb_edu(name):
@@ -378,12 +366,9 @@ def fineweb_edu(name):
 
     repo, revision = "HuggingFaceFW/fineweb-edu", "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9"
     path = hub_file(repo, f"sample/100BT/{name}.parquet", revision=revision)
-    try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
-            for text in filter(None, batch["text"].to_pylist()):
-                yield text, zlib.crc32(text.encode()) % 1000 == 0
-    except (ValueError, OSError) as e:  # pyarrow's own are among them
-        raise ValueError(f"{path}: {e}") from None
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["text"]):
+        for text in filter(None, batch["text"].to_pylist()):
+            yield text, zlib.crc32(text.encode()) % 1000 == 0
 
 
 def own_text(paths):
@@ -416,13 +401,10 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
     split = [pre_tokenizers.Split(Regex(apart), "isolated")] if apart else []
     in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not apart)
     fast.pre_tokenizer, fast.decoder = pre_tokenizers.Sequence([*split, in_bytes]), decoders.ByteLevel()
-    every_byte = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=every_byte, show_progress=False
-    )
-    fast.train_from_iterator(texts, trainer)
-    with atomic_write(path) as unfinished:
-        fast.save(unfinished)
+    settings = dict(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    fast.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=["<|endoftext|>"], **settings))
+    with atomic_write(path) as new:
+        fast.save(new)
 
 
 def prepare(out, parts, tokenizer, threads=None):
@@ -433,15 +415,14 @@ def prepare(out, parts, tokenizer, threads=None):
     tokenizer.save(out)
     if tokenizer_of(out).name != tokenizer.name:  # another's file is there, and GPT-2's has none that would replace it
         raise ValueError(f"{out} has another tokenizer: use another --out")
-    about = tokenizer.name, tokenizer.vocab_size
     for name, documents in parts.items():
         train, val = (os.path.join(out, f"{split}_{name}.bin") for split in ("train", "val"))
         if os.path.exists(train) and os.path.exists(val):
             print(f"{train} is there already")
             continue
         held_out = []  # a twentieth of a part at most, so it fits in memory
-        n = write_shard(train, tokenized(documents, tokenizer, threads, held_out), *about)
-        m = write_shard(val, held_out, *about)
+        n = write_shard(train, tokenized(documents, tokenizer, threads, held_out), tokenizer.name, tokenizer.vocab_size)
+        m = write_shard(val, held_out, tokenizer.name, tokenizer.vocab_size)
         print(f"{train}: {n:,} tokens; {val}: {m:,}")
 
 
@@ -466,7 +447,10 @@ def main(argv=None):
     sample.add_argument("--packages", action="store_true", help="read all installed packages, too, into data/packages")
     fineweb = commands.add_parser("fineweb_edu", help="download and tokenise FineWeb-Edu 100BT")
     fineweb.add_argument("--tokenizer", choices=["gpt2", "qwen3"], default="gpt2")
-    fineweb.add_argument("--shards", type=int, default=1, help="how many of its 140 files (default 1; 40B tokens want 58)")
+    fineweb.add_argument(
+        "--shards", type=int, choices=range(1, 141), default=1, metavar="N",
+        help="how many of its 140 files (default 1; 40B tokens want 58)",
+    )  # fmt: skip
     text = commands.add_parser("text", help="tokenise UTF-8 files of your own; the last twentieth of each is for validation")
     text.add_argument("files", nargs="+", help="a document each, or several that <|endoftext|> divides")
     text.add_argument("--tokenizer", default="gpt2", help="gpt2, qwen3, or the path of a tokenizer.json (default gpt2)")
@@ -484,8 +468,6 @@ def main(argv=None):
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    if a.command == "fineweb_edu" and not 1 <= a.shards <= 140:
-        raise ValueError(f"--shards must be 1 to 140, not {a.shards}")
     os.environ["RAYON_NUM_THREADS"] = str(a.workers)  # for tokenizers
     corpus = f"fineweb_edu_{a.tokenizer}" if a.command == "fineweb_edu" else a.command
     out = a.out or os.path.join("data", "packages" if corpus == "sample" and a.packages else corpus)

@@ -17,6 +17,7 @@ for a step must also spell it, told nothing else (coprocessor.py).
 
 import dataclasses
 import os
+from functools import partial
 
 from configurator import Count, configure, one_line_errors
 
@@ -27,12 +28,12 @@ import coprocessor
 import finetuning
 import questions
 import runtime
-from finetuning import EvalSet, Item
+from finetuning import RESUME_MAY_CHANGE, EvalSet, Item
 from questions import grade_answers
 
 
 @dataclasses.dataclass
-class Config(coprocessor.Options):
+class Config(finetuning.Options):
     # the system
     variant: str = "h2"  # coconut | soft | tied | pause | liu | h1 | h2 | rounds | cot | no_cot | no_thought: no latents
     init_from: str = "openai-community/gpt2"  # hub name, folder, random:<size>, run: all of it, or of another variant its Base
@@ -44,7 +45,6 @@ class Config(coprocessor.Options):
     test_limit: int = 0
     skip_bad: bool = False  # leave out, and count, rows that are malformed or too long
     max_new_tokens: Count = 64  # of an answer with its steps
-    seed: int = 1337  # of initialisation and order
     # the curriculum
     stages: Count = 4  # k, the most steps that latents stand for
     latents_per_step: Count = 3  # c; N_L = k c
@@ -52,31 +52,9 @@ class Config(coprocessor.Options):
     epochs_per_stage: int = 3
     last_stage_epochs: int = 10  # of answers without steps
     reset_optimizer: bool = True  # at every epoch
-    # the optimizer (AdamW, constant learning rate)
-    batch_size: Count = 128  # questions per optimizer step, over all ranks
-    micro_batch: Count = 32  # questions per rank and forward pass; accumulation follows
-    lr: float = 1e-4
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    clip: float = 0.0  # of the gradient's norm; 0: none
     # logging
     log_every: Count = 20  # steps
     checkpoint_every: Count = 500  # steps, and after every epoch
-    keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
-    wandb: bool = False  # also log to Weights & Biases (pip install wandb)
-    # the machine
-    device: str = "auto"  # auto | cpu | cuda | mps
-    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
-    # the run
-    out_dir: str = ""  # default: out/<config file>, then the settings of the command line
-    resume: bool = False  # go on from the folder's checkpoint
-    overwrite: bool = False  # delete the folder first
-
-
-# What a resumed run may change: nothing that changes what is computed (device and micro_batch change its last bits).
-RESUME_MAY_CHANGE = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
-RESUME_MAY_CHANGE += ("micro_batch",)
 
 
 # -----------------------------------------------------------------------------
@@ -133,7 +111,6 @@ def main():
     if not stages or c.first_stage > c.stages + 1:
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
     machine = runtime.start(c.device, c.precision)
-    finetuning.check_batch(c, machine)
     run = runtime.Run(c, machine, RESUME_MAY_CHANGE)
 
     # the system, new or the checkpoint's, and its questions
@@ -146,9 +123,7 @@ def main():
             items[split], bad = read_items(c, split, tokenizer, model)
             left_out += bad
     model, n_latents = model.to(machine.device).train(), model.n_latents
-    steps_per_epoch = len(items["train"]) // c.batch_size
-    if not steps_per_epoch:
-        raise ValueError(f"{len(items['train'])} training questions do not fill a batch of {c.batch_size}")
+    steps_per_epoch = finetuning.steps_per_epoch(c, machine, len(items["train"]))
     steps, with_steps = (sum(map(f, items["train"])) for f in (lambda i: len(i.steps), lambda i: bool(i.steps)))
     if (stages[0] <= c.stages or c.step_weight) and with_steps < 0.1 * len(items["train"]):
         raise ValueError(
@@ -156,25 +131,25 @@ def main():
             f"spells; --variant=no_cot or --first_stage={c.stages + 1} trains on answers alone"
         )
     valid, test = (EvalSet([i.question for i in items[s]], model, tokenizer, c, machine) for s in ("valid", "test"))
-    optimizer, parameters = finetuning.adamw(model, c, machine.device)
 
     # from here on there is a folder, which nobody else writes to
-    checksum = finetuning.crc32(ids for split in items.values() for i in split for ids in (i.question, *i.steps, i.answer))
-    run.begin(
-        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path,
-        settings=dict(n_latents=n_latents, started_from=origin, base_crc32=base_crc32),
-        state=dict(data_crc32=checksum, tokens=0, best=-1.0),
-    )  # fmt: skip
-    total = len(stages) * steps_per_epoch
+    ids = (ids for split in items.values() for item in split for ids in (item.question, *item.steps, item.answer))
+    settings = dict(n_latents=n_latents, started_from=origin, base_crc32=base_crc32)
+    optimizer = finetuning.begin(run, model, tokenizer, ids, settings, best=-1.0)
     machine.print(
         f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each; {len(stages)} epochs "
         f"of {steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",
         *left_out[:5],
     )
 
-    def check():
-        # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
-        run.check(loss, norm, lambda: finetuning.text_nll(asked, texts[: c.micro_batch], machine.device))
+    def validate(model):
+        """The validation questions choose which weights of the stage are kept in best/; the test set never does."""
+        graded = grade_answers([item.example for item in items["valid"]], valid.answer_questions(model))
+        accuracy = np.mean([p["correct"] for p in graded]).item()
+        if accuracy > run.state["best"]:
+            run.state["best"] = accuracy
+            run.save_best()
+        return dict(valid_accuracy=accuracy), f", validation accuracy {accuracy:.1%}{valid.told_cut()}"
 
     for epoch in range(run.step // steps_per_epoch, len(stages)):
         # a stage begins: what was best before it answered from other latents, so it no longer counts; neither do, in
@@ -184,51 +159,11 @@ def main():
             run.state["best"] = -1.0
         if epoch_begins and c.reset_optimizer:
             optimizer.state.clear()
-        # what learns may have changed with the stage, so DDP is made anew
-        asked = model_for_stage(c, stage, model, n_latents)
-        wrapped = runtime.wrap(asked, machine)
-
-        rows = finetuning.epoch_permutation(c.seed, epoch, len(items["train"]))
-        for i in range(run.step - epoch * steps_per_epoch, steps_per_epoch):
-            # the global batch, the same on every rank; each question is followed by the words that this stage leaves
-            chosen = [items["train"][n] for n in rows[i * c.batch_size : (i + 1) * c.batch_size]]
-            texts = [item.written(c, stage) for item in chosen]
-            torch.manual_seed(c.seed + run.step)  # a variant that draws random numbers resumes to the same ones
-            # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
-            loss, norm = finetuning.train_step(wrapped, texts, optimizer, parameters, c, machine)
-            run.step += 1
-            run.state["tokens"] += sum(len(t.question) + len(t.text) for t in texts)
-
-            # a line now and then, and after each epoch, when the validation questions are asked, too
-            epoch_ends = i == steps_per_epoch - 1
-            log_now = run.step % c.log_every == 0 or epoch_ends or run.step == 1
-            if log_now:
-                mean = run.finite_loss(loss, norm)
-                record = dict(step=run.step, epoch=epoch, stage=stage, tokens=run.state["tokens"], loss=mean, lr=c.lr)
-                record |= dict(grad_norm=norm.item(), seconds=run.elapsed())
-                line = f"step {run.step}/{total}: stage {stage}, loss {mean:.4f}"
-                if speed := run.throughput():  # steps per second
-                    line += f", {runtime.format_duration((total - run.step) / speed)} left"
-                if epoch_ends:
-                    check()
-                    # they choose which weights of the stage are kept in best/; the test set never does
-                    asked.eval()
-                    with run.saved_if_it_fails():
-                        graded = grade_answers([item.example for item in items["valid"]], valid.answer_questions(asked))
-                    asked.train()
-                    record["valid_accuracy"] = np.mean([p["correct"] for p in graded]).item()
-                    line += f", validation accuracy {record['valid_accuracy']:.1%}{valid.told_cut()}"
-                    if record["valid_accuracy"] > run.state["best"]:
-                        run.state["best"] = record["valid_accuracy"]
-                        run.save_best()
-                run.log(record, line)
-            # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
-            stop = run.interrupted(log_now)
-            if run.step % c.checkpoint_every == 0 or epoch_ends or stop:
-                check()
-                run.save()
-            if stop:
-                run.leave()
+        # its latents start the branch, and the words that it leaves follow them
+        asked, written = model_for_stage(c, stage, model, n_latents), partial(Item.written, c=c, stage=stage)
+        finetuning.train_epoch(
+            run, asked, optimizer, items["train"], epoch, len(stages), partial(validate, asked), written, stage=stage
+        )
 
     # once, at the end, the test set: asked of the last stage's best weights
     run.stop_listening()
@@ -240,7 +175,7 @@ def main():
     predictions = grade_answers([item.example for item in items["test"]], test.answer_questions(asked))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)
-        record = dict(step=total, tokens=run.state["tokens"], seconds=run.elapsed(), valid_accuracy=run.state["best"])
+        record = dict(step=run.step, tokens=run.state["tokens"], seconds=run.elapsed(), valid_accuracy=run.state["best"])
         record |= dict(test_accuracy=correct / len(predictions), test_questions=len(predictions))
         record |= test.cost(asked, lambda text: "#" in text)
         runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)

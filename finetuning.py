@@ -1,20 +1,52 @@
 """What finetune_reasoning.py and countdown.py share: a question is a prefix, one branch is attached at its end, and the branch
-is trained on the text that should follow. Padding, the training step, batched answers, and where a run starts.
+is trained on the text that should follow. Padding, an epoch of training, batched answers, and where a run starts.
 """
 
 import contextlib
+import dataclasses
+import itertools
 import math
 import os
 import time
 import zlib
 from typing import NamedTuple
 
+from configurator import Count
+
 import numpy as np
 import torch
 from scipy import stats
+from torch.nn.utils.rnn import pad_sequence
 
 import coprocessor
 import runtime
+
+
+@dataclasses.dataclass
+class Options(coprocessor.Options):
+    # the optimizer (AdamW, constant learning rate)
+    batch_size: Count = 128  # questions per optimizer step, over all ranks
+    micro_batch: Count = 32  # questions per rank and forward pass; accumulation follows
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip: float = 0.0  # of the gradient's norm; 0: none
+    seed: int = 1337  # of initialisation and order
+    # the machine
+    device: str = "auto"  # auto | cpu | cuda | mps
+    precision: str = "auto"  # auto (bf16 where the hardware multiplies it) | bf16 | fp32
+    # the run
+    keep_checkpoints: int = 0  # how many earlier ones stay, as checkpoint_<step>
+    wandb: bool = False  # also log to Weights & Biases (pip install wandb)
+    out_dir: str = ""  # default: out/<config file>, then the settings of the command line
+    resume: bool = False  # go on from the folder's checkpoint
+    overwrite: bool = False  # delete the folder first
+
+
+# What a resumed run may change: nothing that changes what is computed (device and micro_batch change its last bits).
+RESUME_MAY_CHANGE = ("resume", "overwrite", "out_dir", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "device")
+RESUME_MAY_CHANGE += ("micro_batch",)
 
 # -----------------------------------------------------------------------------
 # Questions in tokens
@@ -26,7 +58,6 @@ class Written(NamedTuple):
     question: list
     text: list
     steps: list
-    answer_at: int  # where in the text the answer begins
 
 
 class Item:
@@ -41,17 +72,14 @@ class Item:
 
     def written(self, c, stage):
         """-> Written, as the item is trained on at that stage: the steps that no latent stands for, then the answer"""
-        steps = self.steps[stage:] if stage <= c.stages else []
-        before = [token for step in steps for token in step]
-        return Written(self.question, before + self.answer, self.steps, len(before))
+        in_words = self.steps[stage:] if stage <= c.stages else []
+        return Written(self.question, [*itertools.chain(*in_words), *self.answer], self.steps)
 
 
 def pad(rows, device):
     """Lists of ids -> (B, longest) int64 padded on the right with 0, lengths (B)"""
     lengths = torch.tensor([len(row) for row in rows])
-    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = torch.tensor(row)
+    padded = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
     return runtime.to_device(padded, device), runtime.to_device(lengths, device)
 
 
@@ -65,38 +93,43 @@ def pad_steps(items, device):
     return runtime.to_device(padded, device) if padded.numel() else None
 
 
-def crc32(rows):
-    """Of lists of ids, to tell data from other data."""
-    crc = 0
-    for ids in rows:
-        crc = zlib.crc32(np.array(ids, dtype=np.uint32).tobytes(), crc)
-    return crc
-
-
 # -----------------------------------------------------------------------------
 # Training
 
 
-def check_batch(c, machine):
-    """Raises ValueError if micro-batches over all ranks do not add up to the batch."""
+def steps_per_epoch(c, machine, count):
+    """How many batches so many questions fill. Raises ValueError for none, and for a batch that ranks cannot share evenly."""
     if c.batch_size % (c.micro_batch * machine.world):
         raise ValueError(
             f"batch_size={c.batch_size} is not a multiple of micro_batch x ranks = {c.micro_batch} x {machine.world}"
         )
-
-
-def epoch_permutation(seed, epoch, count):
-    """The order of an epoch's questions: a function of its number alone, so that a resumed run sees the same"""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    if count < c.batch_size:
+        raise ValueError(f"{count} training questions do not fill a batch of {c.batch_size}")
+    return count // c.batch_size
 
 
 def adamw(model, c, device):
-    """-> the optimizer of the parameters that the variant trains, and these. Soft tokens are not decayed."""
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    decayed, soft = [p for n, p in trained.items() if n != "soft"], [p for n, p in trained.items() if n == "soft"]
-    groups = [{"params": decayed}, {"params": soft, "weight_decay": 0.0}]
+    """The optimizer of the parameters that the variant trains. Soft tokens are not decayed."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    soft = [trained.pop("soft")] if "soft" in trained else []
+    groups = [{"params": [*trained.values()]}, {"params": soft, "weight_decay": 0.0}]
     settings = dict(lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=device.type == "cuda")
-    return torch.optim.AdamW(groups, **settings), decayed + soft
+    return torch.optim.AdamW(groups, **settings)
+
+
+def begin(run, model, tokenizer, ids, settings, **state):
+    """Makes the run's folder, or goes on from its checkpoint -> the optimizer
+
+    ids: lists of ids, all that the run is trained on and asked. settings, state: see Run.begin.
+    """
+    c, crc = run.c, 0
+    for row in ids:
+        crc = zlib.crc32(np.array(row, dtype=np.uint32).tobytes(), crc)
+    optimizer, state = adamw(model, c, run.machine.device), dict(data_crc32=crc, tokens=0, **state)
+    run.begin(
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path, settings, state
+    )  # fmt: skip
+    return optimizer
 
 
 def text_nll(model, items, device):
@@ -109,26 +142,80 @@ def text_nll(model, items, device):
     return nll[:, 0].masked_fill(~labelled, 0).sum()
 
 
-def train_step(run, items, optimizer, parameters, c, machine):
+def train_step(model, items, optimizer, c, machine):
     """One optimizer step on the global batch, Written items -> (this rank's part of the loss, gradient norm)
 
-    The loss is the mean over all tokens of the texts, whoever computes them.
+    The loss is the mean over all tokens of the texts, whoever computes them. model: as runtime.wrap has it.
     """
     items = sorted(items, key=lambda item: len(item.question))  # neighbours share a micro-batch: less padding
     labels = sum(len(item.text) for item in items)
     loss = torch.zeros((), device=machine.device)
     starts = range(machine.rank * c.micro_batch, len(items), machine.world * c.micro_batch)
     for start in starts:
-        with contextlib.nullcontext() if start == starts[-1] or machine.world == 1 else run.no_sync():
+        # ranks exchange gradients once a step, after its last micro-batch
+        with contextlib.nullcontext() if start == starts[-1] or machine.world == 1 else model.no_sync():
             with machine.autocast():
-                nll = text_nll(run, items[start : start + c.micro_batch], machine.device)
+                nll = text_nll(model, items[start : start + c.micro_batch], machine.device)
             micro_loss = nll / labels
             (micro_loss * machine.world).backward()  # DDP averages gradients, the objective is a sum over ranks
         loss += micro_loss.detach()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, c.clip or math.inf)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, norm
+
+
+def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, written=lambda item: item, **about):
+    """The epoch of that number, or what is left of it where a run goes on.
+
+    written(an item) -> Written. evaluate() is called at the end -> what metrics.jsonl gets, what the line says of it.
+    about: what else a record tells of this epoch.
+    """
+    c, machine = run.c, run.machine
+    wrapped = runtime.wrap(model, machine)  # anew, since what learns may have changed with the epoch
+    order = np.random.default_rng((c.seed, epoch)).permutation(len(items))  # so that a resumed run sees the same
+    steps = len(items) // c.batch_size
+
+    def check():
+        # what the last update ruined is neither judged nor saved: the checkpoint before stays the last good one
+        run.check(loss, norm, lambda: text_nll(model, batch[: c.micro_batch], machine.device))
+
+    for i in range(run.step - epoch * steps, steps):
+        # the global batch, the same on every rank
+        batch = [written(items[n]) for n in order[i * c.batch_size : (i + 1) * c.batch_size]]
+        torch.manual_seed(c.seed + run.step)  # a variant that draws random numbers resumes to the same ones
+        # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
+        loss, norm = train_step(wrapped, batch, optimizer, c, machine)
+        run.step += 1
+        run.state["tokens"] += sum(len(item.question) + len(item.text) for item in batch)
+
+        # a line now and then, and after each epoch, when questions that it was not trained on are asked, too
+        epoch_ends = i == steps - 1
+        log_now = run.step % c.log_every == 0 or epoch_ends or run.step == 1
+        if log_now:
+            mean = run.finite_loss(loss, norm)
+            record = dict(step=run.step, epoch=epoch, **about, tokens=run.state["tokens"], loss=mean, lr=c.lr)
+            record |= dict(grad_norm=norm.item(), seconds=run.elapsed())
+            said = "".join(f"{key} {value}, " for key, value in about.items())
+            line = f"step {run.step}/{steps * epochs}: {said}loss {mean:.4f}"
+            if speed := run.throughput():  # steps per second
+                line += f", {runtime.format_duration((steps * epochs - run.step) / speed)} left"
+            if epoch_ends and evaluate:
+                check()
+                model.eval()
+                with run.saved_if_it_fails():
+                    result, said = evaluate()
+                model.train()
+                record, line = record | result, line + said
+            run.log(record, line)
+        # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
+        stop = run.interrupted(log_now)
+        if run.step % c.checkpoint_every == 0 or epoch_ends or stop:
+            check()
+            run.save()
+        if stop:
+            run.leave()
 
 
 # -----------------------------------------------------------------------------
@@ -148,8 +235,7 @@ class EvalSet:
         return min(self.c.max_new_tokens, self.room - len(question))
 
     def decode(self, ids):
-        ids = ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids
-        return self.tokenizer.decode(ids)
+        return self.tokenizer.decode(ids[: ids.index(self.tokenizer.eot)] if self.tokenizer.eot in ids else ids)
 
     @torch.no_grad()
     def answer_ids(self, model, questions, n_tokens):
@@ -160,13 +246,13 @@ class EvalSet:
     def answer_questions(self, model):
         """-> the text that it answers to each, in order, on every rank"""
         order = sorted(range(len(self.questions)), key=lambda n: len(self.questions[n]))
-        mine, out = order[self.machine.rank :: self.machine.world], []
-        while mine:
-            n_tokens = self.n_tokens(self.questions[mine[0]])
-            chunk = [n for n in mine[: self.c.micro_batch] if self.n_tokens(self.questions[n]) == n_tokens]
-            mine = mine[len(chunk) :]
-            answers = self.answer_ids(model, [self.questions[n] for n in chunk], n_tokens)
-            out += [(n, self.decode(ids), self.tokenizer.eot not in ids) for n, ids in zip(chunk, answers, strict=True)]
+        left, out = order[self.machine.rank :: self.machine.world], []
+        while left:
+            n_tokens = self.n_tokens(self.questions[left[0]])
+            batch = [n for n in left[: self.c.micro_batch] if self.n_tokens(self.questions[n]) == n_tokens]
+            left = left[len(batch) :]
+            answers = self.answer_ids(model, [self.questions[n] for n in batch], n_tokens)
+            out += [(n, self.decode(ids), self.tokenizer.eot not in ids) for n, ids in zip(batch, answers, strict=True)]
         out = sorted(self.machine.gather(out))
         self.n_cut = sum(cut for *_, cut in out)
         return [text for _, text, _ in out]
@@ -176,22 +262,25 @@ class EvalSet:
         return f", {self.n_cut} answers cut at max_new_tokens" if self.n_cut else ""
 
     def cost(self, model, begins, count=16):
-        """One question at a time: passes and seconds until the answer proper, which begins says of a text, and per answer.
+        """Passes and seconds of some questions, asked one at a time -> dict of means
 
-        -> dict of means
+        Until the answer proper, which begins says of a text, and until the end. Passes are counted, whatever runs them.
         """
-        rows = []
+        rows, passes = [], []
+        models = [model.base] + ([model.coprocessor] if model.has_coprocessor else [])
+        hooks = [m.blocks[0].norm_1.register_forward_hook(lambda *_: passes.append(1)) for m in models]  # once a pass
         for question in self.questions[:count]:
-            most = self.n_tokens(question)
-            (ids,) = self.answer_ids(model, [question], most)  # also warms up
+            longest, row = self.n_tokens(question), []
+            (ids,) = self.answer_ids(model, [question], longest)  # also warms up
             before = next((n for n in range(len(ids)) if begins(self.decode(ids[: n + 1]))), len(ids) - 1)
-            row = []
-            for n_tokens in (before + 1, most):
-                with counted_passes(model) as passes:
-                    began = time.perf_counter()
-                    self.answer_ids(model, [question], n_tokens)  # ends with .tolist(), which waits for the device
-                    row += [passes[0], time.perf_counter() - began]
+            for n_tokens in (before + 1, longest):
+                passes.clear()
+                began = time.perf_counter()
+                self.answer_ids(model, [question], n_tokens)  # ends with .tolist(), which waits for the device
+                row += [len(passes), time.perf_counter() - began]
             rows.append(row)
+        for hook in hooks:
+            hook.remove()
         names = ("passes_to_answer", "seconds_to_answer", "passes_per_answer", "seconds_per_answer")
         return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
 
@@ -202,32 +291,9 @@ def share_interval(right, count):
     return [interval.low, interval.high]
 
 
-@contextlib.contextmanager
-def counted_passes(model):
-    """Counts how often Base and Coprocessor run, whatever calls them -> a list of one number."""
-    count = [0]
-
-    def hook(module, args, output):
-        count[0] += 1
-
-    models = [model.base] + ([model.coprocessor] if model.has_coprocessor else [])
-    hooks = [m.blocks[0].norm_1.register_forward_hook(hook) for m in models]  # once a pass
-    try:
-        yield count
-    finally:
-        for h in hooks:
-            h.remove()
-
-
 def load_test_prompts(run):
-    """The questions that a run was tested on, as its own predictions.jsonl has them -> its lines"""
-    path = os.path.join(run, "predictions.jsonl")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{run} has not been asked its test questions yet: it has no predictions.jsonl")
-    lines = runtime.read_lines(path, like={"question": "", "text": "", "correct": False})
-    if not lines:
-        raise ValueError(f"{path} is empty")
-    return lines
+    """The questions that a run was tested on, and its answers: the lines of its own predictions.jsonl"""
+    return runtime.read_lines(os.path.join(run, "predictions.jsonl"), like={"question": "", "text": "", "correct": False})
 
 
 # -----------------------------------------------------------------------------

@@ -17,7 +17,6 @@ order of their statements. Graphs of the original's size nearly all do. With --d
 20 structures of 7 nodes, 500 of 8, and thousands of 9.
 """
 
-import argparse
 import json
 import math
 import os
@@ -27,7 +26,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import NamedTuple
 
-from configurator import one_line_errors
+from configurator import Parser, one_line_errors
 
 import numpy as np
 
@@ -245,20 +244,17 @@ def sample_split(rng, split, count, kind):
 
 def statistics(examples):
     """What is known of the original, for a list of questions -> lines"""
-    nodes, edges = ([len(e[key]) for e in examples] for key in ("idx_to_symbol", "edges"))
-    hops = Counter(len(e["steps"]) for e in examples)
-    entities, deeper = [], []
+    rows, hops = [], Counter(len(e["steps"]) for e in examples)
     for e in examples:
         roots = {p for p, _ in e["edges"]} - {c for _, c in e["edges"]}
         paths = [shortest_paths(e["edges"], root) for root in roots]
         a, b = (min(len(p[v]) for p in paths if v in p) for v in (e["target"], e["neg_target"]))
-        entities.append(len(roots))
-        deeper.append(0.5 if a == b else float(a > b))
+        rows.append((len(e["idx_to_symbol"]), len(e["edges"]), len(roots), 0.5 if a == b else float(a > b)))
+    (nodes, edges, entities, deeper), std = np.mean(rows, axis=0), np.std(rows, axis=0)
     return [
-        f"{len(examples)} graphs: {np.mean(nodes):.1f} ± {np.std(nodes):.1f} nodes, {np.mean(edges):.1f} ± "
-        f"{np.std(edges):.1f} edges, {np.mean(entities):.2f} entities",
+        f"{len(examples)} graphs: {nodes:.1f} ± {std[0]:.1f} nodes, {edges:.1f} ± {std[1]:.1f} edges, {entities:.2f} entities",
         "hops: " + ", ".join(f"{n}: {count / len(examples):.2f}" for n, count in sorted(hops.items())),
-        f'"choose the deeper concept" is right in {100 * np.mean(deeper):.1f} %',
+        f'"choose the deeper concept" is right in {100 * deeper:.1f} %',
     ]
 
 
@@ -272,12 +268,11 @@ def write(a, kind):
         else:
             splits[split] = sample_split(rng, split, count, kind)
         path = os.path.join(a.out, f"prosqa_{split}.json")
-        with atomic_write(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
+        with atomic_write(path) as new, open(new, "w", encoding="utf-8") as f:
             json.dump(splits[split], f)
-        asked = "" if a.statements else f" of {len({*map(structure, splits[split])}):,} structures"
-        print(f"{path}: {count:,} examples{asked}")
+        print(f"{path}: {count:,} examples")
     if not a.statements:
-        print(*statistics(splits["train"][:1000]), sep="\n")
+        print(f"{len({*map(structure, splits['train'])}):,} structures", *statistics(splits["train"][:1000]), sep="\n")
         return
     # a byte-level BPE for tiny models: "Every lorpus is a zumpus. " is three tokens, a digit is one
     rng, texts = random.Random(a.seed), []
@@ -285,14 +280,13 @@ def write(a, kind):
         texts += [sample_question(rng, kind)["question"], as_text(sample_statements(rng, kind, a.worded))]
     pattern = r"(Every| is a| a| or) [a-z]+pus|[A-Z][a-z]+|\. ?|[?]|### |<<|>>|[0-9]|\n"
     train_tokenizer(texts, 512, os.path.join(a.out, "tokenizer.json"), pattern)
-    write_text(a.out, "train", map(as_text, splits["train"]))
-    write_text(a.out, "val", map(as_text, splits["valid"]))
+    for name, split in (("train", "train"), ("val", "valid")):
+        write_text(a.out, name, map(as_text, splits[split]))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser, original = Parser(__doc__), Kind()
     parser.add_argument("out", nargs="?", help="the folder to write")
-    original = Kind()
     parser.add_argument("--nodes", type=int, default=original.nodes, help="that a graph grows to (default %(default)s)")
     parser.add_argument("--hops", type=int, nargs=2, default=original.hops, help="from the entity to the answer (default 3 6)")
     parser.add_argument("--words", type=int, nargs=2, default=original.words, help="names and concepts (default 17 38)")

@@ -1,6 +1,7 @@
 """Countdown: the solver against brute force, the verifier against mutations, the generator, whole runs."""
 
 import ast
+import contextlib
 import functools
 import itertools
 import json
@@ -45,6 +46,11 @@ def numbers_in(text):
     return sorted(map(int, re.findall("[0-9]+", text)))
 
 
+def told(form, numbers, seed=0):
+    """The form of that index -> its value and text"""
+    return cd.form_to_string(cd.forms(tuple(range(len(numbers))))[form], numbers, random.Random(seed))[:2]
+
+
 # -----------------------------------------------------------------------------
 # The solver
 
@@ -73,7 +79,7 @@ def test_the_solver_finds_exactly_what_brute_force_finds(numbers):
     assert {*problem.tolist()} == reachable(tuple(numbers)) & {*range(101)}
     assert list(problem) == sorted(problem)
     for target, form in itertools.islice(zip(problem.tolist(), forms.tolist(), strict=True), 0, None, 7):
-        value, text, _ = cd.express(form, numbers, random.Random(form))
+        value, text = told(form, numbers, seed=form)
         assert value == target == value_of(text) and numbers_in(text) == sorted(numbers)
 
 
@@ -83,29 +89,29 @@ def test_the_solver_agrees_on_five_operands(seed):
     problem, forms = cd.solutions(np.repeat(numbers[:, None], 101, axis=1), np.arange(101))
     assert {*problem.tolist()} == reachable(tuple(numbers.tolist())) & {*range(101)}
     for target, form in zip(problem.tolist()[::50], forms.tolist()[::50], strict=True):
-        assert cd.express(form, numbers.tolist(), random.Random(0))[0] == target
+        assert told(form, numbers.tolist())[0] == target
 
 
-def test_every_form_is_one_expression_and_the_other_way_round():
-    """Four primes: form i of the table of values is expression i, and the count is that of all trees and operators."""
+@pytest.mark.parametrize("target", [0, 1, 13, 65])
+def test_every_form_of_that_value_is_found_and_no_other(target):
+    """Four primes: the indices that the solver gives are those of the expressions with that value."""
     numbers = [31, 2, 7, 3]
-    values = {(i,): np.array([[float(x)]]) for i, x in enumerate(numbers)}
-    with np.errstate(all="ignore"):
-        for size in (2, 3, 4):
-            for operands in itertools.combinations(range(4), size):
-                values[operands] = np.concatenate([cd.apply(values[a], values[b]) for a, b in cd.splits(operands)])
-    table = values[0, 1, 2, 3][:, 0]
-    assert len(table) == cd.count_forms(4) == 15 * 4**3
-    for form in np.flatnonzero(np.isfinite(table)):
-        value, text, _ = cd.express(int(form), numbers, random.Random(int(form)))
-        assert value == table[form] == value_of(text, lambda v: v >= 0)
+    assert len(cd.forms((0, 1, 2, 3))) == 15 * 4**3
+    right = set()
+    for form in range(15 * 4**3):
+        with contextlib.suppress(ZeroDivisionError, AssertionError):
+            value, text = told(form, numbers)
+            if value_of(text, lambda v: v >= 0 and v.denominator == 1) == target == value:
+                right.add(form)
+    _, forms = cd.solutions(np.array(numbers)[:, None], np.array([target]))
+    assert right == {*forms.tolist()} and len(forms) == len(right)
 
 
 @pytest.mark.parametrize("numbers, target", [((5, 0, 3, 0), 7), ((5, 0, 3, 0), 0), ((1, 5, 5, 2, 7, 7), 3)])
 def test_no_solution_divides_by_zero(numbers, target):
     _, forms = cd.solutions(np.array(numbers)[:, None], np.array([target]))
     for form in forms.tolist()[::97]:
-        assert value_of(cd.express(form, numbers, random.Random(form))[1]) == target
+        assert value_of(told(form, numbers, seed=form)[1]) == target
     assert (target in reachable(numbers)) == (len(forms) > 0)
 
 
@@ -115,7 +121,7 @@ def test_large_numbers_stay_exact():
     _, forms = cd.solutions(numbers, np.array([999 * 998 - 997 * 996 + 994010]))
     assert len(forms)
     for form in forms.tolist():
-        assert cd.express(form, numbers[:, 0].tolist(), random.Random(0))[0] == 999 * 998 - 997 * 996 + 994010
+        assert told(form, numbers[:, 0].tolist())[0] == 999 * 998 - 997 * 996 + 994010
 
 
 # -----------------------------------------------------------------------------
@@ -124,9 +130,9 @@ def test_large_numbers_stay_exact():
 
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_every_label_verifies(n):
-    problems = cd.draw((n, 0, "train", 0))
-    assert problems == cd.draw((n, 0, "train", 0))
-    assert problems not in [cd.draw((n, 1, "train", 0)), cd.draw((n, 0, "test", 0)), cd.draw((n, 0, "train", 1))]
+    problems = cd.sample_problems(n, 0, "train", 0)
+    assert problems == cd.sample_problems(n, 0, "train", 0)
+    assert problems not in [cd.sample_problems(n, *other) for other in ((1, "train", 0), (0, "test", 0), (0, "train", 1))]
     for p in problems:
         assert len(p["numbers"]) == n and {*p["numbers"]} <= {*range(1, 51)} and 0 <= p["target"] <= 100
         assert cd.verify(cd.answer(p["solution"]), p["numbers"], p["target"]) == (True, "correct")
@@ -140,10 +146,10 @@ def test_labels_are_any_of_the_solutions():
     """Of one problem, in the places where solver and writer choose: all trees, both orders of a sum."""
     numbers, target = np.array([[5], [6], [7], [8]]), np.array([26])
     _, forms = cd.solutions(numbers, target)
-    texts = {cd.express(f, [5, 6, 7, 8], random.Random(seed))[1] for f in forms.tolist() for seed in range(40)}
+    texts = {told(f, [5, 6, 7, 8], seed)[1] for f in forms.tolist() for seed in range(40)}
     sums = {" + ".join(map(str, order)) for order in itertools.permutations([5, 6, 7, 8])}
     assert sums <= texts
-    drawn = [p for chunk in range(8) for p in cd.draw((3, 0, "train", chunk))]
+    drawn = [p for chunk in range(8) for p in cd.sample_problems(3, 0, "train", chunk)]
     first = [p["numbers"].index(numbers_of(p)[0]) for p in drawn if re.fullmatch("[0-9]+ [+*] .*", p["solution"])]
     assert all(0.2 < first.count(i) / len(first) < 0.5 for i in range(3)), "an operand's place decides where it is used"
 
@@ -159,10 +165,10 @@ def test_held_out_problems_are_new_and_unlike_each_other(monkeypatch):
     held_out = [cd.key(p) for p in problems["test"]]
     assert len(held_out) == len({*held_out}) == 3000 and len(problems["train"]) == 12000
     assert not {*held_out} & {cd.key(p) for p in problems["train"]}
-    drawn = (p for chunk in itertools.count() for p in cd.draw((3, 7, "train", chunk)))  # the slow way, in one process
+    drawn = (p for chunk in itertools.count() for p in cd.sample_problems(3, 7, "train", chunk))  # the slow way, in one process
     slow = itertools.islice((p for p in drawn if cd.key(p) not in {*held_out}), 200)
     assert list(slow) == problems["train"][:200]
-    lost = [p for chunk in range(20) for p in cd.draw((3, 7, "train", chunk)) if cd.key(p) in {*held_out}]
+    lost = [p for chunk in range(20) for p in cd.sample_problems(3, 7, "train", chunk) if cd.key(p) in {*held_out}]
     assert lost, "nothing was there to be kept apart"
 
 
@@ -176,7 +182,7 @@ def test_the_prompt_is_the_paper_s():
 
 def test_statistics_are_counted_over_labels():
     labels = ["1 + 2 + 3", "(1 + 2) * 3", "9 / 3 - 3", "1 + 2 + 3"]
-    (line,) = cd.statistics([{"numbers": numbers_in(x), "target": 9, "solution": x} for x in labels])
+    line = cd.statistics([{"numbers": numbers_in(x), "target": 9, "solution": x} for x in labels])
     assert "+ 62.5%, - 12.5%, * 12.5%, / 12.5%; 25.0% with parentheses; 2 distinct" in line
 
 
@@ -190,37 +196,28 @@ NUMBERS, TARGET = [19, 36, 55, 7], 65
     "text, reason",
     [
         ("<answer> 55 + 36 - 7 - 19 </answer>", "correct"),
-        ("<answer>55+36-(7+19)</answer>\n", "correct"),
-        ("I try 55 first. <answer> ((55 + 36) - (7)) - 19 </answer>", "correct"),
+        ("I try 55 first. <answer>((55 + 36) - (7)) - 19 </answer>\n", "correct"),
+        ("<answer> 55 +\n36 -\t7 - 19 </answer>", "correct"),
         ("55 + 36 - 7 - 19", "no answer"),
         ("<answer> 55 + 36 - 7 - 19", "no answer"),
-        ("", "no answer"),
         ("<answer> 55 + 36 - 7 - 19 </answer> or so", "bad syntax"),
         ("<answer> 55 + 36 - 7 - 19 = 65 </answer>", "bad syntax"),
-        ("<answer><answer> 55 + 36 - 7 - 19 </answer></answer>", "bad syntax"),
         ("<answer> 1 </answer><answer> 55 + 36 - 7 - 19 </answer>", "bad syntax"),
         ("</answer><answer> 55 + 36 - 7 - 19", "bad syntax"),
-        ("</answer><answer> 55 + 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 + 36 - 7 - 19) </answer>", "bad syntax"),
-        ("<answer> (55 + 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> () 55 + 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 + 36 - 7 19 </answer>", "bad syntax"),
         ("<answer> 55 + 36 - -7 - 19 </answer>", "bad syntax"),
-        ("<answer> +55 + 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 + 36 - 07 - 19 </answer>", "bad syntax"),
-        ("<answer> 55 + 36 - 7 - 19.0 </answer>", "bad syntax"),
         ("<answer> 55 + 36 - ７ - 19 </answer>", "bad syntax"),
-        ("<answer> 55 + 36 - 7 - ¹9 </answer>", "bad syntax"),
         ("<answer> 55\u00a0+ 36 - 7 - 19 </answer>", "bad syntax"),
-        ("<answer> 55 ** 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 // 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 (36) - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> ((((55)) + ((36))) - ((7))) - ((19)) </answer>", "bad syntax"),
         ("<answer> </answer>", "bad syntax"),
         ("<answer> 55 + 36 - 7 </answer>", "wrong numbers"),
         ("<answer> 55 + 36 - 7 - 19 + 7 - 7 </answer>", "wrong numbers"),
-        ("<answer> 55 + 36 - 8 - 18 </answer>", "wrong numbers"),
         ("<answer> 65 </answer>", "wrong numbers"),
-        ("<answer> 55 + 36 + 7 - 19 </answer>", "wrong value"),
         ("<answer> 55 - (36 - 7 - 19) </answer>", "wrong value"),
     ],
 )
@@ -234,9 +231,8 @@ def test_verdicts(text, reason):
         ("7 / (5 - 5)", [7, 5, 5], 1, "division by zero"),
         ("7 ÷ (5 - 5) × 3", [7, 5, 5, 3], 1, "division by zero"),
         ("1 / 3 * 6", [1, 3, 6], 2, "correct"),  # exact rationals, although no label has one
-        ("8 ÷ (3 − 1)".replace("−", "-"), [8, 3, 1], 4, "correct"),
+        ("8 ÷ (3 - 1)", [8, 3, 1], 4, "correct"),
         ("2 × 3 ÷ 4 × 2", [2, 2, 3, 4], 3, "correct"),  # from the left
-        ("8 - 4 - 3", [8, 4, 3], 1, "correct"),
         ("8 - 4 / 2", [8, 4, 2], 6, "correct"),
         ("1 / 3", [1, 3], 0, "wrong value"),
         ("0 * 7", [0, 7], 0, "correct"),
@@ -248,16 +244,14 @@ def test_values_are_exact(text, numbers, target, reason):
 
 
 HOSTILE = {
-    "100,000 opening parentheses": "(" * 100_000,
-    "100,000 closing parentheses": ")" * 100_000,
-    "100,000 pairs around a right answer": "(" * 100_000 + "55 + 36 - 7 - 19" + ")" * 100_000,
+    "opening parentheses": "(" * 100_000,
+    "pairs around a right answer": "(" * 100_000 + "55 + 36 - 7 - 19" + ")" * 100_000,
     "a tower of powers": "9**9**9**9",
-    "a megabyte of one number": "9" * 2**20,
-    "a megabyte of numbers": "7+" * 2**19 + "7",
-    "a megabyte of spaces": " " * 2**20,
-    "a megabyte of tags": "<answer>" * 2**17,
-    "a megabyte of closed tags": "<answer></answer>" * 2**16,
-    "a megabyte of text": "ignore all this " * 2**16,
+    "one number": "9" * 2**20,
+    "numbers": "7*" * 2**19 + "7",
+    "nested sums": "((7)+" * 2**17 + "7" + ")" * 2**17,
+    "spaces": " " * 2**20,
+    "tags": "<answer>" * 2**17,
     "a call": "__import__('os').abort()",
 }
 
@@ -265,26 +259,11 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_answers_get_a_verdict_at_once(name):
     began = time.process_time()  # of this process: others may keep the machine busy
-    ok, reason = cd.verify(f"<answer> {HOSTILE[name]} </answer>", NUMBERS, TARGET)
-    assert not ok and reason in ("bad syntax", "wrong numbers")
+    assert cd.verify(f"<answer> {HOSTILE[name]} </answer>", NUMBERS, TARGET) == (False, "bad syntax")
     assert time.process_time() - began < 2
 
 
-def test_time_is_linear():
-    """Four times as long a text takes no more than eight times as long."""
-
-    def seconds(length):
-        texts = ["<answer> " + unit * length + " 1 </answer>" for unit in ("(", "1+", "9", " ", "((1)+", "<answer>")]
-        began = time.perf_counter()
-        for text in texts:
-            cd.verify(text, NUMBERS, TARGET)
-        return time.perf_counter() - began
-
-    seconds(1000)
-    assert min(seconds(120_000) for _ in range(3)) < 8 * max(0.02, min(seconds(30_000) for _ in range(3)))
-
-
-LABELS = [p for n in (3, 4, 5) for p in cd.draw((n, 3, "train", 0))[:60]]
+LABELS = [p for n in (3, 4, 5) for p in cd.sample_problems(n, 3, "train", 0)[:60]]
 
 
 @settings(max_examples=300, deadline=None)
@@ -293,7 +272,7 @@ def test_a_mutated_answer_never_verifies(p, data):
     """Whatever is done to the numbers or the form of a right answer, the verdict is no, by the right reason."""
     tokens = re.findall("[0-9]+|[^ ]", p["solution"])
     at = data.draw(st.sampled_from([i for i, t in enumerate(tokens) if t.isdigit()]))
-    operators = [i for i, t in enumerate(tokens) if t in cd.OPERATORS]
+    operators = [i for i, t in enumerate(tokens) if t in cd.OPERATIONS]
     o = data.draw(st.sampled_from(operators))
     before, number, after = tokens[:at], tokens[at], tokens[at + 1 :]
     kind = data.draw(
@@ -354,12 +333,6 @@ def test_the_verdict_is_that_of_pythons_own_parser(text, numbers):
         assert reason == "bad syntax"
 
 
-def test_wilson():
-    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20."""
-    for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
-        assert np.allclose(cd.share_interval(right, count), (low, high), atol=1e-4)
-
-
 # -----------------------------------------------------------------------------
 # Whole runs
 
@@ -368,7 +341,7 @@ def test_wilson():
 def small(tmp_path_factory):
     """64 problems, and the settings of a run on them."""
     folder = tmp_path_factory.mktemp("countdown")
-    problems = [p for chunk in range(2) for p in cd.draw((3, 0, "train", chunk))]
+    problems = [p for chunk in range(2) for p in cd.sample_problems(3, 0, "train", chunk)]
     for split, rows in (("train", problems[:64]), ("test", problems[64:74])):
         (folder / f"3_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
     cd.make_problems(str(folder), 3, 0)  # the tokenizer is not there yet, the problems are
@@ -450,12 +423,11 @@ def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monke
     "changes, message",
     [
         (dict(variant="coconut"), "unknown variant 'coconut': one of soft"),
-        (dict(variant="h3"), "unknown variant 'h3'"),
         (dict(batch_size=12), "not a multiple of micro_batch x ranks"),
-        (dict(batch_size=128), "64 training problems do not fill a batch of 128"),
-        (dict(operands=0), "operands must be a whole number from 1 on"),
+        (dict(batch_size=128), "64 training questions do not fill a batch of 128"),
+        (dict(operands=6), "operands must be 3, 4 or 5"),
         (dict(solve="19 36 = "), "--solve="),
-        (dict(solve="1 2 3 4 5 6 7 = 8"), "2 to 6 numbers"),
+        (dict(solve="1 2 3 4 5 6 7 = 8"), "has 2 to 6 numbers"),
         (dict(solve="1 2 = 8888"), "none above 999"),
     ],
 )

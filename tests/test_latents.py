@@ -525,7 +525,7 @@ def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
 
 def test_countdown_at_the_paper_s_own_size(countdown_settings, tmp_path, monkeypatch):  # noqa: F811
     """4 operands and 16 latents, as in Figure 4C, with less of everything else"""
-    problems = [p for chunk in range(2) for p in cd.draw((4, 0, "train", chunk))]
+    problems = [p for chunk in range(2) for p in cd.sample_problems(4, 0, "train", chunk)]
     for split, rows in (("train", problems[:32]), ("test", problems[32:52])):
         (tmp_path / f"4_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
     settings = countdown_settings | dict(operands=4, n_latents=16, data=tmp_path, epochs=1)

@@ -152,7 +152,7 @@ def test_a_batch_is_its_questions_one_by_one(case, family):
         return torch.randint(VOCAB - 5, (n,), generator=rng).tolist()
 
     items = [
-        finetuning.Written(ids(n), ids(n + 1), [ids(k) for k in steps], 0) for n, steps in ((3, (2, 4, 1)), (7, ()), (5, (3,)))
+        finetuning.Written(ids(n), ids(n + 1), [ids(k) for k in steps]) for n, steps in ((3, (2, 4, 1)), (7, ()), (5, (3,)))
     ]
     together = finetuning.text_nll(model, items, "cpu")
     close(together, sum(finetuning.text_nll(model, [item], "cpu") for item in items), 1e-9)
@@ -169,12 +169,12 @@ def test_one_step_of_training_is_the_same_in_any_micro_batches(family):
         rank=0, world=1, device=torch.device("cpu"), autocast=lambda: torch.autocast("cpu", enabled=False)
     )
     rows = random_tokens(4, 6, seed=9).tolist()
-    items = [finetuning.Written(row[:3], row[: 2 + i], [row[: i + 1]] * (i % 3), 0) for i, row in enumerate(rows)]
+    items = [finetuning.Written(row[:3], row[: 2 + i], [row[: i + 1]] * (i % 3)) for i, row in enumerate(rows)]
     results = []
     for c.micro_batch in (4, 2, 1):
         model = variant_of("h2", family)
-        optimizer, parameters = finetuning.adamw(model, c, machine.device)
-        loss, norm = finetuning.train_step(model, items, optimizer, parameters, c, machine)
+        optimizer = finetuning.adamw(model, c, machine.device)
+        loss, norm = finetuning.train_step(model, items, optimizer, c, machine)
         results.append(torch.stack([loss.double(), norm]))
     close(results[1], results[0], 1e-6)  # the sum of losses is kept in fp32
     close(results[2], results[0], 1e-6)

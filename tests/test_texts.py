@@ -9,7 +9,6 @@ from test_train import SMALL
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
-import coprocessor
 import data
 import evaluate
 import finetuning
@@ -60,11 +59,10 @@ def test_a_text_comes_back_as_it_was(text, tokenizer):
     assert tokenizer.eot not in ids
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_many_texts_at_once_have_the_ids_of_each(threads, tokenizer):
-    texts = ["", *ODD, SPECIAL, *(f"héllo {i} 東京" * i for i in range(300))]
+def test_many_texts_at_once_have_the_ids_of_each(tokenizer):
+    texts = ["", *ODD, SPECIAL, *(f"héllo {i} 東京" * i for i in range(60))]
     each = [tokenizer.encode(text) for text in texts]
-    assert [list(ids) for ids in tokenizer.encode_batch(texts, threads)] == each
+    assert [list(ids) for ids in tokenizer.encode_batch(texts, threads=3)] == each
     tokenizer.encode(SPECIAL, special=True)
     assert list(tokenizer.encode_batch([SPECIAL])[0]) == tokenizer.encode(SPECIAL), "what was asked for before does not last"
 
@@ -122,39 +120,14 @@ def test_the_vocabulary_reaches_to_the_largest_id(tmp_path):
     assert tokenizer.vocab_size == 1000 and tokenizer.decode([500, *tokenizer.encode("a")]) == "a"
 
 
-@pytest.mark.parametrize(
-    "beside, eot",
-    [
-        ({"tokenizer_config.json": {"eos_token": "</s>"}}, "</s>"),
-        ({"tokenizer_config.json": {"eos_token": {"content": "<end>"}}}, "<end>"),
-        ({"tokenizer_config.json": {"eos_token": None}}, None),
-        ({"tokenizer_config.json": {"eos_token": "<other>"}}, None),
-        ({}, None),
-    ],
-)
-def test_the_end_of_a_document_under_another_name(beside, eot, tmp_path):
-    for name, body in beside.items():
-        (tmp_path / name).write_text(json.dumps(body))
+@pytest.mark.parametrize("eos, eot", [("</s>", 256), ({"content": "<end>"}, 257), ("<other>", None), (None, None)])
+def test_the_end_of_a_document_under_another_name(eos, eot, tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
     if eot:
-        tokenizer = fast_tokenizer(tmp_path / "tokenizer.json", special=["</s>", "<end>"])
-        assert tokenizer.eot == {"</s>": 256, "<end>": 257}[eot]
+        assert fast_tokenizer(tmp_path / "tokenizer.json", special=["</s>", "<end>"]).eot == eot
     else:
         with pytest.raises(ValueError, match=r"tokenizer.json has no <\|endoftext\|>"):
             fast_tokenizer(tmp_path / "tokenizer.json", special=["</s>", "<end>"])
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\0\0", b'{"version": "1.0"}', b"\xff"])
-def test_a_damaged_file_is_named(raw, tmp_path):
-    path = tmp_path / "tokenizer.json"
-    path.write_bytes(raw)
-    with pytest.raises(ValueError, match="tokenizer.json: damaged"):
-        data.Tokenizer(str(path))
-    fast_tokenizer(tmp_path / "good.json")
-    path.write_bytes((tmp_path / "good.json").read_bytes())
-    data.Tokenizer(str(path))
-    with pytest.raises(ValueError, match="tokenizer_config.json is damaged"):
-        (tmp_path / "tokenizer_config.json").write_bytes(raw if raw != b'{"version": "1.0"}' else b"5")
-        fast_tokenizer(path, special=["</s>"])
 
 
 # -----------------------------------------------------------------------------
@@ -219,12 +192,6 @@ def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, tmp_path, monkey
     assert theirs(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text, special=True)
     assert theirs.eos_token_id == tokenizer.eot
     transformers.AutoModelForCausalLM.from_pretrained(base)(**theirs("12", return_tensors="pt"))
-
-
-def test_a_run_with_openai_s_tokenizer_has_no_file_of_it(gpt2, tmp_path):
-    gpt2.save(str(tmp_path))
-    coprocessor.save(coprocessor.build("h2", random_model("tiny_gpt2", 270), 2), str(tmp_path / "checkpoint"), str(tmp_path))
-    assert not list(tmp_path.glob("**/tokenizer*"))
 
 
 def test_a_run_keeps_the_end_of_its_documents(tmp_path):
