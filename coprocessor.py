@@ -35,7 +35,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from data import draw_sites, tokenizer_of
@@ -491,13 +491,13 @@ def load(model, folder, base=None):
     Raises ValueError if the shapes are not the same, and for a weight that is not finite.
     """
     base = base or load_pretrained(os.path.join(folder, "base"))
-    added = load_file(os.path.join(folder, "added.safetensors"))
-    for name, tensor in added.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{folder}/added.safetensors: {name} is not finite")
     try:
+        added = load_file(os.path.join(folder, "added.safetensors"))
+        for name, tensor in added.items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"added.safetensors: {name} is not finite")
         model.load_state_dict({f"base.{name}": x for name, x in base.state_dict().items()} | added)
-    except RuntimeError as e:
+    except (ValueError, RuntimeError, SafetensorError) as e:
         raise ValueError(f"{folder}: {e}") from None
 
 
@@ -508,9 +508,6 @@ def load_base(name, tokenizer, source, vocab_size=None):
     """
     if name.startswith("random:"):
         return random_model(name.removeprefix("random:"), vocab_size or tokenizer.vocab_size)
-    if name.startswith("out/") and not os.path.exists(name):
-        config = f"config/{name.split('/')[1].split(',')[0]}.py"
-        raise FileNotFoundError(f"{name} is not there yet" + f": the run of {config} makes it" * os.path.exists(config))
     base = load_pretrained(os.path.join(weights_of(name), "base") if is_run(name) else name)
     check_tokenizer(base, name, tokenizer, source, vocab_size)
     return base

@@ -454,6 +454,7 @@ def replace_folder(final, write, keep_old=None):
             for name in [*files, "."]:
                 sync(os.path.join(folder, name))
     except Exception as e:  # torch.save's is a RuntimeError
+        shutil.rmtree(new, ignore_errors=True)
         raise OSError(f"cannot save {final} ({e}); the one before it is untouched") from e
     if os.path.exists(final):
         shutil.rmtree(old, ignore_errors=True)
