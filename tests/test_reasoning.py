@@ -58,7 +58,7 @@ class Letters:
         return [max(0, self.alphabet.find(x)) for x in text]
 
     def decode(self, ids):
-        return "".join(self.alphabet[i] for i in ids)
+        return "".join(self.alphabet[i] for i in ids if i < len(self.alphabet))
 
 
 def config(**changes):
