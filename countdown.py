@@ -97,15 +97,16 @@ def form_to_string(form, numbers, rng):
     """-> (value, text, how tightly its last operator binds); terms of + and * come in random order."""
     if isinstance(form, int):
         return numbers[form], str(numbers[form]), 3
-    sign, *both = form
-    left, right = (form_to_string(part, numbers, rng) for part in both)
+    sign, left, right = form[0], form_to_string(form[1], numbers, rng), form_to_string(form[2], numbers, rng)
     if left[0] < right[0] if sign in "-/" else rng.random() < 0.5:
         left, right = right, left
-    # a - (b + c) and a / (b * c) need their parentheses, a + (b - c) and a * (b / c) do not
+    (x, first, first_binds), (y, second, second_binds) = left, right
     binds = 1 if sign in "+-" else 2
-    least = binds, binds + (sign in "-/")
-    texts = [f"({text})" if inner < outer else text for (_, text, inner), outer in zip((left, right), least, strict=True)]
-    return int(OPERATIONS[sign](left[0], right[0])), f" {sign} ".join(texts), binds
+    if first_binds < binds:
+        first = f"({first})"
+    if second_binds < binds + (sign in "-/"):  # a - (b + c) and a / (b * c), but a + b - c and a * b / c
+        second = f"({second})"
+    return x // y if sign == "/" else OPERATIONS[sign](x, y), f"{first} {sign} {second}", binds
 
 
 # -----------------------------------------------------------------------------

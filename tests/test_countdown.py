@@ -159,11 +159,11 @@ def numbers_of(problem):
 
 
 def test_held_out_problems_are_new_and_unlike_each_other(monkeypatch):
-    monkeypatch.setattr(cd, "HELD_OUT", 3000)
-    monkeypatch.setattr(cd, "TRAIN", 12000)
+    monkeypatch.setattr(cd, "HELD_OUT", 1000)
+    monkeypatch.setattr(cd, "TRAIN", 4000)
     problems = cd.generate(3, 7)
     held_out = [cd.key(p) for p in problems["test"]]
-    assert len(held_out) == len({*held_out}) == 3000 and len(problems["train"]) == 12000
+    assert len(held_out) == len({*held_out}) == 1000 and len(problems["train"]) == 4000
     assert not {*held_out} & {cd.key(p) for p in problems["train"]}
     drawn = (p for chunk in itertools.count() for p in cd.sample_problems(3, 7, "train", chunk))  # the slow way, in one process
     slow = itertools.islice((p for p in drawn if cd.key(p) not in {*held_out}), 200)
@@ -266,7 +266,7 @@ def test_hostile_answers_get_a_verdict_at_once(name):
 LABELS = [p for n in (3, 4, 5) for p in cd.sample_problems(n, 3, "train", 0)[:60]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(LABELS), st.data())
 def test_a_mutated_answer_never_verifies(p, data):
     """Whatever is done to the numbers or the form of a right answer, the verdict is no, by the right reason."""
@@ -308,7 +308,7 @@ def test_a_mutated_answer_never_verifies(p, data):
     assert not ok and reason in cd.REASONS[1:] and expected in (None, reason)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="0123456789+-*/() ×÷", max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=4))
 def test_the_verdict_is_that_of_pythons_own_parser(text, numbers):
     """Random strings of the alphabet: what Python reads as such an expression, and only that, gets past the syntax."""
@@ -396,7 +396,7 @@ def test_training_learns_the_labels(small, tmp_path, monkeypatch):
 def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
     settings = small | dict(variant="h2", checkpoint_every=1)
     whole = run_here(cd, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    for stop in (3, 4, 8):  # in an epoch, at its end, at the very end
+    for stop in (3, 8):  # in an epoch, at the very end
         out = cut_and_resume(cd, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
         weights = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
         same_bytes(whole, out, *weights, "predictions.jsonl")

@@ -23,7 +23,6 @@ from test_train import SMALL, corpus  # noqa: F401
 
 import countdown
 import data
-import finetune_reasoning
 import runtime
 import train
 from data import train_tokenizer
@@ -344,10 +343,9 @@ class FakeWandb(types.ModuleType):
         return types.SimpleNamespace(log=lambda record, step: logged.append((step, record)), finish=finish)
 
 
-@pytest.mark.parametrize("script", [train, finetune_reasoning, countdown], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [train, countdown], ids=lambda script: script.__name__)
 def test_weights_and_biases_gets_every_line_and_a_resumed_run_goes_on_there(script, request, tmp_path, monkeypatch):
-    fixture = {train: "corpus", finetune_reasoning: "reasoning_settings", countdown: "countdown_settings"}[script]
-    given = request.getfixturevalue(fixture)
+    given = request.getfixturevalue({train: "corpus", countdown: "countdown_settings"}[script])
     settings = (SMALL | dict(data=given) if script is train else given) | dict(wandb=True, checkpoint_every=2, log_every=1)
     monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandb())
     out = run_here(script, settings, tmp_path / "run", monkeypatch=monkeypatch)

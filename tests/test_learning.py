@@ -91,9 +91,8 @@ def test_the_base_is_frozen_under_liu_and_h1_alone(variant, family):
     model = tiny_variant(variant, family)
     prefix_kv = model.pass1_prefix(TOKENS).kv
     graph = {t.requires_grad for pair in prefix_kv for t in pair}
-    assert graph == {
-        not issubclass(VARIANTS[variant], (VARIANTS["liu"], VARIANTS["h1"]))
-    }  # a frozen Base builds none in pass 1
+    frozen = issubclass(VARIANTS[variant], (VARIANTS["liu"], VARIANTS["h1"]))
+    assert graph == {not frozen}  # a frozen Base builds none in pass 1
     # and building one variant around a Base after another leaves nothing behind
     again = build("h2", build(variant, tiny(family), N_L).base, N_L)
     assert all(p.requires_grad for p in again.parameters())
@@ -154,21 +153,10 @@ def test_without_soft_tokens_or_latents_nothing_is_added(family):
     assert model.n_latents == 0 and all(name.startswith("base.") for name, _ in model.named_parameters())
 
 
-@pytest.mark.parametrize("variant", ["continued", "soft", "h1", "coconut", "cot"])
-def test_scaling_latents_that_are_not_fed_is_refused(variant, family):
+@pytest.mark.parametrize("variant", ["soft", "h1", "coconut"])
+def test_scaling_latents_that_are_not_fed_is_refused(variant):
     with pytest.raises(ValueError, match=f"scale_latents=True is not for {variant}"):
-        build(variant, tiny(family), N_L, scale_latents=True)
-
-
-@pytest.mark.parametrize("variant", ["soft", "liu", "h1", "h2"])
-def test_no_latents_is_an_error(variant):
-    with pytest.raises(ValueError, match="n_latents"):
-        build(variant, tiny("gpt2"), 0)
-
-
-def test_an_unknown_variant_is_an_error_that_lists_the_known():
-    with pytest.raises(ValueError, match="'h3'.*continued.*h2"):
-        build("h3", tiny("gpt2"), 1)
+        build(variant, tiny("gpt2"), N_L, scale_latents=True)
 
 
 # -----------------------------------------------------------------------------
