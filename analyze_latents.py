@@ -11,36 +11,28 @@ capture     H_ij, the share of latent j's variance that lies in the subspace of 
             what the latents do once they are shuffled across their slots: those differ in nothing.
 silhouette  is an occurrence nearer to others of its own latent than to those of the nearest other latent? -1 to 1.
 interventions  perplexity, also by ahead token, or accuracy, when there are no latents, when they are zeroed, replaced by their
-            mean over examples, swapped between examples, reversed, or dropped one at a time. What does not get worse did not
-            matter.
-effect      what a message is good for, in two parts. Presence: another example's message against none. Content: an example's
-            own against another's. In percent of perplexity, or points of accuracy.
+            mean over examples, swapped between examples, reversed, or dropped one at a time.
+effect      what a message is good for, in percent of perplexity or points of accuracy. Presence: another example's message
+            against none. Content: an example's own against another's.
 steps       of a run whose latents have to spell their steps (--step_weight): how often they do, to the letter.
 words       the tokens that each latent is nearest to, read by the Base's head.
 
-Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is fed.
-
-None means that the Base goes on as an ordinary language model: a branch starts as under continued, with the site's own token
-in its own place. So soft tokens (soft, pause), Z (liu, h2) or KV_phi (h1) are not there at all. coconut makes each latent from
-the one before, so there is no message to swap or to leave out.
+Z is the Coprocessor's last hidden state; for soft and coconut, what the Base is fed. Without a message the Base goes on as an
+ordinary language model: a branch starts as under continued, with the site's own token in its own place.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import itertools
+import math
 import os
 from collections import Counter
-from functools import partial
+from unittest import mock
 
-import matplotlib
-
-matplotlib.use("Agg")
 from configurator import Count, configure, one_line_errors
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.metrics import silhouette_samples
 
@@ -62,37 +54,29 @@ class Config:
     device: str = "auto"  # auto | cpu | cuda | mps
 
 
-TAU = 0.97
+TAU = 0.97  # the share of variance that a latent's subspace holds (section 4.3)
 SILHOUETTE_POINTS, SILHOUETTE_DRAWS = 6000, 3  # all pairs of that many occurrences are compared, for so many random draws
+RESAMPLES = 20  # of the bootstrap
+MAX_VALUES = 2**26  # of Z; 512 MB in fp64
 
 
 # -----------------------------------------------------------------------------
-# The two diagnostics
-
-
-def check(z):
-    """Z (n, N_L, d) as float64. Raises ValueError if it is of another shape, empty, or not finite."""
-    z = np.asarray(z, dtype=np.float64)
-    if z.ndim != 3 or 0 in z.shape:
-        raise ValueError(f"Z must be (examples, N_L, width) and not empty, not {z.shape}")
-    if not np.isfinite(z).all():
-        bad = sorted({int(i) for i in np.argwhere(~np.isfinite(z))[:, 1]})
-        raise ValueError(f"Z is not finite, in latents {', '.join(str(i + 1) for i in bad)}")
-    return z
+# The two diagnostics. Z is (n, N_L, d): n examples of each latent
 
 
 def centred(z):
-    """Z (n, N_L, d) -> X (N_L, n, d), each latent less its own mean; exactly 0 where it is constant"""
-    z = check(z)
-    x = (z - z.mean(axis=0)).transpose(1, 0, 2)
-    for latent, largest in zip(x, np.abs(z).max(axis=(0, 2)), strict=True):
-        if np.abs(latent).max() <= 1e-6 * largest:  # what is left of a constant is rounding
-            latent[:] = 0
-    return x
+    """-> X (N_L, n, d) in float64, each latent less its own mean; exactly 0 where it is constant"""
+    z = np.asarray(z, dtype=np.float64)
+    if not np.isfinite(z).all():
+        raise ValueError("Z is not finite")
+    x = z - z.mean(axis=0)
+    constant = np.abs(x).max(axis=(0, 2)) <= 1e-6 * np.abs(z).max(axis=(0, 2))  # what is left of a constant is rounding
+    x[:, constant] = 0
+    return x.transpose(1, 0, 2)
 
 
 def subspaces(z, tau=TAU):
-    """Z (n, N_L, d) -> centred X (N_L, n, d), per latent an orthonormal basis (d, rank); rank 0 where it is constant."""
+    """-> centred X (N_L, n, d), per latent an orthonormal basis (d, rank); rank 0 where it is constant"""
     x, bases = centred(z), []
     for latent in x:
         variance, v = np.linalg.eigh(latent.T @ latent)  # ascending
@@ -106,12 +90,13 @@ def cross_capture(z, tau=TAU):
     """Z (n, N_L, d) -> H (N_L, N_L): H_ij = |X_j P_i|^2 / |X_j|^2, P_i projecting on latent i's subspace.
 
     A latent that is the same in every example has no variance: its row and its column are 0. Raises ValueError for
-    values that are not finite and for another shape.
+    values that are not finite.
     """
     x, bases = subspaces(z, tau)
     total = np.square(x).sum(axis=(1, 2))  # (N_L)
-    projections = np.array([(basis @ basis.T).ravel() for basis in bases])  # (N_L, d d)
-    captured = projections @ np.array([(latent.T @ latent).ravel() for latent in x]).T  # |X_j P_i|^2 = tr(P_i X_j^T X_j)
+    # |X_j P_i|^2 = tr(P_i X_j^T X_j), for all pairs in one product of (N_L, d d) matrices
+    projections = np.array([(basis @ basis.T).ravel() for basis in bases])
+    captured = projections @ np.array([(latent.T @ latent).ravel() for latent in x]).T
     return np.divide(captured, total, out=np.zeros_like(captured), where=total > 0)
 
 
@@ -122,19 +107,16 @@ def off_diagonal(h):
 
 
 def shuffled(z, seed=0):
-    """Z (n, N_L, d) -> the same centred latents, those of each example in an order of its own: all slots are alike"""
+    """-> the same centred latents, those of each example in an order of its own: all slots are alike"""
     x, (n, n_latents, _) = centred(z).transpose(1, 0, 2), z.shape
     orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n_latents), (n, 1)), axis=1)  # (n, N_L)
     return np.take_along_axis(x, orders[:, :, None], axis=1)
 
 
-def interval(values):
+def mean_and_interval(values):
     """(n) -> their mean, and half of its 95 % interval (Student's t; None for a single value)"""
     n = len(values)
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else None
-
-
-RESAMPLES = 20
 
 
 def above(z, null, seed=0):
@@ -144,12 +126,14 @@ def above(z, null, seed=0):
     in turn would not do: ranks are whole numbers, and jump.)
     """
 
-    def difference(*both):
-        return float(np.subtract(*(off_diagonal(cross_capture(x)) for x in both)))
+    def difference(a, b):
+        return off_diagonal(cross_capture(a)) - off_diagonal(cross_capture(b))
 
-    n, rng = max(len(z), len(null)), np.random.default_rng(seed)
-    draws = [rng.random(n) for _ in range(RESAMPLES)]  # in [0, 1): of both the same examples, where both have all of them
-    found = [difference(*(x[(draw[: len(x)] * len(x)).astype(int)] for x in (z, null))) for draw in draws]
+    def resample(x, draw):  # numbers in [0, 1) choose the same examples of both, where both have all of them
+        return x[(draw[: len(x)] * len(x)).astype(int)]
+
+    draws = np.random.default_rng(seed).random((RESAMPLES, max(len(z), len(null))))
+    found = [difference(resample(z, draw), resample(null, draw)) for draw in draws]
     half = float(stats.t.ppf(0.975, RESAMPLES - 1) * np.std(found, ddof=1))
     return difference(z, null), half if min(len(z), len(null)) > 1 else None
 
@@ -157,16 +141,13 @@ def above(z, null, seed=0):
 def silhouette(z):
     """Z (n, N_L, d) -> (global, per latent (N_L,)), by Euclidean distances; 0 where a latent occurs once.
 
-    Raises ValueError for a single latent, which has nothing to be separated from, and as cross_capture does.
+    Raises ValueError for a single latent, which has nothing to be separated from, and for values that are not finite.
     """
-    z = check(z)
+    z = np.asarray(z, dtype=np.float64)
     n, n_latents, width = z.shape
-    if n_latents < 2:
-        raise ValueError("a silhouette compares latents: one alone has none")
-    if n == 1:
+    if n == 1 < n_latents:  # sklearn wants a latent with two occurrences
         return 0.0, np.zeros(n_latents)
     s = silhouette_samples(z.reshape(-1, width), np.tile(np.arange(n_latents), n)).reshape(n, n_latents)
-    s = np.nan_to_num(s)  # 0 / 0: all distances are zero
     return float(s.mean()), s.mean(axis=0)
 
 
@@ -182,82 +163,49 @@ def subsampled_silhouette(z, seed=0):
 
 
 # -----------------------------------------------------------------------------
-# What a run is asked: batches to collect Z from, and how well it does
+# What a run is evaluated on: batches, a list of tokens (B,S) and sites (B,M); and score() -> (n, N), the higher the better
 
 
-class Asked:
-    """A run's own validation, in examples: sequences, or questions.
-
-    batches() -> (tokens (B,S), sites (B,M)); scores() -> a number an example, the higher the better; overall(scores) ->
-    perplexity, or accuracy in percent
-    """
-
-    def __init__(self, run, config, model, examples, batch_size, machine):
-        self.machine, self.model = machine, model
-        self.c = argparse.Namespace(**config)
-        self.c.micro_batch = self.c.batch_size = batch_size
-        self.setting = setting(config)
-        if self.setting == "large-scale":
-            self.what = "perplexity"
-            rows = Rows(self.c.data, "val", self.c.seq_len)
-            limit = coprocessor.site_limit(self.c, model.base.config.context, model.branch_offset())
-            self.read = coprocessor.Batches(rows, self.c, limit, machine.device)
-            self.c.eval_rows = min(rows.count, -(-examples // self.c.n_sites))
-            return
-        self.what, self.tokenizer = "accuracy", tokenizer_of(run)
-        self.asked = finetuning.load_test_prompts(run)[:examples]
-        prompts = [self.tokenizer.encode(line["question"] + "\n") + model.ends_prompts_with for line in self.asked]
-        self.answers = finetuning.EvalSet(prompts, model, self.tokenizer, self.c, machine)
-
-    def batches(self):
-        if self.what == "perplexity":
-            for i in range(0, self.c.eval_rows, self.c.batch_size):
-                yield self.read(range(i, min(i + self.c.batch_size, self.c.eval_rows)))
-        else:
-            prompts = self.answers.questions
-            for i in range(0, len(prompts), self.c.micro_batch):
-                tokens, lengths = finetuning.pad(prompts[i : i + self.c.micro_batch], self.machine.device)
-                yield tokens, (lengths - 1)[:, None]
+def text_evaluation(config, model, examples, batch_size, machine):
+    """Validation sequences, with the sites that the run itself was validated at -> batches, score"""
+    c = argparse.Namespace(**config)
+    rows = Rows(c.data, "val", c.seq_len)
+    limit = coprocessor.site_limit(c, model.base.config.context, model.branch_offset())
+    read = coprocessor.Batches(rows, c, limit, machine.device)
+    numbers = range(min(rows.count, math.ceil(examples / c.n_sites)))
+    batches = [read(numbers[i : i + batch_size]) for i in range(0, len(numbers), batch_size)]
 
     @torch.no_grad()
-    def scores(self):
-        """-> (n, N_A) the mean log-likelihood of a sequence's ahead tokens, the first of each branch, the second, ...;
-        (n, 1) 1 for a right answer, 0 for a wrong one
-        """
-        if self.what == "accuracy":
-            texts = self.answers.answer_questions(self.model)
-            return np.array([[float(is_right(line, text))] for line, text in zip(self.asked, texts, strict=True)])
+    def score():
+        """-> (n, N_A) the mean log-likelihood of a sequence's ahead tokens: the first of each branch, the second, ..."""
         found = []
-        for tokens, sites in self.batches():
-            ahead = coprocessor.ahead_tokens(tokens, sites, self.c.n_ahead)
-            with self.machine.autocast():
-                nll = self.model.ahead_nll(tokens, sites, ahead)  # (B, M, N_A)
-            found.append(-nll.cpu().double().mean(dim=1))
+        for tokens, sites in batches:
+            with machine.autocast():
+                nll = model.ahead_nll(tokens, sites, coprocessor.ahead_tokens(tokens, sites, c.n_ahead))
+            found.append(-nll.cpu().double().mean(dim=1))  # over M
         return torch.cat(found).numpy()
 
-    def overall(self, scores):
-        return float(np.exp(-scores.mean()) if self.what == "perplexity" else 100 * scores.mean())
+    return batches, score
 
 
-def is_right(line, text):
-    """A line of predictions.jsonl, another text that is answered -> is it right?"""
-    if "numbers" in line:
-        return verify(text, line["numbers"], line["target"])[0]
-    return answers_match(extract(text), line["gold"])
+def question_evaluation(config, model, lines, tokenizer, batch_size, machine):
+    """Lines of a run's predictions.jsonl, one site each, at a question's end -> batches, score"""
+    prompts = [tokenizer.encode(line["question"] + "\n") + model.ends_prompts_with for line in lines]
+    padded = [finetuning.pad(prompts[i : i + batch_size], machine.device) for i in range(0, len(prompts), batch_size)]
+    c = argparse.Namespace(max_new_tokens=config["max_new_tokens"], micro_batch=batch_size)
+    questions = finetuning.EvalSet(prompts, model, tokenizer, c, machine)
 
+    def is_right(line, text):
+        if "numbers" in line:  # Countdown: any expression that solves it
+            return verify(text, line["numbers"], line["target"])[0]
+        return answers_match(extract(text), line["gold"])
 
-STEPS_STAY, NO_STEPS = "straight (steps stay)", "straight (no steps)"
+    def score():
+        """-> (n, 1) 1 for a right answer, 0 for a wrong one"""
+        texts = questions.answer_questions(model)
+        return np.array([[float(is_right(line, text))] for line, text in zip(lines, texts, strict=True)])
 
-
-def protocol(config):
-    """Of a run on GSM8K or ProsQA: "curriculum", or one of two readings of the paper's "straight to 16"
-
-    Straight means that all latents are there from the first epoch on. They stand for the first k steps and the later ones
-    stay in words to the end; or no step is ever written out.
-    """
-    if config["first_stage"] > config["stages"]:
-        return NO_STEPS
-    return STEPS_STAY if config["first_stage"] == config["stages"] and not config["last_stage_epochs"] else "curriculum"
+    return [(tokens, (lengths - 1)[:, None]) for tokens, lengths in padded], score
 
 
 def task_of(config):
@@ -268,61 +216,36 @@ def task_of(config):
     return "GSM8K" if folder in ("gsm8k", "gsm8k_aug") else "ProsQA" if "prosqa" in folder else folder
 
 
-def setting(config):
-    """What a run was trained on, as the paper's section 4.3 has it"""
-    task = task_of(config)
-    if task == "text":
-        return "large-scale"
-    resumed = ", resumed" * config["started_from"].startswith("all of")
-    if task == "Countdown":
-        return f"Countdown, {config['operands']} operands{resumed}"
-    how = protocol(config)
-    if how == NO_STEPS and not resumed:
-        return f"{task}, no curriculum"
-    return task + f", {how}" * (how != "curriculum") + resumed
-
-
-MAX_VALUES = 2**26  # of Z; 512 MB in fp64
-
-
-def latents_of(model, tokens, sites):
-    """-> Z (B M, N_L, C)"""
-    z = model.pass2_start(model.pass1_prefix(tokens), sites).z
-    if z is None:
-        raise ValueError(f"{type(model).__name__} does not say what its latents are: give BranchStart a z")
-    return z.flatten(0, 1)
-
-
-def states_of(model, tokens, sites, slots):
-    """-> the Base's last hidden states at the tokens that end at each site (n, slots, C); a site with fewer is left out"""
-    hidden, _ = model.base.prefix(tokens)  # (B, S, C)
-    index = sites[..., None] + torch.arange(1 - slots, 1, device=sites.device)  # (B, M, slots)
-    rows = torch.arange(len(tokens), device=sites.device)[:, None, None]
-    return hidden[rows, index.clamp(min=0)][index[..., 0] >= 0]
+# -----------------------------------------------------------------------------
+# Z, and the states of ordinary tokens to compare it with
 
 
 @torch.no_grad()
-def collect(model, batches, examples, states=latents_of):
-    """-> Z (n, N_L, d), or other states, float32, of the first so many branches, no more than MAX_VALUES"""
-    width = model.base.config.width
-    n, found, filled = min(examples, max(1, MAX_VALUES // (model.n_latents * width))), [], 0
+def collect(model, batches):
+    """-> Z (n, N_L, d), float32, a row for each branch"""
+    found = []
     for tokens, sites in batches:
-        found.append(states(model, tokens, sites)[: n - filled].float().cpu().numpy())
-        filled += len(found[-1])
-        if filled == n:
-            break
-    return np.concatenate(found)
+        z = model.pass2_start(model.pass1_prefix(tokens), sites).z
+        assert z is not None, f"{type(model).__name__}.pass2_start should return its latents as z"
+        found.append(z.flatten(0, 1).float().cpu())
+    return torch.cat(found).numpy()
 
 
-def collect_tokens(model, asked, examples):
-    """What the Base makes of ordinary tokens at the same places, those up to each site: as Z, (n, slots, d)
+@torch.no_grad()
+def collect_tokens(model, batches):
+    """The Base's last hidden states at ordinary tokens at the same places, those up to each site: as Z, (n, slots, d)
 
-    There are N_L slots, as of latents. A question may be shorter: then as many as half of the examples have. Slots that are
-    the same in all examples, as a template's first words, are left out.
+    There are N_L slots, as of latents. A question may be shorter: then as many as half of the examples have, and those that
+    have fewer are left out. So are slots that are the same in all examples, as a template's first words.
     """
-    sites = torch.cat([sites.flatten() for _, sites in asked.batches()])
-    slots = min(model.n_latents, int(sites.median()) + 1)
-    z = collect(model, asked.batches(), examples, partial(states_of, slots=slots))
+    slots = min(model.n_latents, int(torch.cat([sites.flatten() for _, sites in batches]).median()) + 1)
+    found = []
+    for tokens, sites in batches:
+        hidden, _ = model.base.prefix(tokens)  # (B, S, C)
+        index = sites[..., None] + torch.arange(1 - slots, 1, device=sites.device)  # (B, M, slots)
+        rows = torch.arange(len(tokens), device=sites.device)[:, None, None]
+        found.append(hidden[rows, index.clamp(min=0)][index[..., 0] >= 0].float().cpu())
+    z = torch.cat(found).numpy()
     return z[:, centred(z).any(axis=(1, 2))]
 
 
@@ -330,112 +253,98 @@ def collect_tokens(model, asked, examples):
 # Do they matter?
 
 
-@contextlib.contextmanager
 def intervene(model, change):
-    """While it lasts, the Base gets change(tensor, number) of every tensor that the model sends it: inputs, or K and V of every
-    layer, in the order in which they are sent; axis -2 are the latents. Nothing is sent where change is None.
+    """A context in which the Base gets change(tensor, key) of all that the model sends it; where change is None, nothing.
+
+    key: "x", inputs (B,M,N_L,C), or (layer, 0 or 1), K or V (B,H_kv,M,N_L,D) of a cache.
     """
     if change is None:  # x_site in its own place, as under continued
-        model.pass2_start = model.start_plain
-    else:
-        count = itertools.count()
+        return mock.patch.object(model, "pass2_start", model.start_plain)
 
-        def send(x=None, kv=None):
-            if kv is None:
-                return change(x, next(count))
-            # a layer may hold nothing
-            return [tuple(change(t, i) if t.size(-2) else t for t, i in zip(pair, count, strict=False)) for pair in kv]
+    def send(x=None, kv=None):
+        if kv is None:
+            return change(x, "x")
+        out = []
+        for layer, pair in enumerate(kv):
+            out.append(tuple(change(t, (layer, i)) if t.size(-2) else t for i, t in enumerate(pair)))  # it may hold nothing
+        return out
 
-        def pass2_start(*inputs):
-            nonlocal count
-            count = itertools.count()  # a batch sends its first tensor first
-            return type(model).pass2_start(model, *inputs)
-
-        model.send, model.pass2_start = send, pass2_start
-    try:
-        yield
-    finally:
-        vars(model).pop("send", None), vars(model).pop("pass2_start", None)
-
-
-def sent(model, tokens, sites):
-    """-> the tensors that the model sends the Base"""
-    found = []
-    with intervene(model, lambda t, i: found.append(t) or t):
-        model.pass2_start(model.pass1_prefix(tokens), sites)
-    return found
-
-
-def over_examples(t):
-    """The axes of a message's tensor that count examples: B and M of x (B,M,N_L,C), of K and V (B,H_kv,M,N_L,D)."""
-    return (0, 1) if t.dim() == 4 else (0, 2)
+    return mock.patch.object(model, "send", send)
 
 
 @torch.no_grad()
 def mean_message(model, batches):
-    """-> the mean over all examples of every tensor of the message"""
-    sums, count = None, 0
-    for tokens, sites in batches:
-        parts = [t.sum(dim=over_examples(t), keepdim=True).cpu().double() for t in sent(model, tokens, sites)]
-        sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
-        count += sites.numel()
-    return [total / count for total in sums]
+    """-> {key: the mean over all examples of that tensor of the message}"""
+    sums, calls = {}, Counter()
+
+    def add(t, key):
+        sums[key] = sums.get(key, 0) + t.sum(dim=(0, -3), keepdim=True).cpu().double()  # over B and M
+        calls[key] += 1
+        return t
+
+    with intervene(model, add):
+        for tokens, sites in batches:
+            model.pass2_start(model.pass1_prefix(tokens), sites)
+    assert set(calls.values()) <= {len(batches)}, "pass2_start should send once: inputs, a cache, or both"
+    n = sum(sites.numel() for _, sites in batches)
+    return {key: total / n for key, total in sums.items()}
 
 
 def swap():
     """-> a change: every row gets the message of the row before it, over all batches; the first that of its batch's last."""
     last = {}
 
-    def change(t, i):
-        before = last.get(i, t[-1:])
-        last[i] = t[-1:]
-        return torch.cat([before, t[:-1]])
+    def change(t, key):
+        rows = torch.cat([last.get(key, t[-1:]), t])
+        last[key] = t[-1:]
+        return rows[:-1]
 
     return change
 
 
-def interventions(model, asked):
-    """-> {what was done: perplexity or accuracy}, {what was done: -log p by ahead token}, {a part of the message's effect: (its
-    size, half of its 95 % interval)}
-
-    Latents are dropped, not masked: of the others a branch then starts with fewer. The intervals are over examples, each
-    compared with itself: a sequence with all of its sites, or a question.
-    """
-    n, means = model.n_latents, mean_message(model, asked.batches())
+def changes_of(model, means):
+    """-> {what is done to a message: the change}. Latents are dropped, not masked: a branch starts with the others."""
     changes = {
-        "untouched": lambda t, i: t,
-        "zero": lambda t, i: torch.zeros_like(t),
-        "mean": lambda t, i: means[i].to(t).expand_as(t),
+        "untouched": lambda t, key: t,
+        "zero": lambda t, key: torch.zeros_like(t),
+        "mean": lambda t, key: means[key].to(t).expand_as(t),
         "swapped": swap(),
         "none": None,
     }
-    if n > 1:
-        if means[-1].dim() == 4:
-            changes["reversed"] = lambda t, i: t.flip(-2)
-        for j in range(n):
-            rest = torch.tensor([k for k in range(n) if k != j])
-            changes[f"without {j + 1}"] = lambda t, i, rest=rest: t[..., rest.to(t.device), :]
-    scores, overall = {}, {}
-    for name, change in changes.items():
+    n = model.n_latents
+    if n > 1 and "x" in means:
+        changes["reversed"] = lambda t, key: t.flip(-2)
+    for dropped in range(n) if n > 1 else ():
+        rest = [i for i in range(n) if i != dropped]
+        changes[f"without {dropped + 1}"] = lambda t, key, rest=rest: t[..., rest, :]
+    return changes
+
+
+def interventions(model, batches, score, what):
+    """-> {what was done: perplexity or accuracy}, {what was done: -log p by ahead token}, {a part of the message's effect: (its
+    size, half of its 95 % interval)}
+
+    The intervals are over examples, each compared with itself: a sequence with all of its sites, or a question.
+    """
+    means = mean_message(model, batches)
+    if not means:
+        print("    coconut makes each latent from the one before, so there is no message to intervene on")
+        return {}, {}, {}
+    scores, overall, by_ahead = {}, {}, {}
+    for name, change in changes_of(model, means).items():
         with intervene(model, change):
-            scores[name] = asked.scores()  # (n, N_A) or (n, 1)
-        overall[name] = asked.overall(scores[name])
-        print(f"    {name}: {asked.what} {overall[name]:.2f}" + by_ahead(-scores[name].mean(axis=0)), flush=True)
-    # log-likelihoods times 100 are percent of perplexity, right answers times 100 points
+            found = scores[name] = score()
+        overall[name] = float(np.exp(-found.mean()) if what == "perplexity" else 100 * found.mean())
+        line = f"    {name}: {what} {overall[name]:.2f}"
+        if what == "perplexity":
+            nll = by_ahead[name] = (-found.mean(axis=0)).tolist()
+            line += "; -log p by ahead token " + " ".join(f"{x:.3f}" for x in nll[:4])
+            line += f", then {np.mean(nll[4:]):.3f}" if nll[4:] else ""
+        print(line, flush=True)
+    # differences of log-likelihood times 100 are percent of perplexity, of right answers points
     parts = {"presence": ("swapped", "none"), "content": ("untouched", "swapped")}
-    effects = {part: 100 * (scores[a] - scores[b]) for part, (a, b) in parts.items()}
-    nll = {name: (-found.mean(axis=0)).tolist() for name, found in scores.items()} if asked.what == "perplexity" else {}
-    return overall, nll, {part: interval(effect.mean(axis=1)) for part, effect in effects.items()}
-
-
-def by_ahead(nll, most=4):
-    """-log p by ahead token -> in words; "" for a single number"""
-    if len(nll) == 1:
-        return ""
-    told = " ".join(f"{x:.3f}" for x in nll[:most])
-    return f"; -log p of ahead token 1 to {min(most, len(nll))}: {told}" + (
-        f", then {nll[most:].mean():.3f}" if len(nll) > most else ""
-    )
+    effect = {part: mean_and_interval(100 * (scores[a] - scores[b]).mean(axis=1)) for part, (a, b) in parts.items()}
+    return overall, by_ahead, effect
 
 
 # -----------------------------------------------------------------------------
@@ -443,32 +352,33 @@ def by_ahead(nll, most=4):
 
 
 @torch.no_grad()
-def spelled(model, asked):
+def spelled(model, batches, lines, tokenizer):
     """Of the questions that have a step 1, 2, ...: how many of its texts do its latents spell, greedily and to the letter?
 
     -> [share by step], what the first question's latents spell
     """
-    steps = [[asked.tokenizer.encode(step + "\n") for step in line["steps"]] for line in asked.asked]
+    steps = [[tokenizer.encode(step + "\n") for step in line["steps"]] for line in lines]
     longest, said = max(len(step) for each in steps for step in each), []
-    for tokens, sites in asked.batches():
+    for tokens, sites in batches:
         prefix = model.pass1_prefix(tokens)
         start = model.pass2_start(prefix, sites)
         hidden, _ = model.base.branch(start.x, prefix.kv, start.sites, start.positions, start.kv)
         said += model.spell(model.step_latents(start, hidden), prefix.kv, longest).tolist()  # (K, longest) a question
-    right = [[s[: len(step)] == step for s, step in zip(*pair, strict=False)] for pair in zip(said, steps, strict=True)]
-    by_step = [[row[j] for row in right if len(row) > j] for j in range(len(said[0]))]
-    first = [asked.tokenizer.decode(s).partition("\n")[0] for s in said[0]]
-    return [float(np.mean(found)) if found else None for found in by_step], first
+    right = [[] for _ in said[0]]
+    for texts, own_steps in zip(said, steps, strict=True):
+        for found, text, step in zip(right, texts, own_steps, strict=False):  # as many as have both
+            found.append(text[: len(step)] == step)
+    first = [tokenizer.decode(text).partition("\n")[0] for text in said[0]]
+    return [float(np.mean(found)) if found else None for found in right], first
 
 
 @torch.no_grad()
 def words(model, z, tokenizer, top=5):
     """-> per latent the tokens that the Base's head reads in it: [(token, share of the examples)], the most frequent first"""
-    device = next(model.parameters()).device
-    out = []
-    for latent in range(z.shape[1]):
+    device, out = next(model.parameters()).device, []
+    for latent in torch.from_numpy(z).unbind(dim=1):
         counts = Counter()
-        for rows in torch.from_numpy(z[:, latent]).split(256):
+        for rows in latent.split(256):
             counts.update(model.base.logits(rows.to(device)).argmax(dim=-1).tolist())
         common = [(i, n / len(z)) for i, n in counts.most_common(top)]
         out.append([(tokenizer.decode([i]) if i < tokenizer.vocab_size else f"<{i}>", share) for i, share in common])
@@ -478,12 +388,7 @@ def words(model, z, tokenizer, top=5):
 # -----------------------------------------------------------------------------
 
 
-def told(found, digits):
-    mean, half = found
-    return f"{mean:+.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
-
-
-def told_chance(chance):
+def describe_chance(chance):
     names = {"tokens": "ordinary tokens", "shuffled": "shuffled latents (the ceiling)"}
     return ", ".join(f"{names[name]} {captured:.3f}" for name, captured in chance.items())
 
@@ -495,7 +400,7 @@ def heatmap(ax, latents, title):
     if n > 1:
         title += f"\nmean off the diagonal {latents['off_diagonal']:.3f}"
     if latents.get("chance"):
-        title += f"\n{told_chance(latents['chance'])}"
+        title += f"\n{describe_chance(latents['chance'])}"
     ax.set_title(title, fontsize="medium", parse_math=False)  # a run may be called $1_or_$2
     ax.set(xlabel="variance of latent j", ylabel="in subspace of i")
     for axis in (ax.xaxis, ax.yaxis):
@@ -505,27 +410,49 @@ def heatmap(ax, latents, title):
 
 def draw(result, path):
     """The heatmap, the silhouettes and what interventions did, side by side."""
-    scores = result["interventions"]
-    figure, axes = plt.subplots(1, 2 + bool(scores), figsize=(5 + 4.2 * (1 + bool(scores)), 4.2), squeeze=False)
-    heatmap(axes[0, 0], result, result["run"])
-    each = result["silhouettes"]
-    axes[0, 1].bar(range(1, len(each) + 1), each, color="#1f77b4")
-    axes[0, 1].axhline(0, color="black", lw=0.8)
+    scores, each = result["interventions"], result["silhouettes"]
+    figure = Figure(figsize=(13.4 if scores else 9.2, 4.2))
+    axes = figure.subplots(1, 3 if scores else 2)
+    heatmap(axes[0], result, result["run"])
+    axes[1].bar(range(1, len(each) + 1), each, color="#1f77b4")
+    axes[1].axhline(0, color="black", lw=0.8)
     title = f"silhouette, {result['silhouette']:.3f} overall" if each else "silhouette: one latent has none"
-    axes[0, 1].set(title=title, xlabel="latent", ylim=(-1, 1), xlim=(0.4, result["n_latents"] + 0.6))
-    axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
+    axes[1].set(title=title, xlabel="latent", ylim=(-1, 1), xlim=(0.4, result["n_latents"] + 0.6))
+    axes[1].xaxis.get_major_locator().set_params(integer=True)
     if scores:
-        ax, names = axes[0, 2], list(scores)[::-1]
-        ax.barh(names, [scores[name] for name in names], color="#ff7f0e")
-        ax.axvline(scores["untouched"], color="black", lw=0.8)
-        ax.set(
-            xlabel="accuracy (%)" if result["what"] == "accuracy" else "perplexity", title="after interventions on the latents"
-        )
+        axes[2].barh([*scores][::-1], [*scores.values()][::-1], color="#ff7f0e")
+        axes[2].axvline(scores["untouched"], color="black", lw=0.8)
+        label = "accuracy (%)" if result["what"] == "accuracy" else "perplexity"
+        axes[2].set(xlabel=label, title="after interventions on the latents")
         if result["what"] == "perplexity":
-            ax.set_xlim(left=0.9 * min(scores.values()))
+            axes[2].set_xlim(left=0.9 * min(scores.values()))
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plt.close(figure)
+
+
+def specialisation(z, tokens, seed):
+    """Z, and ordinary tokens in its place -> what latents.json says of capture and silhouette, printed on the way"""
+    n, n_latents, width = z.shape
+    h, ranks = cross_capture(z), [basis.shape[1] for basis in subspaces(z)[1]]
+    result = dict(width=width, capture=h.tolist(), off_diagonal=off_diagonal(h), ranks=ranks)
+    print(f"    ranks {min(ranks)} to {max(ranks)} of {width}")
+    if 0 in ranks:
+        constant = ", ".join(str(i) for i, rank in enumerate(ranks, 1) if not rank)
+        print(f"    latents {constant} are the same in every example: no variance, capture 0")
+    if n <= width:
+        print(f"    fewer occurrences than dimensions, so ranks end at {n - 1}: ask for more --examples")
+    if n_latents == 1:
+        print("    one latent has no others to be compared with")
+        return result | dict(silhouette=None, silhouette_spread=None, silhouettes=[])
+    nulls = {"tokens": tokens, "shuffled": shuffled(z, seed)}  # a prompt of one token has no others to compare
+    chance = result["chance"] = {name: off_diagonal(cross_capture(x)) for name, x in nulls.items() if x.shape[1] > 1}
+    print(f"    capture off the diagonal {result['off_diagonal']:.4f}; of {describe_chance(chance)}")
+    if "tokens" in chance:
+        result["above_chance"] = above(z, tokens, seed)
+        print("    above ordinary tokens {:+.4f} ± {:.4f}".format(*result["above_chance"]))
+    overall, each, spread = subsampled_silhouette(z, seed)
+    print(f"    silhouette {overall:.4f}" + (f" ± {spread:.4f} over random samples" if spread else ""))
+    return result | dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
 
 
 def main():
@@ -533,54 +460,37 @@ def main():
     if not a.run:
         raise ValueError("which run? python analyze_latents.py out/...")
     model, config = coprocessor.load_run(a.run)
-    machine = runtime.start(a.device, config["precision"])  # in which it was validated
     if not model.n_latents:
         raise ValueError(f"{a.run} is a run of {config['variant']}, which has no latents")
-    model = model.to(machine.device)
-    asked = Asked(a.run, config, model, a.examples, a.batch_size, machine)
-
-    z = collect(model, asked.batches(), a.examples)
-    n, n_latents, width = z.shape
-    _, bases = subspaces(z)
-    ranks = [basis.shape[1] for basis in bases]
-    h = cross_capture(z)
-    overall, each, spread = subsampled_silhouette(z, a.seed) if n_latents > 1 else (None, [], None)
-    result = dict(run=os.path.basename(os.path.normpath(a.run)), variant=config["variant"], n_latents=n_latents, examples=n)
-    result |= dict(setting=asked.setting, width=width, capture=h.tolist(), off_diagonal=off_diagonal(h), ranks=ranks)
-    result |= dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
-    print(f"{a.run}: {config['variant']}, {n_latents} latents, {n:,} occurrences of each, {width} wide")
-    constant = [i + 1 for i, rank in enumerate(ranks) if not rank]
-    if constant:
-        print(f"    latents {', '.join(map(str, constant))} are the same in every example: no variance, capture 0")
-    if n <= width:
-        print(f"    fewer occurrences than dimensions, so ranks end at {n - 1}: ask for more --examples")
-    print(f"    ranks {min(ranks)} to {max(ranks)} of {width}")
-    if n_latents > 1:
-        nulls = {"tokens": collect_tokens(model, asked, n), "shuffled": shuffled(z, a.seed)}
-        result["chance"] = {name: off_diagonal(cross_capture(null)) for name, null in nulls.items() if null.shape[1] > 1}
-        print(f"    capture off the diagonal {result['off_diagonal']:.4f}; of " + told_chance(result["chance"]))
-        if "tokens" in result["chance"]:  # a prompt of one token has no others to compare
-            result["above_chance"] = above(z, nulls["tokens"], a.seed)
-            print(f"    above ordinary tokens {told(result['above_chance'], 4)}")
-        print(f"    silhouette {overall:.4f}" + (f" ± {spread:.4f} over random samples" if spread else ""))
+    machine = runtime.start(a.device, config["precision"])  # in which it was validated
+    model, tokenizer = model.to(machine.device), tokenizer_of(a.run)
+    examples = min(a.examples, max(1, MAX_VALUES // (model.n_latents * model.base.config.width)))
+    if "seq_len" in config:
+        what, unit = "perplexity", "% of perplexity"
+        batches, score = text_evaluation(config, model, examples, a.batch_size, machine)
     else:
-        print("    one latent has no others to be compared with")
+        what, unit = "accuracy", "points"
+        lines = finetuning.load_test_prompts(a.run)[:examples]
+        batches, score = question_evaluation(config, model, lines, tokenizer, a.batch_size, machine)
 
-    result["words"] = words(model, z, tokenizer_of(a.run))
-    for i, found in enumerate(result["words"]):
-        print(f"    latent {i + 1} reads as " + ", ".join(f"{token!r} {share:.0%}" for token, share in found))
+    z = collect(model, batches)[:examples]
+    result = dict(run=os.path.basename(os.path.normpath(a.run)), variant=config["variant"], setting=task_of(config))
+    result |= dict(n_latents=model.n_latents, examples=len(z))
+    print(f"{a.run}: {config['variant']}, {model.n_latents} latents, {len(z):,} occurrences of each")
+    result |= specialisation(z, collect_tokens(model, batches)[:examples], a.seed)
+
+    result["words"] = words(model, z, tokenizer)
+    for i, found in enumerate(result["words"], 1):
+        print(f"    latent {i} reads as " + ", ".join(f"{token!r} {share:.0%}" for token, share in found))
     if config.get("step_weight"):
-        result["spelled"], first = spelled(model, asked)
-        shares = ", ".join(f"step {j} {share:.1%}" for j, share in enumerate(result["spelled"], start=1) if share is not None)
+        result["spelled"], first = spelled(model, batches, lines, tokenizer)
+        shares = ", ".join(f"step {j} {share:.1%}" for j, share in enumerate(result["spelled"], 1) if share is not None)
         print(f"    spelled by its own latents alone: {shares}; the first question's: " + " | ".join(first))
-    result |= dict(what=asked.what, interventions={}, by_ahead={}, effect={})
-    if config["variant"] == "coconut":
-        print("    coconut makes each latent from the one before, so there is no message to intervene on")
-    elif not a.no_interventions:
-        result["interventions"], result["by_ahead"], result["effect"] = interventions(model, asked)
-        unit = "% of perplexity" if asked.what == "perplexity" else "points"
-        for part, found in result["effect"].items():
-            print(f"    {part} {told(found, 1)} {unit}")
+
+    overall, by_ahead, effect = ({}, {}, {}) if a.no_interventions else interventions(model, batches, score, what)
+    result |= dict(what=what, interventions=overall, by_ahead=by_ahead, effect=effect)
+    for part, (mean, half) in effect.items():
+        print(f"    {part} {mean:+.1f}" + (f" ± {half:.1f}" if half is not None else "") + f" {unit}")
     runtime.write_json(os.path.join(a.run, "latents.json"), result)
     draw(result, os.path.join(a.run, "latents.png"))
     print(f"wrote {a.run}/latents.png and latents.json")

@@ -150,9 +150,7 @@ def encode_pair(tokenizer, context, choice):
 
     A benchmark's text is read as lm-evaluation-harness reads it, where "<|endoftext|>" is a token.
     """
-    stripped = context.rstrip()
-    context, choice = stripped, context[len(stripped) :] + choice
-    n = len(tokenizer.encode(context, special=True))
+    n = len(tokenizer.encode(context.rstrip(), special=True))
     ids = tokenizer.encode(context + choice, special=True)
     return ids[:n], ids[n:]
 
@@ -164,17 +162,18 @@ def prefixes_of(docs, tokenizer, room):
     """
     out = []
     for number, doc in enumerate(docs):
-        found = {}
+        found = {}  # tokens: Prefix
         for i, choice in enumerate(doc.choices):
             context, branch = encode_pair(tokenizer, doc.contexts[i % len(doc.contexts)], choice)
             keep = room + 1 - len(branch)
             if not context or not branch or keep < 1:
-                raise ValueError(
-                    f"item {number}: {len(context)} tokens of context, {len(branch)} of choice {i}; room for {room}"
-                )
-            found.setdefault(tuple(context[-keep:]), []).append((i, branch))
-        for tokens, branches in found.items():
-            out.append(Prefix(number, list(tokens), *map(list, zip(*branches, strict=True))))
+                sizes = f"{len(context)} tokens of context, {len(branch)} of choice {i}"
+                raise ValueError(f"item {number}: {sizes}; room for {room}")
+            tokens = context[-keep:]
+            prefix = found.setdefault(tuple(tokens), Prefix(number, tokens, [], []))
+            prefix.choices.append(i)
+            prefix.branches.append(branch)
+        out += found.values()
     return out
 
 
@@ -198,13 +197,14 @@ def batches(prefixes, batch_size, room):
 
 
 @torch.no_grad()
-def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
+def log_likelihoods(model, prefixes, batch_size, machine, name=""):
     """-> {doc: {choice: summed log-likelihood}} of this rank's share"""
 
     def size(prefix):  # as many branches each, and about as many positions
         return len(prefix.branches), len(prefix.tokens) + len(prefix.branches) * max(map(len, prefix.branches))
 
     out, mine = {}, sorted(prefixes, key=size, reverse=True)[machine.rank :: machine.world]  # the dearest first
+    progress = tqdm(desc=name, total=sum(len(p.branches) for p in mine), unit=" choices", mininterval=1, disable=not name)
     for chunk in batches(mine, batch_size, room_for_text(model)):
         tokens, lengths = pad([p.tokens for p in chunk], machine.device)  # (B, S), (B)
         ahead, sizes = pad([b for p in chunk for b in p.branches], machine.device)  # (B M, N), (B M)
@@ -218,36 +218,29 @@ def log_likelihoods(model, prefixes, batch_size, machine, progress=None):
             nll = token_nll(model.base, hidden[written], ahead[written])
         sums = torch.zeros(ahead.shape, dtype=torch.float64)
         sums[written.cpu()] = -nll.cpu().double()
-        sums = sums.sum(dim=-1)  # (B, M)
-        for prefix, row in zip(chunk, sums.tolist(), strict=True):
-            out.setdefault(prefix.doc, {}).update(zip(prefix.choices, row, strict=True))
-        if progress:
-            progress.update(sum(len(p.branches) for p in chunk))
+        for p, row in zip(chunk, sums.sum(dim=-1).tolist(), strict=True):
+            out.setdefault(p.doc, {}).update(zip(p.choices, row, strict=True))
+            progress.update(len(row))
+    progress.close()
     return out
 
 
 def score_choices(name, docs, prefixes, model, batch_size, machine):
-    """-> a line of predictions.jsonl for each Doc, on every rank"""
-    total = sum(len(p.branches) for p in prefixes) // machine.world
-    with tqdm(total=total, desc=name, unit=" choices", mininterval=1, disable=not machine.master) as progress:
-        found = log_likelihoods(model, prefixes, batch_size, machine, progress)
+    """-> a line of predictions.jsonl for each Doc, on every rank. Ties go to the first choice."""
+    local = log_likelihoods(model, prefixes, batch_size, machine, name if machine.master else "")
     scores = [{} for _ in docs]
-    for doc, i, ll in machine.gather([(doc, i, ll) for doc, row in found.items() for i, ll in row.items()]):
-        if not math.isfinite(ll):
-            raise ValueError(f"{name}, item {doc}: the log-likelihood of choice {i} is {ll}, which no score can be made of")
-        scores[doc][i] = ll
-    return grade_choices(name, docs, scores)
+    for n, row in machine.gather([*local.items()]):
+        scores[n] |= row
+    return [grade(name, n, doc, [scores[n][i] for i in range(len(doc.choices))]) for n, doc in enumerate(docs)]
 
 
-def grade_choices(name, docs, scores):
-    """-> a line of predictions.jsonl for each Doc. Ties go to the first choice."""
-    out = []
-    for n, doc in enumerate(docs):
-        ll = [scores[n][i] for i in range(len(doc.choices))]
-        normed = [x / len(choice[1:]) for x, choice in zip(ll, doc.choices, strict=True)]  # without the leading blank
-        record = dict(task=name, doc=n, ll=ll, gold=doc.gold, acc=float(np.argmax(ll) == doc.gold))
-        out.append(record | dict(acc_norm=float(np.argmax(normed) == doc.gold) if TASKS[name].normed else None))
-    return out
+def grade(name, n, doc, ll):
+    """The log-likelihoods of a Doc's choices -> its line of predictions.jsonl"""
+    if not np.isfinite(ll).all():
+        raise ValueError(f"{name}, item {n}: the log-likelihoods are {ll}, which no score can be made of")
+    normed = [x / len(choice[1:]) for x, choice in zip(ll, doc.choices, strict=True)]  # without the leading blank
+    acc_norm = float(np.argmax(normed) == doc.gold) if TASKS[name].normed else None
+    return dict(task=name, doc=n, ll=ll, gold=doc.gold, acc=float(np.argmax(ll) == doc.gold), acc_norm=acc_norm)
 
 
 def summary(predictions):
@@ -277,12 +270,13 @@ def text_targets(c, model, trained, machine):
     limit = coprocessor.site_limit(t, model.base.config.context, model.branch_offset())
     batches = coprocessor.Batches(rows, t, limit, machine.device)
     batches([0])  # fails now if fewer sites fit than are asked for
-    return settings, t, batches
+    return t, batches
 
 
-def perplexity(model, settings, t, batches, machine):
+def perplexity(model, t, batches, machine):
     """-> {perplexity, by_position (N_A,), and the settings}"""
     found = coprocessor.validate(model, batches, t, machine)
+    settings = {key: getattr(t, key) for key in LARGE_SCALE}
     return dict(perplexity=found["val_ppl"], by_position=np.exp(found["val_nll"]).tolist(), **settings)
 
 
@@ -329,7 +323,7 @@ def load(name):
 
 
 def table(results):
-    """-> the lines of results.md"""
+    """-> the text of results.md"""
     what = results["variant"] + (f", N_L = {results['n_latents']}" if results["n_latents"] else "")
     lines = [f"{results['model']} ({results['family']}, {what})", ""]
     if results["tasks"]:
@@ -337,28 +331,33 @@ def table(results):
     for name, r in results["tasks"].items():
         cells = [f"{r[k]:.4f} ± {r[k + '_stderr']:.4f}" if k in r else "" for k in ("acc", "acc_norm")]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} | {r['items']:,} |")
-    if "perplexity" in results:
-        p = results["perplexity"]
+    if p := results.get("perplexity"):
         lines += ["", f"Validation perplexity {p['perplexity']:.3f} ({p['data']}, S = {p['seq_len']}), by ahead token:"]
         lines += [" ".join(f"{x:.2f}" for x in p["by_position"])]
-    if "questions" in results:
-        q = results["questions"]
-        low, high = q["interval"]
-        lines += ["", f"{q['questions']}: {q['right']} of {q['items']:,} right, {q['accuracy']:.1%} ({low:.1%} to {high:.1%})"]
+    if q := results.get("questions"):
+        share = "{:.1%} ({:.1%} to {:.1%})".format(q["accuracy"], *q["interval"])
+        lines += ["", f"{q['questions']}: {q['right']} of {q['items']:,} right, {share}"]
         lines[-1] += f"; {q['cut']} answers had no end yet" if q["cut"] else ""
         lines[-1] += f"; {q['left_out']} rows left out" if q["left_out"] else ""
-    return lines
+    return "\n".join(lines) + "\n"
+
+
+def save(out_dir, results, predictions):
+    runtime.write_lines(os.path.join(out_dir, "predictions.jsonl"), predictions)
+    runtime.write_json(os.path.join(out_dir, "results.json"), results)
+    runtime.write_file(os.path.join(out_dir, "results.md"), table(results).encode())
 
 
 def main():
     c = configure(Config, __doc__)
-    tasks = c.tasks or ("" if c.questions else "all")
-    names = list(TASKS) if tasks == "all" else [name for name in tasks.split(",") if name]
-    for name in names:
-        if name not in (*TASKS, "perplexity"):
-            raise ValueError(f"unknown task {name!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
+    names = [name for name in (c.tasks or "all" * (not c.questions)).split(",") if name]
+    names = [*TASKS] if names == ["all"] else names
+    if unknown := [name for name in names if name not in (*TASKS, "perplexity")]:
+        raise ValueError(f"unknown task {unknown[0]!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
     what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
+
+    # all that can go wrong, before anything is computed
     machine = runtime.start(c.device, c.precision)
     with machine.main_process_first():
         model, tokenizer, trained = load(c.model)
@@ -369,7 +368,7 @@ def main():
     context = model.base.config.context
     if not 0 <= c.max_length <= context:
         raise ValueError(f"max_length={c.max_length}: {c.model} has {context} positions")
-    room = room_for_text(model) - (context - c.max_length if c.max_length else 0)
+    room = room_for_text(model) - (context - (c.max_length or context))
     prefixes = {name: prefixes_of(docs[name], tokenizer, room) for name in docs}
     items, left_out = read_items(c, model, tokenizer) if c.questions else ([], [])
     text = text_targets(c, model, trained, machine) if "perplexity" in names else None
@@ -380,28 +379,21 @@ def main():
     results = dict(model=c.model, variant=trained.get("variant", "checkpoint"), family=model.base.config.family)
     results |= dict(n_latents=model.n_latents, limit=c.limit, tasks={})
     predictions = []
-
-    def keep(more=()):
-        """Every result is written when it is there."""
-        predictions.extend(more)
-        if machine.master:
-            runtime.write_lines(os.path.join(c.out_dir, "predictions.jsonl"), predictions)
-            runtime.write_json(os.path.join(c.out_dir, "results.json"), results)
-            runtime.write_file(os.path.join(c.out_dir, "results.md"), ("\n".join(table(results)) + "\n").encode())
-
-    for name in docs:
-        own = score_choices(name, docs[name], prefixes[name], model, c.batch_size, machine)
-        results["tasks"][name] = summary(own)
-        keep(own)
-    if text:
-        results["perplexity"] = perplexity(model, *text, machine)
-        keep()
-    if c.questions:
-        results["questions"], own = ask(c, items, model, tokenizer, trained, machine)
-        results["questions"]["left_out"] = len(left_out)
-        keep(own)
+    for part in [*docs, *["perplexity"] * bool(text), *["questions"] * bool(c.questions)]:
+        if part == "perplexity":
+            results[part] = perplexity(model, *text, machine)
+        elif part == "questions":
+            results[part], lines = ask(c, items, model, tokenizer, trained, machine)
+            results[part]["left_out"] = len(left_out)
+            predictions += lines
+        else:
+            lines = score_choices(part, docs[part], prefixes[part], model, c.batch_size, machine)
+            results["tasks"][part] = summary(lines)
+            predictions += lines
+        if machine.master:  # every result is written when it is there
+            save(c.out_dir, results, predictions)
     if machine.master:
-        print(*table(results), f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl", sep="\n")
+        print(table(results) + f"\ndone: {c.out_dir}/results.md, results.json, predictions.jsonl")
     runtime.finish()
 
 

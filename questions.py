@@ -124,15 +124,13 @@ def rows_in(path):
         raise ValueError(f"{path}:{number}: not UTF-8 text ({e.reason} at byte {e.start})") from None
     if path.endswith(".json"):
         rows = from_json(text, path)
-        if not isinstance(rows, list):
-            raise ValueError(f"{path}: not a list of questions")
     elif path.endswith(".csv"):
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     else:
         # a line ends at a line feed and nowhere else: questions hold form feeds, U+2028 and others that splitlines() cuts at
         rows = [line.removesuffix("\r") for line in text.split("\n")]
     rows = [(f"{path}:{n}", row) for n, row in enumerate(rows, start=1)]
-    return [(where, row) for where, row in rows if row != "" and not (isinstance(row, str) and row.isspace())]
+    return [(where, row) for where, row in rows if not isinstance(row, str) or row.strip()]
 
 
 def from_json(text, where):
@@ -164,12 +162,10 @@ def rows_of(source, split):
     found = [n for n in sorted(names) if re.fullmatch(rf"(.+_)?{split}\.(json|jsonl|parquet|csv|txt)", n)]
     if len(found) > 1:
         raise ValueError(f"{source} has several files for {split}: {', '.join(found)}")
-    if found:
-        return rows_in(os.path.join(source, found[0]))
-    made = f": `python prosqa.py {source} --help` says how to make it" if source.startswith("data/prosqa") else ""
-    raise FileNotFoundError(
-        f"{source} is none of gsm8k, gsm8k_aug, prosqa, and no folder with a file for {split} (such as {split}.jsonl){made}"
-    )
+    if not found:
+        made = f": `python prosqa.py {source} --help` says how to make it" * source.startswith("data/prosqa")
+        raise FileNotFoundError(f"{source} is none of gsm8k, gsm8k_aug, prosqa, and no folder with a file for {split}{made}")
+    return rows_in(os.path.join(source, found[0]))
 
 
 def expect(rows, count, what):
@@ -242,8 +238,8 @@ def grade_answers(examples, texts):
     """Examples, what was answered -> a line of predictions.jsonl for each"""
     out = []
     for n, (example, text) in enumerate(zip(examples, texts, strict=True)):
+        question, steps, gold, where = example
         answer = extract(text)
-        record = dict(item=n, where=os.path.basename(example.where), question=example.question, steps=example.steps)
-        record |= dict(gold=example.answer, answer=answer)
-        out.append(record | dict(correct=answers_match(answer, example.answer), text=text))
+        record = dict(item=n, where=os.path.basename(where), question=question, steps=steps, gold=gold, answer=answer)
+        out.append(record | dict(correct=answers_match(answer, gold), text=text))
     return out

@@ -28,9 +28,8 @@ class Config:
     seed: int = 0
 
 
-def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, temperature, top_k, seed, eos=None):
-    """-> the continuation of the prompt, as text, which ends at the token eos"""
-    generator = torch.Generator().manual_seed(seed)
+def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, eos=None, **how):
+    """-> the continuation of the prompt, as text, which ends at the token eos; `how` as in Model.generate_from"""
     tokens, marker = tokenizer.encode(prompt) or [tokenizer.eot], model.ends_prompts_with * with_latents
     room = model.base.config.context - every - model.branch_offset() + 1
     if room < 1:
@@ -39,11 +38,7 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, tempe
     while len(new) < n_tokens and eos not in new:
         prompt = (tokens + new)[-(room - len(marker)) :] + marker  # a long text loses its beginning
         n = min(every, n_tokens - len(new))
-        more = model.generate(
-            torch.tensor([prompt]), torch.tensor([len(prompt)]), n, with_latents,
-            temperature=temperature, top_k=top_k, eos=eos, generator=generator,
-        )  # fmt: skip
-        new += more[0].tolist()
+        new += model.generate(torch.tensor([prompt]), torch.tensor([len(prompt)]), n, with_latents, eos=eos, **how)[0].tolist()
     return tokenizer.decode(new[: new.index(eos)] if eos in new else new)
 
 
@@ -53,20 +48,18 @@ def main():
         raise ValueError("which run? python sample.py out/...")
     model, config = load_run(a.run)
     tokenizer = tokenizer_of(a.run)
-    asks = "n_ahead" not in config  # a run on questions: the prompt is one, with one augmentation at its end
-    every = a.every or (a.n_tokens if asks else config["n_ahead"])
-    if a.prompt == "...":
-        a.prompt = load_test_prompts(a.run)[0]["question"] if asks else "def "
-    if asks:
-        a.prompt = a.prompt.removesuffix("\n") + "\n"
-    print(f"prompt: {a.prompt!r}")
+    if "n_ahead" in config:  # a run on text
+        prompt = "def " if a.prompt == "..." else a.prompt
+        every, eos = a.every or config["n_ahead"], None
+    else:  # the prompt is a question, with one augmentation at its end
+        prompt = load_test_prompts(a.run)[0]["question"] if a.prompt == "..." else a.prompt
+        prompt, every, eos = prompt.removesuffix("\n") + "\n", a.every or a.n_tokens, tokenizer.eot
+    print(f"prompt: {prompt!r}")
     for with_latents in [True, False] if model.n_latents else [False]:
-        text = continue_text(
-            model, tokenizer, a.prompt, a.n_tokens, every, with_latents, a.temperature, a.top_k, a.seed,
-            eos=tokenizer.eot if asks else None,
-        )  # fmt: skip
+        how = dict(temperature=a.temperature, top_k=a.top_k, generator=torch.Generator().manual_seed(a.seed))
+        text = continue_text(model, tokenizer, prompt, a.n_tokens, every, with_latents, eos, **how)
         what = f"with {model.n_latents} latents every {every} tokens" if with_latents else "the Base alone"
-        print(f"\n--- {config['variant']}, {what} ---\n{a.prompt}{text}")
+        print(f"\n--- {config['variant']}, {what} ---\n{prompt}{text}")
 
 
 if __name__ == "__main__":

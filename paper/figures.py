@@ -24,17 +24,15 @@ import zlib
 from collections import defaultdict
 from functools import partial
 
-import matplotlib
-
-matplotlib.use("Agg")
 from configurator import one_line_errors
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
-from analyze_latents import NO_STEPS, STEPS_STAY, heatmap, protocol, task_of
-from model import branch_mask
+from analyze_latents import heatmap, task_of
+from model import FAMILIES, branch_mask
 from paper.collect import load, read
 
 # {variant: (what it is called, its colour)}, in the order of tables. The colours are Okabe and Ito's, which the colour-blind
@@ -49,7 +47,6 @@ STYLES = {
 }  # fmt: skip
 OWN_COLORS = ["#6a3d9a", "#b2182b", "#b15928"]  # of other variants, by their names
 DASHES = ["-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1))]
-FAMILIES = {"gpt2": "GPT-2", "qwen3": "Qwen-3"}
 REAL_SIZE = {"gpt2": 124_439_808, "qwen3": 596_049_920}  # parameters of what the paper calls by these names
 
 # The paper's tables. Table 1, N_L = 16: {(family, system): accuracy on the five benchmarks}
@@ -71,6 +68,7 @@ TABLE2 = {
     "cot": (42.9, 77.5), "no_cot": (16.5, 76.7), "coconut": (34.1, 97.0), "soft": (26.5, 97.7, 38.5, 99.5),
     "liu": (16.5, 52.6, 22.4, 81.0), "h1": (12.0, 54.1, 24.0, 79.0), "h2": (31.5, 99.0, 38.6, 99.5),
 }  # fmt: skip
+STEPS_STAY, NO_STEPS = "straight (steps stay)", "straight (no steps)"
 PROTOCOLS = {
     "scratch": (False, "curriculum"), "resume + curriculum": (True, "curriculum"),
     STEPS_STAY: (True, STEPS_STAY), NO_STEPS: (True, NO_STEPS),
@@ -82,13 +80,46 @@ TABLES3AND4 = {
 
 
 # -----------------------------------------------------------------------------
-# Which runs are seeds of one another, and which may stand side by side
+# What a run is
+
+
+def protocol(config):
+    """Of a run on GSM8K or ProsQA: "curriculum", or one of two readings of the paper's "straight to 16"
+
+    Straight means that all latents are there from the first epoch on. They stand for the first k steps and the later ones
+    stay in words to the end; or no step is ever written out.
+    """
+    if config["first_stage"] > config["stages"]:
+        return NO_STEPS
+    return STEPS_STAY if config["first_stage"] == config["stages"] and not config["last_stage_epochs"] else "curriculum"
+
+
+def is_resumed(config):
+    """Did it start from both models of a large-scale run, or from a Base?"""
+    return config["started_from"].startswith("all of")
+
+
+def setting(config):
+    """What a run was trained on, as the paper's section 4.3 has it"""
+    task = task_of(config)
+    if task == "text":
+        return "large-scale"
+    words = [task]
+    if task == "Countdown":
+        words.append(f"{config['operands']} operands")
+    elif (how := protocol(config)) != "curriculum":
+        words.append("no curriculum" if how == NO_STEPS and not is_resumed(config) else how)
+    return ", ".join(words + ["resumed"] * is_resumed(config))
 
 
 def model_name(record):
     """A tiny model does not go by the real one's name: "GPT-2-shaped, 0.1M"."""
-    name, n = FAMILIES.get(record["family"], record["family"]), record["parameters"]
+    name, n = FAMILIES[record["family"]].display_name, record["parameters"]
     return name if abs(n / REAL_SIZE.get(record["family"], 1) - 1) < 0.01 else f"{name}-shaped, {n / 1e6:.1f}M"
+
+
+# -----------------------------------------------------------------------------
+# Which runs are seeds of one another, and which may stand side by side
 
 
 NOT_SETTINGS = {"seed", "out_dir", "started_from", "started_in", "base_crc32", "resume", "overwrite"}
@@ -185,12 +216,17 @@ def style_of(variant):
     return STYLES.get(variant, (variant, OWN_COLORS[zlib.crc32(variant.encode()) % len(OWN_COLORS)]))
 
 
+def subplots(rows, columns, size, **how):
+    """-> a Figure, its axes (rows, columns)"""
+    figure = Figure(figsize=size)
+    return figure, figure.subplots(rows, columns, squeeze=False, **how)
+
+
 def save(figure, out):
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=130, bbox_inches="tight", metadata={"Software": None})  # the same bytes wherever it is drawn
-    plt.close(figure)
     print(f"wrote {out}")
 
 
@@ -214,7 +250,7 @@ def curves(panels, out, labels, marks=()):
 
     labels: settings of the axes; marks: [(x, name)], upright
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 4.6), squeeze=False)
+    figure, axes = subplots(1, len(panels), (8 * len(panels), 4.6))
     figure.subplots_adjust(wspace=0.25 + 0.016 * max(len(name) for lines in panels.values() for _, name in lines))
     for ax, (title, lines) in zip(axes[0], panels.items(), strict=True):
         ends, colors = [], []
@@ -302,10 +338,10 @@ def figure4(records, out):
     for record in records:
         if "latents" not in record:
             raise FileNotFoundError(f"{record['name']} has no latents.json: analyze_latents.py makes it")
-    figure, axes = plt.subplots(1, len(records), figsize=(5.2 * len(records), 4.8), squeeze=False)
+    figure, axes = subplots(1, len(records), (5.2 * len(records), 4.8))
     for ax, record in zip(axes[0], records, strict=True):
-        setting, variant = record["latents"]["setting"], record["config"]["variant"]
-        heatmap(ax, record["latents"], f"{setting}: {style_of(variant)[0]}\n{model_name(record)}")
+        system = style_of(record["config"]["variant"])[0]
+        heatmap(ax, record["latents"], f"{setting(record['config'])}: {system}\n{model_name(record)}")
     figure.tight_layout()
     save(figure, out)
 
@@ -320,11 +356,11 @@ def figure5(out):
         ("Pass 2: the Coprocessor's latents", soft, soft, branch_mask(torch.tensor([sites]), S, 0, n_latents)[0]),
         ("Pass 3: the Base predicts", fed, fed, branch_mask(torch.tensor([sites]), S, 0, len(fed) // M)[0]),
     ]
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.1), width_ratios=[S, S + len(soft), S + len(fed)])
-    for ax, (title, rows, own, mask) in zip(axes, passes, strict=True):
+    figure, axes = subplots(1, 3, (14, 4.1), width_ratios=[S, S + len(soft), S + len(fed)])
+    for ax, (title, rows, own, mask) in zip(axes[0], passes, strict=True):
         kind = torch.where(mask, 1, 0)
         kind[:, S:] *= 2  # own branch in another colour
-        ax.imshow(kind.numpy(), cmap=matplotlib.colors.ListedColormap(["#f4f4f4", "#56B4E9", "#D55E00"]), vmin=0, vmax=2)
+        ax.imshow(kind.numpy(), cmap=ListedColormap(["#f4f4f4", "#56B4E9", "#D55E00"]), vmin=0, vmax=2)
         for set_ticks, names in ((ax.set_xticks, list(text) + own), (ax.set_yticks, rows)):
             set_ticks(range(len(names)), names)
             set_ticks(np.arange(-0.5, len(names)), minor=True)
@@ -387,7 +423,7 @@ def cells_of(records):
     cells = defaultdict(list)
     for r in records:
         last(r, "passes_to_answer"), last(r, "test_accuracy")  # it is a finished reasoning run
-        c, way = r["config"], (r["config"]["started_from"].startswith("all of"), protocol(r["config"]))
+        c, way = r["config"], (is_resumed(r["config"]), protocol(r["config"]))
         cells[c["variant"], c["n_latents"], model_name(r), task_of(c), way].append(r)
     for runs in cells.values():
         if apart := differing(runs):
@@ -411,7 +447,7 @@ def table2(records):
 def tables_3_and_4(task, records):
     """A row for every system, N_L and model; the paper has h2 with 16"""
     ours, rows = {key: values for key, values in cells_of(records).items() if key[3] == task and key[1]}, []
-    for row in dict.fromkeys([*(("h2", 16, model) for model in FAMILIES.values()), *(key[:3] for key in ours)]):
+    for row in dict.fromkeys([*(("h2", 16, model) for model in TABLES3AND4[task]), *(key[:3] for key in ours)]):
         paper = TABLES3AND4[task].get(row[2]) if row[:2] == ("h2", 16) else None
         values, cells = [ours.get((*row, task, way), []) for way in PROTOCOLS.values()], []
         for n, seeds in enumerate(values):

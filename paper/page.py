@@ -1,71 +1,19 @@
-"""results/README.md and its pictures, from results/tiny.jsonl and paper/hypotheses.txt alone.
+"""results/README.md and its pictures, from results/tiny.jsonl, paper/hypotheses.txt and paper/page.md alone.
 
 python -m paper.page
 """
 
+import os
 import re
 from collections import defaultdict
 
 from configurator import one_line_errors
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from paper import figures, hypotheses
 from paper.collect import records
 from paper.hypotheses import MEASURES, NEVER, SOLVED, compare, label_of, runs_of, system_of, title_of, values_of
-
-PAGE = """# The paper at laptop size
-
-{runs} runs of models with {smallest:.1f}M to {largest:.0f}M parameters, {hours:.0f} hours of one core and {minutes:.0f} minutes
-of a GPU: what follows is said of these, not of GPT-2 124M or Qwen-3 0.6B. The systems are those of the
-[README](../README.md#the-one-idea); *the pair* is `h2`.
-
-![every comparison with its interval](hypotheses.png)
-
-*A mark is a comparison of two systems, with its 95 % interval; the number before it is its hypothesis, a tick the limit that
-was asked for. Circles hold, open squares do not, diamonds are inconclusive; pale ones do not decide.*
-
-| | hypothesis | the paper | here | verdict | after Holm |
-|---|---|---|---|---|---|
-{table}
-
-A comparison holds, or does not, where its whole 95 % interval is on one side of its limit. It is made by seed (perplexity by
-its logarithm), and accuracies by question as well; where answers were not kept one by one ({pooled} runs), questions count as
-if each system had been asked others. Where runs end far apart, at a guess or near all right, ranks are compared: of the first
-epoch without a written step that ends above {solved:.0f} % of the validation questions. A hypothesis is reproduced if all its
-comparisons hold, not reproduced if one is refuted and none holds, mixed if some are refuted and some hold. *After Holm* is the
-verdict once p-values are corrected for the {deciding} comparisons that decide. What the intervals leave out: the noise of the
-validation text, and another Base (seeds share one, unless they start from random weights).
-
-{pictures}
-## The setup
-
-| task | model | starts from | data | passes | S | M | N_A | N_L | rate | batch | seeds |
-|---|---|---|---|---|---|---|---|---|---|---|---|
-{setup}
-
-*Passes*: how often a run reads its data.
-
-## What was changed after looking
-
-Limits are this page's, not the paper's. These were set or changed with results in sight ([LOG.md](../paper/LOG.md)):
-
-- "does as well as the pair" first asked for equality, and a system far above the pair counted against it;
-- ProsQA was told by mean accuracy, then by how many runs end above 75 %, and now by the epoch in which a run solves it;
-- its graphs were first those of training, and are now held out; epochs were then tripled, tried on a seed that is not told;
-- Countdown with 4 operands was set aside from what decides once few answers were seen to be right;
-- capture stood beside a random subspace first, beside ordinary tokens later;
-- seeds were added where two or three did not decide.
-
-## In full
-
-{details}
-Every run is a line of [tiny.jsonl](tiny.jsonl), with its config, evaluations, command and commit ({dirty} were made with
-uncommitted changes); [archive.jsonl](archive.jsonl) has earlier ones, which decide nothing here. [runs.sh](../paper/runs.sh)
-makes the runs, `python -m paper.page` this page from their lines.
-"""
-
 
 # -----------------------------------------------------------------------------
 # Pictures of what the rows of hypotheses.txt compare
@@ -96,7 +44,7 @@ def forest(table, runs, out):
         for row in h.rows:
             if row.measure in ("perplexity", "accuracy") and (result := compare(row, runs)).ends:
                 panels[row.measure].append((number, row, result))
-    figure, axes = plt.subplots(1, len(panels), figsize=(15, 1 + 0.23 * max(map(len, panels.values()))), squeeze=False)
+    figure, axes = figures.subplots(1, len(panels), (15, 1 + 0.23 * max(map(len, panels.values()))))
     for ax, (measure, rows) in zip(axes[0], panels.items(), strict=True):
         names, most = [], 1.15 * max(abs(result.ends[0]) for _, _, result in rows)
         for y, (number, row, result) in enumerate(rows):
@@ -119,7 +67,7 @@ def message(table, runs, out):
     """The message: the score with a run's own latents, with another example's, and without any. A line is a seed; runs on
     ProsQA that guess have nothing to lose, and are left out."""
     names = names_in(table, runs, "perplexity_by_message", "accuracy_by_message")
-    figure, axes = plt.subplots(1, len(names), figsize=(3.8 * len(names), 3.6), squeeze=False)
+    figure, axes = figures.subplots(1, len(names), (3.8 * len(names), 3.6))
     for ax, (name, row) in zip(axes[0], names.items(), strict=True):
         parts = [values_of(runs, f"{name}:{part}", row.measure) for part in ("untouched", "swapped", "none")]
         for seed in parts[0]:
@@ -138,7 +86,7 @@ def solved(table, runs, out):
     """ProsQA, epoch by epoch: the share of a system's runs that have solved it. A lane is a system, as high as all its runs.
     Passes are those until its answer begins."""
     names = names_in(table, runs, "epochs")
-    figure, ax = plt.subplots(figsize=(9, 0.5 * len(names) + 0.8))
+    figure, ((ax,),) = figures.subplots(1, 1, (9, 0.5 * len(names) + 0.8))
     for lane, name in enumerate(names):
         lines = [line for record in runs_of(runs, name).values() for line in record["metrics"]]
         epochs = range(2 + max(line["epoch"] for line in lines if "epoch" in line))
@@ -183,7 +131,7 @@ def captured(table, runs, out):
     """How much of one latent's variance lies in another's subspace, beside ordinary tokens at the same places, and the same
     latents shuffled across their slots, which is the most there can be. A mark is a seed."""
     names = names_in(table, runs, "capture")
-    figure, ax = plt.subplots(figsize=(9, 0.42 * len(names) + 1))
+    figure, ((ax,),) = figures.subplots(1, 1, (9, 0.42 * len(names) + 1))
     blue, red, grey = (
         dict(color="#0072B2", marker="o"),
         dict(color="#D55E00", marker="s", mfc="none"),
@@ -255,7 +203,9 @@ def page(table, runs):
     adjusted = dict(zip(deciding, hypotheses.holm([results[row].p for row in deciding]), strict=True))
     after = {row: result.verdict if adjusted.get(row, 0) < 0.05 else "inconclusive" for row, result in results.items()}
     sizes, captions = [r["parameters"] / 1e6 for r in runs.values()], {name: draw.__doc__ for name, draw in PICTURES.items()}
-    return PAGE.format(
+    with open(os.path.join(os.path.dirname(__file__), "page.md"), encoding="utf-8") as f:
+        template = f.read()
+    return template.format(
         runs=len(runs), smallest=min(sizes), largest=max(sizes), deciding=len(deciding), solved=100 * SOLVED,
         hours=sum(r["seconds"] for r in runs.values() if "gpu" not in r) / 3600,
         minutes=sum(r["seconds"] for r in runs.values() if "gpu" in r) / 60,

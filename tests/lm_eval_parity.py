@@ -58,7 +58,7 @@ def qwen3(folder):
 def from_cache(path, name=None, **_):
     """Stands in for datasets.load_dataset: the very rows that evaluate.py reads."""
     (task,) = [t for t in evaluate.TASKS.values() if t.repo == path]
-    rows = [row for _, row in evaluate.numbered(hub_file(task.repo, task.file, revision=task.revision))]
+    rows = [row for _, row in evaluate.rows_in(hub_file(task.repo, task.file, revision=task.revision))]
     return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "validation", "test")})
 
 
@@ -133,7 +133,7 @@ def main():
             for task in evaluate.TASKS:
                 for max_length in (0,) if a.speed else (0, 56):
                     own = evaluate.load(folder)[1]
-                    evaluate.numbered, n = rows_that_fit(evaluate.TASKS[task], own, a.limit, max_length)
+                    evaluate.rows_in, n = rows_that_fit(evaluate.TASKS[task], own, a.limit, max_length)
                     x = theirs(folder, tokenizer, task, n, max_length, a.batch_size)
                     y = ours(folder, task, n, max_length, a.batch_size, folder + "/out")
                     assert len(x) == len(y) and all(len(p[0]) == len(q[0]) for p, q in zip(x, y, strict=True))

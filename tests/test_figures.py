@@ -87,7 +87,25 @@ def test_a_tiny_model_does_not_go_by_the_real_one_s_name():
         for f, n in (("gpt2", GPT2), ("gpt2", 149248), ("qwen3", QWEN3 + 3072))
     ]
     assert names == ["GPT-2", "GPT-2-shaped, 0.1M", "Qwen-3"]
-    assert figures.model_name(record("x", family="llama", parameters=10**6)) == "llama-shaped, 1.0M"
+    assert figures.model_name(record("x", family="llama", parameters=10**6)) == "Llama-shaped, 1.0M"
+
+
+def test_what_a_run_was_trained_on_has_a_name_of_its_own():
+    """Both readings of the paper's straight to 16 among them, and none is another's"""
+    base, all_of = "the Base of x", "all of out/h2_gpt2"
+
+    def name(data="prosqa", started_from=all_of, stages=1, first_stage=0, last_stage_epochs=5):
+        return figures.setting(locals())
+
+    assert figures.setting(dict(seq_len=8)) == "large-scale"
+    assert figures.setting(dict(operands=4, started_from=base)) == "Countdown, 4 operands"
+    assert figures.setting(dict(operands=4, started_from=all_of)) == "Countdown, 4 operands, resumed"
+    assert name("gsm8k_aug", base, stages=4) == "GSM8K" and name(stages=4) == "ProsQA, resumed"
+    assert name("data/mine/", base, stages=4) == "mine", "a task of one's own"
+    assert name("gsm8k_aug", base, 4, first_stage=5) == "GSM8K, no curriculum"
+    assert name(first_stage=1, last_stage_epochs=0) == "ProsQA, straight (steps stay), resumed"
+    assert name(first_stage=2) == "ProsQA, straight (no steps), resumed"
+    assert name(first_stage=1) == "ProsQA, resumed", "what goes on without steps is a curriculum, if a short one"
 
 
 def test_variants_are_told_apart_by_colour_or_dashes():
@@ -190,9 +208,9 @@ def test_curves_are_drawn_with_labels_that_stand_clear(tmp_path, monkeypatch):
 def test_figure4_shows_capture_beside_what_it_is_compared_with(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(figures, "save", lambda figure, out: titles.extend(ax.get_title() for ax in figure.axes))
-    latents = dict(setting="Countdown, 4 operands", n_latents=2, capture=[[1, 0.4], [0.6, 1]], off_diagonal=0.5)
+    latents = dict(n_latents=2, capture=[[1, 0.4], [0.6, 1]], off_diagonal=0.5)
     latents["chance"] = dict(tokens=0.7, shuffled=0.9)
-    figures.figure4([record("a", parameters=149248) | dict(latents=latents)], "4.png")
+    figures.figure4([countdown("a", "h2", 4, 60) | dict(latents=latents, parameters=149248)], "4.png")
     assert titles[0].splitlines() == [
         "Countdown, 4 operands: Hypothesis 2 (co-finetuned)", "GPT-2-shaped, 0.1M",
         "mean off the diagonal 0.500", "ordinary tokens 0.700, shuffled latents (the ceiling) 0.900",

@@ -3,8 +3,6 @@
 import json
 import math
 
-from configurator import one_line_errors
-
 import numpy as np
 import pytest
 import torch
@@ -22,7 +20,6 @@ import train
 from data import tokenizer_of as data_tokenizer
 from data import train_tokenizer
 from model import token_nll
-from paper import figures
 
 RNG = np.random.default_rng(0)
 
@@ -131,12 +128,12 @@ def test_shuffled_latents_are_the_same_centred_ones():
 
 def test_the_interval_covers_what_it_should():
     """95 of 100 where the truth is no difference, and no wider than that takes."""
-    found = [al.above(independent(400, 3, 16, seed), independent(400, 3, 16, seed + 1)) for seed in range(0, 100, 2)]
+    found = [al.above(independent(200, 3, 12, seed), independent(200, 3, 12, seed + 1)) for seed in range(0, 100, 2)]
     covered, spread = np.mean([abs(d) <= half for d, half in found]), np.std([d for d, _ in found])
     assert covered >= 0.9 and 1.6 < np.mean([half for _, half in found]) / spread < 3.2
     assert al.above(independent(1), independent(5)) == (pytest.approx(-0.97, abs=0.4), None), "one example has no interval"
-    assert al.interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.30265273 / math.sqrt(3)))
-    assert al.interval([7.0]) == (7.0, None)
+    assert al.mean_and_interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.30265273 / math.sqrt(3)))
+    assert al.mean_and_interval([7.0]) == (7.0, None)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 + 0.1])
@@ -153,19 +150,13 @@ def test_degenerate_latents_have_defined_values(constant):
     assert not al.cross_capture(z[:1]).any()  # one example has no variance
 
 
-def test_what_has_no_value_is_refused():
+def test_nothing_is_measured_of_what_is_not_finite():
     z = spread_unevenly(10, 3, 4)
     for bad in (np.nan, np.inf):
-        broken = z.copy()
-        broken[3, 1, 2] = bad
-        for diagnostic in (al.cross_capture, al.silhouette, al.subspaces):
-            with pytest.raises(ValueError, match="not finite, in latents 2"):
-                diagnostic(broken)
-    with pytest.raises(ValueError, match="one alone has none"):
-        al.silhouette(z[:, :1])
-    for shape in ((10, 4), (0, 3, 4), (10, 3, 0)):
-        with pytest.raises(ValueError, match="must be"):
-            al.cross_capture(np.zeros(shape))
+        z[3, 1, 2] = bad
+        for diagnostic in (al.cross_capture, al.silhouette):
+            with pytest.raises(ValueError):
+                diagnostic(z)
 
 
 def test_a_subsample_keeps_whole_examples_and_repeats(monkeypatch):
@@ -197,7 +188,7 @@ def batches(n=3):
 def test_z_is_what_the_branch_says(case):
     """Coprocessor: its last hidden states over the concatenated cache; coconut: each latent from the one before."""
     model = tiny_variant(case, "qwen3").eval()
-    found = al.collect(model, batches(), 100)
+    found = al.collect(model, batches())
     rows = []
     for tokens, sites in batches():
         for row, row_sites in zip(tokens, sites.tolist(), strict=True):
@@ -216,39 +207,23 @@ def test_z_is_what_the_branch_says(case):
                     z, _ = slow_run(model.coprocessor, model.soft, [site] * 3, before)
                 rows.append(z.detach().numpy())
     np.testing.assert_allclose(found, np.stack(rows), atol=2e-5)
-    assert al.collect(model, batches(), 5).shape == (5, 3, 48)  # qwen3 is 48 wide, gpt2 64
-    np.testing.assert_array_equal(al.collect(model, batches(), 5), found[:5])
-
-
-class Asks:
-    """Two batches of the same sequences, and these sites"""
-
-    def __init__(self, sites):
-        self.sites = torch.tensor(sites)
-
-    def batches(self):
-        return [(random_tokens(2, 14), self.sites)] * 2
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen3"])
 def test_ordinary_tokens_are_those_up_to_the_site(family):
     model = tiny_variant("h1", family).eval()
     sites, rows = [[3, 1, 2], [0, 13, 5]], []
-    for row, row_sites in zip(random_tokens(2, 14), sites, strict=True):
+    tokens = random_tokens(2, 14)
+    for row, row_sites in zip(tokens, sites, strict=True):
         hidden, _ = slow_read(model.base, row)
         rows += [hidden[site - 2 : site + 1].detach().numpy() for site in row_sites if site >= 2]  # N_L = 3 of them
     assert len(rows) == 4, "at two sites there are too few"
-    np.testing.assert_allclose(al.collect_tokens(model, Asks(sites), 100), np.stack(rows * 2), atol=2e-5)
-    few = al.collect_tokens(model, Asks([[1, 1, 1], [1, 0, 2]]), 5)
-    assert few.shape == (5, 2, 48 if family == "qwen3" else 64), "as many as half of the examples have, and no more examples"
-    template = Asks([[1, 1, 1], [1, 1, 1]])
-    template.batches = lambda: [(torch.tensor([[7, i, 3], [7, i + 1, 3]]), template.sites) for i in (1, 4)]
-    assert al.collect_tokens(model, template, 100).shape[:2] == (12, 1), "the first token is the same in all examples"
-
-
-def test_memory_has_a_cap(monkeypatch):
-    monkeypatch.setattr(al, "MAX_VALUES", 4 * 3 * 64)
-    assert al.collect(tiny_variant("h2", "gpt2"), batches(), 1000).shape == (4, 3, 64)
+    found = al.collect_tokens(model, [(tokens, torch.tensor(sites))] * 2)
+    np.testing.assert_allclose(found, np.stack(rows * 2), atol=2e-5)
+    few = al.collect_tokens(model, [(tokens, torch.tensor([[1, 1, 1], [1, 0, 2]]))])
+    assert few.shape[:2] == (5, 2), "as many as half of the examples have"
+    template = [(torch.tensor([[7, i, 3], [7, i + 1, 3]]), torch.ones(2, 3, dtype=torch.int64)) for i in (1, 4)]
+    assert al.collect_tokens(model, template).shape[:2] == (12, 1), "the first token is the same in all examples"
 
 
 def nll(model):
@@ -261,9 +236,9 @@ def nll(model):
 def test_an_intervention_changes_the_message_and_nothing_else(case):
     model = tiny_variant(case, "gpt2").eval()
     plain = nll(model)
-    with al.intervene(model, lambda t, i: t.clone()):
+    with al.intervene(model, lambda t, key: t.clone()):
         assert torch.equal(nll(model), plain)
-    with al.intervene(model, lambda t, i: torch.zeros_like(t)):
+    with al.intervene(model, lambda t, key: torch.zeros_like(t)):
         changed = nll(model)
     assert (changed - plain).abs().min() > 0
     assert torch.equal(nll(model), plain), "the intervention is over"
@@ -289,50 +264,39 @@ def test_with_no_message_the_base_goes_on_as_a_language_model(case):
 
 
 def test_an_effect_has_two_parts_each_with_an_interval_over_examples():
-    class Fake:
-        """What is asked last is answered next: scores of four examples for each intervention, in turn"""
+    right = dict(untouched=[1, 1, 1, 0], zero=[0] * 4, mean=[0] * 4, swapped=[1, 0, 1, 0], none=[0, 0, 1, 1])
+    answers = iter(right.values())
 
-        what = "accuracy"
-        told = dict(untouched=[1, 1, 1, 0], zero=[0] * 4, mean=[0] * 4, swapped=[1, 0, 1, 0], none=[0, 0, 1, 1])
+    def score():
+        """Of four examples, for each intervention in turn"""
+        return np.array(next(answers, [1] * 4), dtype=float)[:, None]
 
-        def __init__(self):
-            self.left = iter(self.told.values())
-
-        def batches(self):
-            return batches()
-
-        def scores(self):
-            return np.array(next(self.left, [1.0] * 4), dtype=float)[:, None]
-
-        def overall(self, scores):
-            return 100 * scores.mean()
-
-    found, by_ahead, effect = al.interventions(tiny_variant("h2", "gpt2").eval(), Fake())
-    assert {name: found[name] for name in Fake.told} == dict(untouched=75, zero=0, mean=0, swapped=50, none=50)
+    found, by_ahead, effect = al.interventions(tiny_variant("h2", "gpt2").eval(), batches(), score, "accuracy")
+    assert {name: found[name] for name in right} == dict(untouched=75, zero=0, mean=0, swapped=50, none=50)
     assert effect.keys() == {"presence", "content"} and by_ahead == {}
     assert effect["presence"] == (0, pytest.approx(3.18244631 * 100 * math.sqrt(2 / 3) / 2)), "swapped - none: 1, 0, 0, -1"
     assert effect["content"] == (25, pytest.approx(3.18244631 * 50 / 2)), "untouched - swapped: 0, 1, 0, 0"
 
 
+def sent(model, tokens, sites):
+    """-> {key: tensor} of what the model sends the Base"""
+    found = {}
+    with al.intervene(model, lambda t, key: found.setdefault(key, t)):
+        started(model, tokens, sites)
+    return found
+
+
 @pytest.mark.parametrize("case", ["soft", "h1", "h2"])
 def test_means_and_swaps(case):
     model = tiny_variant(case, "qwen3").eval()
-    means, count = al.mean_message(model, batches()), 0
-    slow = None
-    for tokens, sites in batches():
-        message = al.sent(model, tokens, sites)
-        assert len(message) == (4 if case == "h1" else 1)
-        for b in range(2):
-            for m in range(3):
-                one = [t[b, m] if case != "h1" else t[b, :, m] for t in message]
-                slow = one if slow is None else [x + y for x, y in zip(slow, one, strict=True)]
-                count += 1
-    for mean, total in zip(means, slow, strict=True):
-        close(mean.squeeze(0).squeeze(0 if case != "h1" else 1), total / count, 1e-12)
-    rows, swap = [al.sent(model, *batch) for batch in batches()], al.swap()
-    swapped = [[swap(t, i) for i, t in enumerate(told)] for told in rows]
-    for i in range(len(rows[0])):
-        before, after = torch.cat([told[i] for told in rows]), torch.cat([told[i] for told in swapped])
+    messages = [sent(model, *batch) for batch in batches()]
+    means, swap = al.mean_message(model, batches()), al.swap()
+    swapped = [{key: swap(t, key) for key, t in message.items()} for message in messages]
+    assert means.keys() == ({(layer, i) for layer in (0, 1) for i in (0, 1)} if case == "h1" else {"x"})
+    for key, mean in means.items():
+        before, after = (torch.cat([message[key] for message in which]) for which in (messages, swapped))
+        examples = before.transpose(1, 2).flatten(0, 1) if case == "h1" else before.flatten(0, 1)
+        close(mean.squeeze(0).squeeze(1 if case == "h1" else 0), examples.double().mean(dim=0), 1e-12)
         assert torch.equal(after[1:], before[:-1]) and torch.equal(after[0], before[1])
 
 
@@ -351,11 +315,11 @@ def test_there_are_interventions_on_both_messages():
             return self.start_with(self.send(x=z), sites, z)._replace(kv=self.send(kv=kv_phi))
 
     model = Both(tiny_variant("continued", "gpt2").base, 2).double().eval()
-    assert len(al.sent(model, *batches()[0])) == 5
-    with al.intervene(model, lambda t, i: t * (i == 0)):
+    assert len(sent(model, *batches()[0])) == 5
+    with al.intervene(model, lambda t, key: t * (key == "x")):
         found = started(model, *batches()[0])
     assert torch.equal(found.x, found.z) and not any(t.any() for pair in found.kv for t in pair)
-    with al.intervene(model, lambda t, i: t * (i > 0)):
+    with al.intervene(model, lambda t, key: t * (key != "x")):
         found = started(model, *batches()[0])
     assert not found.x.any() and all(t.any() for pair in found.kv for t in pair)
 
@@ -364,7 +328,7 @@ def test_there_are_interventions_on_both_messages():
 def test_a_latent_that_is_dropped_is_gone(case):
     """Dropping the last of three latents is having two."""
     model = tiny_variant(case, "gpt2").eval()
-    with al.intervene(model, lambda t, i: t[..., [0, 1], :]):
+    with al.intervene(model, lambda t, key: t[..., [0, 1], :]):
         dropped = nll(model)
     whole = nll(model)
     model.n_latents = 2
@@ -414,38 +378,19 @@ def test_the_penalty_is_added_to_the_loss_and_to_nothing_else(case):
     z = started(model, tokens, sites).z
     expected = torch.stack([torch.stack([slow_overlap(branch) for branch in row]) for row in z])
     close(model(tokens, sites, ahead), plain + 0.7 * expected[..., None], 1e-9)
-    # what learns is the same, and it learns to lower the overlap
+    # the gradient is that of the sum
     trained = [p for p in model.parameters() if p.requires_grad]
-    model.zero_grad()
     model(tokens, sites, ahead).mean().backward()
-    plain_loss, penalty = (
-        model.ahead_nll(tokens, sites, ahead).mean(),
-        coprocessor.overlap(started(model, tokens, sites).z).mean(),
-    )
-    slow = torch.autograd.grad(plain_loss + 0.7 * penalty, trained)
+    penalty = coprocessor.overlap(started(model, tokens, sites).z).mean()
+    slow = torch.autograd.grad(model.ahead_nll(tokens, sites, ahead).mean() + 0.7 * penalty, trained)
     for p, g in zip(trained, slow, strict=True):
         close(p.grad, g, 1e-9)
-    before = expected.mean().item()
-    optimizer = torch.optim.SGD([p for p in trained], lr=0.05)
-    for _ in range(5):
-        optimizer.zero_grad()
-        coprocessor.overlap(started(model, tokens, sites).z).mean().backward()
-        optimizer.step()
-    with torch.no_grad():
-        assert coprocessor.overlap(started(model, tokens, sites).z).mean() < before
 
 
 def test_overlap_of_one_latent_and_of_known_ones():
     assert coprocessor.overlap(torch.randn(2, 1, 8)).abs().max() < 1e-6
     close(coprocessor.overlap(torch.eye(3)[None]), torch.zeros(1), 1e-6)
     close(coprocessor.overlap(torch.tensor([[[1.0, 0], [-2, 0], [0, 0]]])), torch.tensor([-1 / 6 + 1 / 3]), 1e-6)
-
-
-def test_options_that_cannot_be():
-    base = tiny_variant("continued", "gpt2").base
-    for variant, weight in (("continued", 0.1), ("cot", 0.1), ("h2", -1.0)):
-        with pytest.raises(ValueError, match="orthogonality_weight"):
-            coprocessor.build(variant, base, 2, orthogonality_weight=weight)
 
 
 # -----------------------------------------------------------------------------
@@ -476,7 +421,7 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
     changes = dict(variant=variant, n_latents=n_latents, orthogonality_weight=0.1)
     run = run_here(train, settings | changes, tmp_path / "run", monkeypatch=monkeypatch)
     result = analyze(run, "--examples=10", "--batch_size=2", monkeypatch=monkeypatch)
-    assert result["setting"] == "large-scale" and result["examples"] == 10 and len(result["words"]) == n_latents
+    assert result["setting"] == "text" and result["examples"] == 10 and len(result["words"]) == n_latents
     assert "fewer occurrences than dimensions" in capsys.readouterr().out
     names = [*result["interventions"]]
     assert names[:5] == ["untouched", "zero", "mean", "swapped", "none"] and len(names) == (
@@ -503,55 +448,22 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
         assert whole["chance"].keys() == {"tokens", "shuffled"} and len(whole["above_chance"]) == 2
         expected = whole["off_diagonal"] - whole["chance"]["tokens"]
         assert whole["above_chance"][0] == pytest.approx(expected) and whole["above_chance"][1] > 0
-    figures.figure4([figures.read(run)], str(tmp_path / "4.png"))
-    assert (tmp_path / "4.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("script, variant", [(cd, "h2"), (cd, "h1"), (fr, "h2"), (fr, "coconut"), (fr, "soft")])
+@pytest.mark.parametrize("script, variant", [(cd, "h1"), (fr, "h2"), (fr, "coconut")])
 def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
     settings = request.getfixturevalue("countdown_settings" if script is cd else "reasoning_settings") | dict(variant=variant)
     run = run_here(script, settings, tmp_path / "run", monkeypatch=monkeypatch)
     result = analyze(run, "--examples=1000", "--batch_size=4", monkeypatch=monkeypatch)
     last = runtime.read_metrics(run)[-1]
     assert result["examples"] == last["test_questions"]
-    assert result["setting"] == ("Countdown, 3 operands" if script is cd else "ProsQA")
+    assert result["setting"] == ("Countdown" if script is cd else "ProsQA")
     if variant == "coconut":
         assert result["interventions"] == {}
     else:
         assert result["what"] == "accuracy"
         assert result["interventions"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_countdown_at_the_paper_s_own_size(countdown_settings, tmp_path, monkeypatch):  # noqa: F811
-    """4 operands and 16 latents, as in Figure 4C, with less of everything else"""
-    problems = [p for chunk in range(2) for p in cd.sample_problems(4, 0, "train", chunk)]
-    for split, rows in (("train", problems[:32]), ("test", problems[32:52])):
-        (tmp_path / f"4_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
-    settings = countdown_settings | dict(operands=4, n_latents=16, data=tmp_path, epochs=1)
-    run = run_here(cd, settings, tmp_path / "run", monkeypatch=monkeypatch)
-    result = analyze(run, "--examples=1000", monkeypatch=monkeypatch)
-    assert result["setting"] == "Countdown, 4 operands" and result["examples"] == 20
-    assert result["chance"].keys() == {"tokens", "shuffled"} and result["effect"].keys() == {"presence", "content"}
-
-
-def test_what_a_run_was_trained_on_has_a_name_of_its_own():
-    """Both readings of the paper's straight to 16 among them, and none is another's"""
-    base, all_of = "the Base of x", "all of out/h2_gpt2"
-
-    def name(data="prosqa", started_from=all_of, stages=1, first_stage=0, last_stage_epochs=5):
-        return al.setting(locals())
-
-    assert al.setting(dict(seq_len=8)) == "large-scale"
-    assert al.setting(dict(operands=4, started_from=base)) == "Countdown, 4 operands"
-    assert al.setting(dict(operands=4, started_from=all_of)) == "Countdown, 4 operands, resumed"
-    assert name("gsm8k_aug", base, stages=4) == "GSM8K" and name(stages=4) == "ProsQA, resumed"
-    assert name("data/mine/", base, stages=4) == "mine", "a task of one's own"
-    assert name("gsm8k_aug", base, 4, first_stage=5) == "GSM8K, no curriculum"
-    assert name(first_stage=1, last_stage_epochs=0) == "ProsQA, straight (steps stay), resumed"
-    assert name(first_stage=2) == "ProsQA, straight (no steps), resumed"
-    assert name(first_stage=1) == "ProsQA, resumed", "what goes on without steps is a curriculum, if a short one"
-    assert al.protocol(dict(stages=4, first_stage=1, last_stage_epochs=0)) == "curriculum"
 
 
 def test_a_run_may_have_any_name(settings, tmp_path, monkeypatch):
@@ -583,22 +495,14 @@ def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, 
     assert result["spelled"] == [np.mean(found) for found in right]
 
 
-def test_bad_runs_are_one_line(settings, tmp_path, monkeypatch):
-    def error(*arguments):
-        monkeypatch.setattr("sys.argv", ["analyze_latents.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as e:
-            one_line_errors(al.main)
-        return str(e.value)
-
-    assert "is not a run folder" in error(tmp_path)
+def test_bad_runs_are_refused(settings, tmp_path, monkeypatch):
     run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain", monkeypatch=monkeypatch)
-    assert "continued, which has no latents" in error(run)
+    with pytest.raises(ValueError, match="continued, which has no latents"):
+        analyze(run, monkeypatch=monkeypatch)
     run = run_here(train, settings | dict(variant="h2"), tmp_path / "run", monkeypatch=monkeypatch)
-    assert "from 1 on" in error(run, "--examples=0")
     model, _ = coprocessor.load_run(run)
     with torch.no_grad():
         model.soft[1] = math.nan
     coprocessor.save(model, run / "checkpoint", run)
-    assert "added.safetensors: soft is not finite" in error(run)
-    with pytest.raises(FileNotFoundError, match="no latents.json"):
-        figures.figure4([figures.read(run)], str(tmp_path / "x.png"))
+    with pytest.raises(ValueError, match="added.safetensors: soft is not finite"):
+        analyze(run, monkeypatch=monkeypatch)

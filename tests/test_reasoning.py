@@ -776,7 +776,7 @@ def test_a_sample_ends_where_an_answer_ends_and_asks_with_the_marker_every_time(
         return torch.tensor([[5, 6] if len(seen) < 3 else [7, tokenizer.eot]])
 
     model.generate = scripted
-    text = sample.continue_text(model, tokenizer, "ab", 20, 2, True, 0.0, 0, 0, eos=tokenizer.eot)
+    text = sample.continue_text(model, tokenizer, "ab", 20, 2, True, tokenizer.eot)
     assert text == tokenizer.decode([5, 6, 5, 6, 7]) and len(seen) == 3
     for prompt, new in zip(seen, ([], [5, 6], [5, 6, 5, 6]), strict=True):
         assert prompt == [*tokenizer.encode("ab"), *new, *model.ends_prompts_with]
