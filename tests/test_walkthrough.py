@@ -37,7 +37,7 @@ def space(cells):
 
 def test_what_it_calls_equal_is_equal(space):
     assert len(space["largest"]) == 7 and max(space["largest"].values()) < 1e-9
-    assert torch.equal(space["after"], space["together"])  # no token behind the sites moves a branch
+    assert torch.equal(space["after"], space["together"])  # no token after the sites moves a branch
     moved = [not torch.equal(a, b) for a, b in zip(space["beside"][0], space["together"][0], strict=True)]
     assert moved == [False, True, False]
 
