@@ -328,7 +328,8 @@ def interventions(model, batches, score, what):
     """
     means = mean_message(model, batches)
     if not means:
-        print("    coconut makes each latent from the one before, so there is no message to intervene on")
+        # coconut makes each latent from the one before; a variant of one's own may not use Variant.send
+        print("    no message is sent to the Base, so there is nothing to intervene on")
         return {}, {}, {}
     scores, overall, by_ahead = {}, {}, {}
     for name, change in changes_of(model, means).items():

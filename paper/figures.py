@@ -385,9 +385,8 @@ def table1(folders):
         key = r["family"], r["variant"], r["n_latents"], r["model"]
         if key in found:
             raise ValueError(f"{folder} is a second evaluation of {r['model']}")
-        found[key] = {
-            task: [100 * r["tasks"][task][x] for x in ("acc", "acc_stderr")] for task in BENCHMARKS if task in r["tasks"]
-        }
+        its = {task: r["tasks"][task] for task in BENCHMARKS if task in r["tasks"]}
+        found[key] = {task: (100 * x["acc"], 100 * x["acc_stderr"]) for task, x in its.items()}
         if len(found[key]) == len(BENCHMARKS):
             accuracies, errors = zip(*found[key].values(), strict=True)
             found[key]["mean"] = [np.mean(accuracies), np.sqrt(np.sum(np.square(errors))) / len(errors)]

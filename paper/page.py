@@ -35,11 +35,9 @@ def color_of(name):
 
 def forest(table, runs, out):
     """Every comparison of perplexities or accuracies that has an interval"""
-    panels, marks = defaultdict(list), {"holds": dict(fmt="o", color="#0072B2")}
-    marks |= {
-        "does not hold": dict(fmt="s", color="#D55E00", mfc="white"),
-        "inconclusive": dict(fmt="D", color="#7f7f7f", ms=5),
-    }
+    blue, red, grey = "#0072B2", "#D55E00", "#7f7f7f"
+    holds, fails, open_ = dict(fmt="o", color=blue), dict(fmt="s", color=red, mfc="white"), dict(fmt="D", color=grey, ms=5)
+    marks, panels = {"holds": holds, "does not hold": fails, "inconclusive": open_}, defaultdict(list)
     for number, h in enumerate(table, 1):
         for row in h.rows:
             if row.measure in ("perplexity", "accuracy") and (result := compare(row, runs)).ends:
@@ -108,22 +106,19 @@ def distance(table, runs, out):
     """How far above continued pretraining the systems with latents end on text, by budget and size; and by ahead token, where
     that was kept."""
     panels, end = defaultdict(lambda: defaultdict(lambda: defaultdict(list))), MEASURES["perplexity"].of
-    for row in dict.fromkeys(row[:3] for h in table for row in h.rows if row.measure == "perplexity"):
-        system = re.sub(r",? *[\d.]+M tokens", "", system_of(row[0]))
-        for seed, plain in (
-            runs_of(runs, row[2]).items() if system_of(row[2]).startswith("continued") and ":" not in row[2] else ()
-        ):
-            if (record := runs_of(runs, row[0]).get(seed)) and not system.startswith("continued"):
-                key, tokens = (
-                    (record["config"]["variant"], f"{title_of(row[0])}: {system}"),
-                    record["metrics"][-1]["tokens"] / 1e6,
-                )
-                points = {"by millions of tokens": {tokens: (end(record, ""), end(plain, ""))}}
-                by_ahead = enumerate(zip(record.get("by_ahead", []), plain.get("by_ahead", []), strict=False), 1)
-                points |= {f"after {tokens:.1f}M tokens, by ahead token": dict(by_ahead)}
-                for title, x, (ours, theirs) in ((title, x, y) for title, of in points.items() for x, y in of.items()):
-                    panels[title][key][x].append(100 * (ours / theirs - 1))
-                    panels[title]["continued", "continued pretraining"][x] = [0]
+    pairs = dict.fromkeys((row.a, row.b) for h in table for row in h.rows if row.measure == "perplexity" and ":" not in row.b)
+    for a, b in pairs:
+        if system_of(a).startswith("continued") or not system_of(b).startswith("continued"):
+            continue
+        ours, name = runs_of(runs, a), f"{title_of(a)}: " + re.sub(r",? *[\d.]+M tokens", "", system_of(a))
+        for plain, record in ((plain, ours[seed]) for seed, plain in runs_of(runs, b).items() if seed in ours):
+            tokens = record["metrics"][-1]["tokens"] / 1e6
+            points = [("by millions of tokens", tokens, end(record, ""), end(plain, ""))]
+            for x, pair in enumerate(zip(record.get("by_ahead", []), plain.get("by_ahead", []), strict=False), 1):
+                points.append((f"after {tokens:.1f}M tokens, by ahead token", x, *pair))
+            for title, x, perplexity, its in points:
+                panels[title][record["config"]["variant"], name][x].append(100 * (perplexity / its - 1))
+                panels[title]["continued", "continued pretraining"][x] = [0]
     figures.curves(panels, out, dict(ylabel="% above continued pretraining", xlim=(0, None)))
 
 
@@ -132,11 +127,8 @@ def captured(table, runs, out):
     latents shuffled across their slots, which is the most there can be. A mark is a seed."""
     names = names_in(table, runs, "capture")
     figure, ((ax,),) = figures.subplots(1, 1, (9, 0.42 * len(names) + 1))
-    blue, red, grey = (
-        dict(color="#0072B2", marker="o"),
-        dict(color="#D55E00", marker="s", mfc="none"),
-        dict(color="#7f7f7f", marker="x"),
-    )
+    blue, red = dict(color="#0072B2", marker="o"), dict(color="#D55E00", marker="s", mfc="none")
+    grey = dict(color="#7f7f7f", marker="x")
     parts = {"": ("latents", blue), "tokens": ("ordinary tokens", red), "shuffled": ("shuffled latents", grey)}
     for n, (part, (label, style)) in enumerate(parts.items()):
         lanes = [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]

@@ -36,20 +36,19 @@ def small(monkeypatch):
 
 
 def test_parts_are_named_measured_and_written(small, tmp_path, monkeypatch, capsys):
+    measure = bench.seconds
+    monkeypatch.setattr(bench, "seconds", lambda *functions, rounds=1: measure(*functions, rounds=1))
     monkeypatch.setattr("sys.argv", ["bench.py", "training", "reasoning", f"--json={tmp_path}/b.json"])
     bench.main()
     found = json.loads((tmp_path / "b.json").read_text())
     assert len(found) == 4 and all(r.keys() == {"ratio", "aim"} and r["ratio"] > 0 for r in found.values())
     table = capsys.readouterr().out
     assert all(f"| {name} | " in table for name in found)
-    with pytest.raises(SystemExit):
-        monkeypatch.setattr("sys.argv", ["bench.py", "nothing"])
-        bench.main()
 
 
 def test_throughput_of_a_training_step(small):
     shape = dict(seq_len=32, n_sites=2, n_ahead=3, n_latents=2)
-    for variant in ("continued", "soft", "liu", "h1", "h2"):
+    for variant in ("continued", "h1", "h2"):
         found = bench.throughput("tiny_gpt2", variant, 2, steps=1, compiled=False, **shape)
         assert found["tokens_per_second"] > 0 and found["mfu"] is None and found["peak_gb"] is None
     with pytest.raises(ValueError, match="no CUDA device"):

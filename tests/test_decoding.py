@@ -13,6 +13,9 @@ LENGTHS = {
     "one token": torch.ones(6, dtype=torch.int64),
 }
 ragged_or_not = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+# every variant with ragged prompts, the others with a variant that holds nothing, and one that holds a cache
+PAIRS = [(case, "ragged") for case in CASES] + [(case, name) for case in ("continued", "h1") for name in ("equal", "one token")]
+every_case = pytest.mark.parametrize("case, lengths", [pytest.param(case, LENGTHS[n], id=f"{case}-{n}") for case, n in PAIRS])
 
 
 @torch.no_grad()
@@ -56,24 +59,21 @@ def compare_steps(model, hidden, prefix_kv, sites, positions, branch_kv):
         close(model.decode_step(token, positions + n, cache, mask, N_NEW - 1 - n), slow[:, 0, 0], 1e-9)
 
 
-@ragged_or_not
-@pytest.mark.parametrize("case", CASES)
+@every_case
 def test_the_cache_in_place_equals_the_functional_one(case, lengths, family):
     model = tiny_variant(case, family, n_latents=N_L)
     compare_steps(model.base, *begun(model, lengths))
 
 
-@ragged_or_not
-def test_layers_that_hold_different_caches(lengths, family):
+def test_layers_that_hold_different_caches(family):
     model = tiny_variant("h1", family, n_latents=N_L)
-    begin = begun(model, lengths, upper=True)
+    begin = begun(model, LENGTHS["ragged"], upper=True)
     assert [k.size(3) for k, _ in begin[4]] == [1, N_L + 1]
     compare_steps(model.base, *begin)
     assert torch.equal(model.base.generate_from(*begin, N_NEW), functional(model.base, *begin, N_NEW))
 
 
-@ragged_or_not
-@pytest.mark.parametrize("case", CASES)
+@every_case
 def test_the_same_tokens_greedy_sampled_and_to_an_eos(case, lengths, family):
     model = tiny_variant(case, family, n_latents=N_L)
     begin = begun(model, lengths)
@@ -84,10 +84,9 @@ def test_the_same_tokens_greedy_sampled_and_to_an_eos(case, lengths, family):
         assert torch.equal(fast, slow)
 
 
-@ragged_or_not
-def test_nothing_of_the_callers_is_written_to(lengths, family):
+def test_nothing_of_the_callers_is_written_to(family):
     model = tiny_variant("h1", family, n_latents=N_L)
-    hidden, prefix_kv, sites, positions, branch_kv = begun(model, lengths)
+    hidden, prefix_kv, sites, positions, branch_kv = begun(model, LENGTHS["ragged"])
     given = [hidden, sites, positions, *(t for kv in (prefix_kv, branch_kv) for pair in kv for t in pair)]
     before = [t.clone() for t in given]
     one, two = (model.base.generate_from(hidden, prefix_kv, sites, positions, branch_kv, N_NEW) for _ in range(2))

@@ -121,9 +121,9 @@ def some_docs():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_choice_scores_as_if_it_were_alone(case, family, path):
+def test_a_choice_scores_as_if_it_were_alone(case, family):
     """All branches of a batch at once equal one token at a time, without a mask: every variant, 1e-9."""
-    model = tiny_variant(case, family, path)
+    model = tiny_variant(case, family)
     docs = some_docs()
     scores = ev.log_likelihoods(model, ev.prefixes_of(docs, Words(), 50), 4, MACHINE)
     for n, doc in enumerate(docs):

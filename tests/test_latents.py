@@ -2,11 +2,13 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
+from helpers import ROOT, VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
 from test_countdown import small as countdown_settings  # noqa: F401
 from test_data import make_shards
 from test_reasoning import small as reasoning_settings  # noqa: F401
@@ -493,6 +495,12 @@ def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, 
             said = model.spell(model.as_input(start.z), prefix.kv, len(step))[0, j].tolist()
             right[j].append(said == step)
     assert result["spelled"] == [np.mean(found) for found in right]
+
+
+def test_a_notebook_keeps_its_backend():
+    """Pictures are drawn without pyplot, whose backend belongs to whoever imports these."""
+    code = "import sys, analyze_latents, paper.page; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_bad_runs_are_refused(settings, tmp_path, monkeypatch):
