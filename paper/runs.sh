@@ -132,6 +132,7 @@ run "1 2 3 4 5 6" steps_h2             $STEPS $FROM
 for v in rounds tied coconut soft; do
     run "1" steps_$v                   $STEPS $FROM --variant=$v
 done
+run "1 2 3" plain_h2                   finetune_reasoning.py config/tiny_prosqa.py $FROM # the same without the added loss
 LONG="--data=data/prosqa_14 $LONG_TOKENS --init_from=results/bases/statements_14"
 run "1 2 3" long_rounds                $STEPS $LONG --stages=3 --variant=rounds
 run "1 2 3" long_rounds_scaled         $STEPS $LONG --stages=3 --variant=rounds --scale_latents
