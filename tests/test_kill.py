@@ -180,7 +180,6 @@ def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus)
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, corpus, monkeypatch):  # noqa: F811
     """With as many ranks to the same bytes, with another number as far as sums in another order allow."""
     settings = SMALL | dict(data=corpus, batch_size=2, tokens=100 * 96, checkpoint_every=5, eval_every=1000)
-    one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
     out = tmp_path / "two"
     agent = torchrun(1, 0, 0, settings, out)
     while agent.poll() is None and not (out / "checkpoint" / "state.json").exists():
@@ -191,10 +190,9 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, corpus, 
     _, problem = agent.communicate(timeout=60)
     assert agent.returncode and "SIGKILL" in problem and time.perf_counter() - began < 60
     shutil.copytree(out, tmp_path / "alone")
-    run_here(train, settings, tmp_path / "alone", "--resume", monkeypatch=monkeypatch)
-    same_training(one, tmp_path / "alone")
     whole = run_ranks(train, settings, tmp_path / "whole", 2)
     same_bytes(whole, run_ranks(train, settings, out, 2, "--resume"), *WEIGHTS)
+    same_training(whole, run_here(train, settings, tmp_path / "alone", "--resume", monkeypatch=monkeypatch))
 
 
 def test_ranks_that_disagree_are_told_so(tmp_path):

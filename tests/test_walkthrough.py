@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "walkthrough.ipynb"
 STEPS = "STEPS = 200 "  # as the notebook says it, once
 
+pytestmark = pytest.mark.xdist_group("walkthrough")  # its cells run once, not on every worker
+
 
 @pytest.fixture(scope="module")
 def cells():
