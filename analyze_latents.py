@@ -456,8 +456,8 @@ def specialisation(z, tokens, seed):
     return result | dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
 
 
-def main():
-    a = configure(Config, __doc__)
+def main(argv=None):
+    a = configure(Config, __doc__, argv)
     if not a.run:
         raise ValueError("which run? python analyze_latents.py out/...")
     model, config = coprocessor.load_run(a.run)

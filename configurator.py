@@ -71,7 +71,7 @@ def configure(config_class, doc, argv=None, resume_may_change=()):
                 values[key] = value_of(ast.parse(text, mode="eval").body, {})
     c = config_class(**{key: convert(key, value, fields) for key, value in values.items()})
     if getattr(c, "out_dir", None) == "":
-        c.out_dir = os.path.join("out", run_name(source or sys.argv[0], given, resume_may_change))
+        c.out_dir = os.path.join("out", run_name(source or inspect.getfile(config_class), given, resume_may_change))
     return c
 
 
@@ -152,7 +152,7 @@ def run_name(file, given, resume_may_change):
 
 def help_text(config_class, doc):
     """Every key with its default and its comment, as they stand in the source of the dataclass and of what it inherits"""
-    lines = [doc.strip(), "", f"usage: python {os.path.basename(sys.argv[0])} [config file or run] [--key=value ...]"]
+    lines = [doc.strip(), "", f"usage: python {os.path.basename(inspect.getfile(config_class))} [config file or run] [--key=value ...]"]
     for line in "\n".join(inspect.getsource(c) for c in config_class.__mro__[:-1]).splitlines():
         if heading := re.fullmatch(r"\s+# (.*)|\s+\"\"\"(.*)\"\"\"", line):
             lines += ["", heading[1] or heading[2]]

@@ -348,8 +348,8 @@ def save(out_dir, results, predictions):
     runtime.write_file(os.path.join(out_dir, "results.md"), table(results).encode())
 
 
-def main():
-    c = configure(Config, __doc__)
+def main(argv=None):
+    c = configure(Config, __doc__, argv)
     names = [name for name in (c.tasks or "all" * (not c.questions)).split(",") if name]
     names = [*TASKS] if names == ["all"] else names
     if unknown := [name for name in names if name not in (*TASKS, "perplexity")]:

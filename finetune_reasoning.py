@@ -99,8 +99,8 @@ def read_items(c, split, tokenizer, model):
     return questions.read(c.data, split, limit, c.skip_bad, make)
 
 
-def main():
-    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
+def main(argv=None):
+    c = configure(Config, __doc__, argv, RESUME_MAY_CHANGE)
     names = [v for v in coprocessor.VARIANTS if v != "continued"]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")

@@ -42,8 +42,8 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, eos=N
     return tokenizer.decode(new[: new.index(eos)] if eos in new else new)
 
 
-def main():
-    a = configure(Config, __doc__)
+def main(argv=None):
+    a = configure(Config, __doc__, argv)
     if not a.run:
         raise ValueError("which run? python sample.py out/...")
     model, config = load_run(a.run)

@@ -83,8 +83,8 @@ def records(path=RECORDS):
     return {record["name"]: record for record in runtime.read_lines(path)}
 
 
-def main():
-    new = {record["name"]: record for record in map(collect, sys.argv[1:])}
+def main(argv=None):
+    new = {record["name"]: record for record in map(collect, sys.argv[1:] if argv is None else argv)}
     with FileLock("out/paper/.lock"):  # two runs may end at once
         kept = records() | new
         runtime.write_lines(RECORDS, [kept[name] for name in sorted(kept)])

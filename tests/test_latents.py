@@ -412,8 +412,7 @@ def settings(tmp_path_factory):
 
 
 def analyze(run, *more, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["analyze_latents.py", str(run), "--device=cpu", *more])
-    al.main()
+    al.main([str(run), "--device=cpu", *more])
     with open(run / "latents.json") as f:
         return json.load(f, parse_constant=lambda x: pytest.fail(f"{x} in latents.json"))
 

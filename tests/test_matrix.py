@@ -56,8 +56,7 @@ def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F81
         for kind, (script, settings, variants) in scripts.items():
             for variant in variants:
                 arguments = settings | dict(variant=variant, out_dir=f"{kind}_{variant}")
-                patch.setattr("sys.argv", [f"{script.__name__}.py", *(f"--{k}={v}" for k, v in arguments.items())])
-                script.main()
+                script.main([f"--{k}={v}" for k, v in arguments.items()])
                 found[kind, variant] = shutil.move(here / f"{kind}_{variant}", there / f"{kind}_{variant}")
         yield found
 
@@ -73,10 +72,9 @@ def call(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(coprocessor.VARIANTS, "upper", Upper)
 
     def run(script, *arguments):
-        monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *map(str, arguments)])
         capsys.readouterr()
         try:
-            one_line_errors(script.main)
+            one_line_errors(lambda: script.main([*map(str, arguments)]))
         except SystemExit as e:
             assert "\n" not in str(e.code)
             return f"refused: {e.code}"
