@@ -53,6 +53,16 @@ class Options:
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
 
 
+@dataclasses.dataclass
+class RunOptions:
+    """How a run is asked, where that is not as it was trained and tested."""
+
+    n_latents: int = 0  # the first so many of its latents; 0: as trained
+    without_latents: bool = False  # the Base alone
+    checkpoint: int = 0  # the step of an earlier one (--keep_checkpoints); 0: the best, or the last
+    split: str = "test"  # of its questions: test | valid | train
+
+
 class Prefix(NamedTuple):
     """What pass 1 hands to pass 2."""
 
@@ -576,6 +586,23 @@ def load_run(run, n_latents=None, checkpoint=None):
     if (n_latents or 0) > model.n_slots:
         raise ValueError(f"{run} has {model.n_slots} latents, this asks for {n_latents}")
     return with_latents(model, model.n_latents if n_latents is None else n_latents).eval(), config
+
+
+def load_run_as(run, c):
+    """A run folder, RunOptions -> as load_run. Raises ValueError for latents that its weights were not trained with."""
+    model, config = load_run(run, checkpoint=c.checkpoint)
+    if c.n_latents > model.n_latents:
+        raise ValueError(f"{run} has {model.n_latents} latents, this asks for {c.n_latents}")
+    if c.split != "test" and not getattr(c, "questions", "valid_limit" in config):  # those that are asked, or the run's own
+        raise ValueError(f"split={c.split} is one of questions: those of a run of finetune_reasoning.py, or --questions=")
+    n_latents = 0 if c.without_latents else c.n_latents or model.n_latents
+    return with_latents(model, n_latents).eval(), config
+
+
+def named(c):
+    """RunOptions -> what a file's name says of them: ",n_latents=2" """
+    changed = [f.name for f in dataclasses.fields(RunOptions) if getattr(c, f.name) != f.default]
+    return "".join(f",{name}={getattr(c, name)}" for name in changed)
 
 
 # -----------------------------------------------------------------------------

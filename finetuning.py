@@ -19,6 +19,7 @@ from scipy import stats
 from torch.nn.utils.rnn import pad_sequence
 
 import coprocessor
+import questions
 import runtime
 
 
@@ -291,8 +292,11 @@ def share_interval(right, count):
     return [interval.low, interval.high]
 
 
-def load_test_prompts(run):
-    """The questions that a run was tested on, and its answers: the lines of its own predictions.jsonl"""
+def load_prompts(run, config, split="test"):
+    """The questions that a run was tested on, and its answers: its predictions.jsonl. Of another split: from its data."""
+    if split != "test":
+        examples, _ = questions.read(config["data"], split, config[f"{split}_limit"], config["skip_bad"])
+        return [dict(question=x.question, steps=x.steps, gold=x.answer) for x in examples]
     return runtime.read_lines(os.path.join(run, "predictions.jsonl"), like={"question": "", "text": "", "correct": False})
 
 

@@ -7,6 +7,7 @@ import shutil
 from configurator import one_line_errors
 
 import pytest
+import safetensors.torch
 from test_countdown import small as countdown_settings  # noqa: F401
 from test_data import make_shards
 from test_reasoning import small as reasoning_settings  # noqa: F401
@@ -114,6 +115,43 @@ def test_evaluate(kind, variant, runs, call, tmp_path, countdown_settings):  # n
             assert f"perplexity {json.loads(f.readlines()[-1])['val_ppl']:.3f}" in said
     else:
         assert said.startswith("refused: ") and ("was trained on questions" in said or "needs its markers" in said)
+
+
+def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):  # noqa: F811
+    """With fewer latents, with none, at an earlier checkpoint, questions of another split; each has results of its own."""
+    run = runs["reasoning", "h2"]
+    assert "h2, with 1 latents every" in call(sample, run, "--n_latents=1", "--n_tokens=3")
+    said = call(sample, run, "--without_latents", "--n_tokens=3", "--split=valid")
+    assert "latents every" not in said and "the Base alone" in said
+    first = json.load(open(os.path.join(reasoning_settings["data"], "prosqa_valid.json")))[0]
+    assert repr(first["question"])[1:40] in said.splitlines()[0]
+
+    said = call(analyze_latents, run, "--n_latents=1", "--split=valid", "--examples=4", "--device=cpu")
+    with open(os.path.join(run, "latents,n_latents=1,split=valid.json")) as f:
+        found = json.load(f)
+    assert (found["n_latents"], found["examples"]) == (1, 4) and "h2, 1 latents, 4 occurrences" in said
+
+    asked = f"--model={run}", f"--questions={reasoning_settings['data']}", "--device=cpu", "--max_new_tokens=3", "--limit=5"
+    for options, n_latents in ((["--n_latents=1"], 1), (["--without_latents"], 0), (["--split=valid"], 2)):
+        assert "of 5 right" in call(evaluate, *asked, *options)
+        name = options[0].removeprefix("--") + ("=True" if "=" not in options[0] else "")
+        with open(tmp_path / "out" / f"reasoning_h2_prosqa,{name}" / "results.json") as f:
+            assert json.load(f)["n_latents"] == n_latents
+        with open(tmp_path / "out" / f"reasoning_h2_prosqa,{name}" / "predictions.jsonl") as f:
+            assert (json.loads(f.readline())["question"] == first["question"]) == (options == ["--split=valid"])
+
+    model, config = coprocessor.load_run(run)
+    coprocessor.save(model, os.path.join(run, "checkpoint_3"), run)
+    with_latents = {"latents": "1 of 2"}  # as a checkpoint of stage 1 says
+    safetensors.torch.save_file(
+        safetensors.torch.load_file(os.path.join(run, "checkpoint_3", "added.safetensors")),
+        os.path.join(run, "checkpoint_3", "added.safetensors"), with_latents,
+    )  # fmt: skip
+    assert "h2, with 1 latents every" in call(sample, run, "--checkpoint=3", "--n_tokens=3")
+    assert "has 1 latents, this asks for 2" in call(sample, run, "--checkpoint=3", "--n_latents=2")
+    assert "No such file" in call(sample, run, "--checkpoint=4")
+    assert "split=valid is one of questions" in call(analyze_latents, runs["text", "h2"], "--split=valid")
+    assert "split=valid is one of questions" in call(evaluate, run, "--split=valid", "--tasks=perplexity")
 
 
 @pytest.mark.parametrize("kind, variant", RUNS)
