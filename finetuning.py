@@ -167,14 +167,14 @@ def train_step(model, items, optimizer, c, machine):
     return loss, norm
 
 
-def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, written=lambda item: item, **about):
+def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, at_step=None, **about):
     """The epoch of that number, or what is left of it where a run goes on.
 
-    written(an item) -> Written. evaluate() is called at the end -> what metrics.jsonl gets, what the line says of it.
-    about: what else a record tells of this epoch.
+    evaluate() is called at the end -> what metrics.jsonl gets, what the line says of it. at_step(step) -> the model that is
+    trained at that step, written(an item) -> Written; else it is model, and items are Written. about: what else a record tells.
     """
-    c, machine = run.c, run.machine
-    wrapped = runtime.wrap(model, machine)  # anew, since what learns may have changed with the epoch
+    c, machine, trained, n_latents = run.c, run.machine, None, run.model.n_latents
+    at_step = at_step or (lambda step: (model, lambda item: item))
     order = np.random.default_rng((c.seed, epoch)).permutation(len(items))  # so that a resumed run sees the same
     steps = len(items) // c.batch_size
 
@@ -184,10 +184,14 @@ def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, writ
 
     for i in range(run.step - epoch * steps, steps):
         # the global batch, the same on every rank
+        now, written = at_step(run.step)
         batch = [written(items[n]) for n in order[i * c.batch_size : (i + 1) * c.batch_size]]
+        if type(now) is not type(trained):  # stage 0 trains the Base alone, and DDP has to know what learns
+            trained, wrapped = now, runtime.wrap(now, machine)
         torch.manual_seed(c.seed + run.step)  # a variant that draws random numbers resumes to the same ones
         # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
         loss, norm = train_step(wrapped, batch, optimizer, c, machine)
+        run.model.n_latents = n_latents  # of the epoch's stage, which is judged and saved, whatever this step's was
         run.step += 1
         run.state["tokens"] += sum(len(item.question) + len(item.text) for item in batch)
 
@@ -197,7 +201,7 @@ def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, writ
         if log_now:
             mean = run.finite_loss(loss, norm)
             record = dict(step=run.step, epoch=epoch, **about, tokens=run.state["tokens"], loss=mean, lr=c.lr)
-            record |= dict(grad_norm=norm.item(), seconds=run.elapsed())
+            record |= dict(grad_norm=norm.item(), seconds=run.elapsed()) | model.report()
             said = "".join(f"{key} {value}, " for key, value in about.items())
             line = f"step {run.step}/{steps * epochs}: {said}loss {mean:.4f}"
             if speed := run.throughput():  # steps per second
