@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from data import draw_sites, tokenizer_of
+from data import draw_sites, name_tokens, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
 from runtime import is_run, read_json, to_device, weights_of
 
@@ -90,7 +90,7 @@ class Variant(nn.Module):
     has_soft_tokens = True
     has_coprocessor = False
     n_passes = 2  # of Base and Coprocessor, until the first token of an answer is there
-    adds_tokens = 0  # rows that it appends to the Base's embedding: Coconut's markers
+    adds_tokens = ()  # names of those that it appends to the Base's embedding: Coconut's markers
     ends_prompts_with = []  # ids that it wants behind a prompt: Coconut's marker
     # settings; a variant's own stand in its class (and in Options), and build() sets them
     text_positions, step_weight, orthogonality_weight = "own", 0.0, 0.0
@@ -310,7 +310,7 @@ class Coconut(Variant):
     """
 
     has_soft_tokens = False
-    adds_tokens = 3
+    adds_tokens = ("<|start-latent|>", "<|end-latent|>", "<|latent|>")
 
     def __init__(self, base, n_latents, **options):
         super().__init__(base, n_latents, **options)
@@ -489,6 +489,8 @@ def save(model, folder, run):
         own = os.path.join(run, name)
         if os.path.isfile(own):
             shutil.copy(own, base)
+    if model.adds_tokens and os.path.isfile(os.path.join(base, "tokenizer.json")):
+        name_tokens(base, model.adds_tokens, model.base.config.vocab_size - len(model.adds_tokens))
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
     # so many of them are trained by now. (One entry: safetensors writes several in any order, so in other bytes each time)
     latents = {"latents": f"{model.n_latents} of {model.n_slots}"}

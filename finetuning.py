@@ -11,7 +11,7 @@ import time
 import zlib
 from typing import NamedTuple
 
-from configurator import Count
+from configurator import Count, note
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 import coprocessor
 import questions
 import runtime
+from data import hub_file
 
 
 @dataclasses.dataclass
@@ -123,12 +124,17 @@ def begin(run, model, tokenizer, ids, settings, **state):
 
     ids: lists of ids, all that the run is trained on and asked. settings, state: see Run.begin.
     """
-    c, crc = run.c, 0
+    c, crc, path = run.c, 0, tokenizer.path
+    if model.adds_tokens and not path:  # GPT-2's, which needs no file until tokens are added to it
+        try:
+            path = hub_file("openai-community/gpt2", "tokenizer.json", repo_type="model")
+        except FileNotFoundError as e:
+            note(f"the weights are saved without a tokenizer that has their markers: {e}")
     for row in ids:
         crc = zlib.crc32(np.array(row, dtype=np.uint32).tobytes(), crc)
     optimizer, state = adamw(model, c, run.machine.device), dict(data_crc32=crc, tokens=0, **state)
     run.begin(
-        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path, settings, state
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), path, settings, state
     )  # fmt: skip
     return optimizer
 
@@ -331,6 +337,6 @@ def load_start(c, tokenizer, n_latents, latents_per_step, checkpoint=None):
     base = coprocessor.load_base(c.init_from, tokenizer, c.tokenizer)
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:
-        base.add_tokens(added, like=tokenizer.encode("<<")[0])
+        base.add_tokens(len(added), like=tokenizer.encode("<<")[0])
     model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **coprocessor.options_of(vars(c)))
     return model, f"the Base of {c.init_from}", base_crc32

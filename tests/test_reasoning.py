@@ -26,6 +26,7 @@ from helpers import (
     slow_nll,
     tiny,
 )  # fmt: skip
+from transformers import AutoTokenizer
 
 import coprocessor
 import data
@@ -816,6 +817,13 @@ def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypat
     run_here(fr, small | changes, tmp_path / "noisy", monkeypatch=monkeypatch)
     run_here(fr, small | changes | dict(variant="coconut"), tmp_path / "plain", monkeypatch=monkeypatch)
     same_bytes(tmp_path / "plain", tmp_path / "noisy", "best/base/model.safetensors", "predictions.jsonl")
+    # transformers finds them in the exported Base, and words as they were
+    model, _ = coprocessor.load_run(tmp_path / "noisy")
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "noisy/best/base"), data.tokenizer_of(str(tmp_path / "noisy"))
+    assert theirs.convert_tokens_to_ids(["<|start-latent|>", "<|end-latent|>"]) == [*model.ends_prompts_with, model.end]
+    text = "Every rompus is a yumpus.<|start-latent|>"
+    assert theirs.encode(text) == ours.encode(text.partition("<")[0]) + model.ends_prompts_with
+    assert len(theirs.get_vocab()) == ours.vocab_size + 3 and theirs.convert_tokens_to_ids("<|latent|>") == model.end + 1
 
 
 @pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "h1"])
