@@ -20,6 +20,7 @@ import finetune_reasoning
 import sample
 import train
 from data import train_tokenizer
+from paper import figures
 
 pytestmark = pytest.mark.xdist_group("matrix")  # its runs are made once, not on every worker
 
@@ -42,7 +43,7 @@ def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F81
     make_shards(here / "corpus", [600], vocab_size=300, split="val")
     train_tokenizer(["a few words"], 300, str(here / "corpus" / "tokenizer.json"))
     text = dict(
-        init_from="random:tiny_gpt2", data="corpus", seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
+        init_from="random:tiny_llama", data="corpus", seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
         tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",
     )  # fmt: skip
     scripts = {
@@ -115,6 +116,17 @@ def test_evaluate(kind, variant, runs, call, tmp_path, countdown_settings):  # n
             assert f"perplexity {json.loads(f.readlines()[-1])['val_ppl']:.3f}" in said
     else:
         assert said.startswith("refused: ") and ("was trained on questions" in said or "needs its markers" in said)
+
+
+def test_figures(runs, call):
+    call(analyze_latents, runs["text", "upper"], "--examples=8", "--device=cpu")
+    text = [runs["text", variant] for variant in ("h2", "h1", "soft", "continued", "upper")]
+    assert "| Llama-shaped, 0.1M: text | upper | 0.000384 |" in call(figures, "figure2", *text)
+    assert "wrote out/figure4.png" in call(figures, "figure4", runs["text", "upper"])
+    said = call(figures, "stages", *(runs["reasoning", variant] for variant in ("h2", "coconut", "upper")))
+    assert "| Qwen-3-shaped, 0.1M: ProsQA | upper | 5 |" in said, "accuracy after each epoch, whose stages are marked"
+    assert "| upper | 2 |" in call(figures, "table2", runs["reasoning", "upper"])
+    assert "| upper |" in call(figures, "figure3b", runs["countdown", "upper"])
 
 
 def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):  # noqa: F811
