@@ -45,7 +45,7 @@ from questions import answers_match, extract
 
 
 @dataclasses.dataclass
-class Config:
+class Config(coprocessor.RunOptions):
     run: str = ""  # a run folder, which may stand alone; latents.json and latents.png are written there
     examples: Count = 2048  # occurrences of each latent
     batch_size: Count = 32  # sequences or questions at a time
@@ -456,11 +456,11 @@ def specialisation(z, tokens, seed):
     return result | dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))
 
 
-def main():
-    a = configure(Config, __doc__)
+def main(argv=None):
+    a = configure(Config, __doc__, argv)
     if not a.run:
         raise ValueError("which run? python analyze_latents.py out/...")
-    model, config = coprocessor.load_run(a.run)
+    model, config = coprocessor.load_run_as(a.run, a)
     if not model.n_latents:
         raise ValueError(f"{a.run} is a run of {config['variant']}, which has no latents")
     machine = runtime.start(a.device, config["precision"])  # in which it was validated
@@ -471,7 +471,7 @@ def main():
         batches, score = text_evaluation(config, model, examples, a.batch_size, machine)
     else:
         what, unit = "accuracy", "points"
-        lines = finetuning.load_test_prompts(a.run)[:examples]
+        lines = finetuning.load_prompts(a.run, config, a.split)[:examples]
         batches, score = question_evaluation(config, model, lines, tokenizer, a.batch_size, machine)
 
     z = collect(model, batches)[:examples]
@@ -483,7 +483,7 @@ def main():
     result["words"] = words(model, z, tokenizer)
     for i, found in enumerate(result["words"], 1):
         print(f"    latent {i} reads as " + ", ".join(f"{token!r} {share:.0%}" for token, share in found))
-    if config.get("step_weight"):
+    if config.get("step_weight") and model.n_latents % (model.latents_per_step or 1) == 0:
         result["spelled"], first = spelled(model, batches, lines, tokenizer)
         shares = ", ".join(f"step {j} {share:.1%}" for j, share in enumerate(result["spelled"], 1) if share is not None)
         print(f"    spelled by its own latents alone: {shares}; the first question's: " + " | ".join(first))
@@ -492,9 +492,10 @@ def main():
     result |= dict(what=what, interventions=overall, by_ahead=by_ahead, effect=effect)
     for part, (mean, half) in effect.items():
         print(f"    {part} {mean:+.1f}" + (f" ± {half:.1f}" if half is not None else "") + f" {unit}")
-    runtime.write_json(os.path.join(a.run, "latents.json"), result)
-    draw(result, os.path.join(a.run, "latents.png"))
-    print(f"wrote {a.run}/latents.png and latents.json")
+    path = os.path.join(a.run, f"latents{coprocessor.named(a)}")
+    runtime.write_json(f"{path}.json", result)
+    draw(result, f"{path}.png")
+    print(f"wrote {path}.json and .png")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ from typing import NewType
 from urllib.parse import quote
 
 Count = NewType("Count", int)  # of a key that cannot be 0; elsewhere 0 stands for none, for all, or for "as trained"
+# values that a key had in older configs and runs: what they are today
+RENAMED = {"reset_optimizer": {True: "epoch", "True": "epoch", False: "never", "False": "never"}}
 MOST = {int: 2**63, float: 3.4e38}  # torch takes no larger ones
 
 
@@ -71,7 +73,7 @@ def configure(config_class, doc, argv=None, resume_may_change=()):
                 values[key] = value_of(ast.parse(text, mode="eval").body, {})
     c = config_class(**{key: convert(key, value, fields) for key, value in values.items()})
     if getattr(c, "out_dir", None) == "":
-        c.out_dir = os.path.join("out", run_name(source or sys.argv[0], given, resume_may_change))
+        c.out_dir = os.path.join("out", run_name(source or inspect.getfile(config_class), given, resume_may_change))
     return c
 
 
@@ -119,6 +121,7 @@ def check_key(key, fields):
 def convert(key, value, fields):
     """A value as the type of its key's default. Raises ValueError for another type, and for a number out of range."""
     check_key(key, fields)
+    value = RENAMED.get(key, {}).get(value, value)
     kind, low = type(fields[key].default), 1 if fields[key].type is Count else 0
     if kind in (int, float):
         fits = type(value) in (int, float) and low <= value < MOST[kind] and kind(value) == value  # 40e9 is whole
@@ -130,10 +133,15 @@ def convert(key, value, fields):
     return kind(value)
 
 
+def read_settings(path):
+    """A run's config.json -> dict, in today's values"""
+    return {key: RENAMED.get(key, {}).get(value, value) for key, value in read_json(path).items()}
+
+
 def settings_of(run, fields):
     """A run's folder -> its settings. Raises ValueError if it is a run of another script, OSError if it is none."""
     path = os.path.join(run, "config.json")
-    saved = read_json(path)
+    saved = read_settings(path)
     missing = [key for key, field in fields.items() if field.type is Count and key not in saved]
     if missing:  # where another key is missing it is younger than the run, and was off
         raise ValueError(f"{path} is of another script: it has no {missing[0]}")
@@ -152,7 +160,8 @@ def run_name(file, given, resume_may_change):
 
 def help_text(config_class, doc):
     """Every key with its default and its comment, as they stand in the source of the dataclass and of what it inherits"""
-    lines = [doc.strip(), "", f"usage: python {os.path.basename(sys.argv[0])} [config file or run] [--key=value ...]"]
+    script = os.path.basename(inspect.getfile(config_class))
+    lines = [doc.strip(), "", f"usage: python {script} [config file or run] [--key=value ...]"]
     for line in "\n".join(inspect.getsource(c) for c in config_class.__mro__[:-1]).splitlines():
         if heading := re.fullmatch(r"\s+# (.*)|\s+\"\"\"(.*)\"\"\"", line):
             lines += ["", heading[1] or heading[2]]

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from data import draw_sites, tokenizer_of
+from data import draw_sites, name_tokens, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
 from runtime import is_run, read_json, to_device, weights_of
 
@@ -51,6 +51,16 @@ class Options:
     scale_latents: bool = False  # liu, h2, tied, rounds: feed Z at a learnable scale instead of plain
     step_weight: float = 0.0  # of the loss of latents that spell their step (questions only; see Variant.step_nll)
     orthogonality_weight: float = 0.0  # of the penalty on overlap between the latents of a branch
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """How a run is asked, where that is not as it was trained and tested."""
+
+    n_latents: int = 0  # the first so many of its latents; 0: as trained
+    without_latents: bool = False  # the Base alone
+    checkpoint: int = 0  # the step of an earlier one (--keep_checkpoints); 0: the best, or the last
+    split: str = "test"  # of its questions: test | valid | train
 
 
 class Prefix(NamedTuple):
@@ -80,7 +90,7 @@ class Variant(nn.Module):
     has_soft_tokens = True
     has_coprocessor = False
     n_passes = 2  # of Base and Coprocessor, until the first token of an answer is there
-    adds_tokens = 0  # rows that it appends to the Base's embedding: Coconut's markers
+    adds_tokens = ()  # names of those that it appends to the Base's embedding: Coconut's markers
     ends_prompts_with = []  # ids that it wants behind a prompt: Coconut's marker
     # settings; a variant's own stand in its class (and in Options), and build() sets them
     text_positions, step_weight, orthogonality_weight = "own", 0.0, 0.0
@@ -300,7 +310,7 @@ class Coconut(Variant):
     """
 
     has_soft_tokens = False
-    adds_tokens = 3
+    adds_tokens = ("<|start-latent|>", "<|end-latent|>", "<|latent|>")
 
     def __init__(self, base, n_latents, **options):
         super().__init__(base, n_latents, **options)
@@ -479,6 +489,8 @@ def save(model, folder, run):
         own = os.path.join(run, name)
         if os.path.isfile(own):
             shutil.copy(own, base)
+    if model.adds_tokens and os.path.isfile(os.path.join(base, "tokenizer.json")):
+        name_tokens(base, model.adds_tokens, model.base.config.vocab_size - len(model.adds_tokens))
     added = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("base.")}
     # so many of them are trained by now. (One entry: safetensors writes several in any order, so in other bytes each time)
     latents = {"latents": f"{model.n_latents} of {model.n_slots}"}
@@ -576,6 +588,23 @@ def load_run(run, n_latents=None, checkpoint=None):
     if (n_latents or 0) > model.n_slots:
         raise ValueError(f"{run} has {model.n_slots} latents, this asks for {n_latents}")
     return with_latents(model, model.n_latents if n_latents is None else n_latents).eval(), config
+
+
+def load_run_as(run, c):
+    """A run folder, RunOptions -> as load_run. Raises ValueError for latents that its weights were not trained with."""
+    model, config = load_run(run, checkpoint=c.checkpoint)
+    if c.n_latents > model.n_latents:
+        raise ValueError(f"{run} has {model.n_latents} latents, this asks for {c.n_latents}")
+    if c.split != "test" and not getattr(c, "questions", "valid_limit" in config):  # those that are asked, or the run's own
+        raise ValueError(f"split={c.split} is one of questions: those of a run of finetune_reasoning.py, or --questions=")
+    n_latents = 0 if c.without_latents else c.n_latents or model.n_latents
+    return with_latents(model, n_latents).eval(), config
+
+
+def named(c):
+    """RunOptions -> what a file's name says of them: ",n_latents=2" """
+    changed = [f.name for f in dataclasses.fields(RunOptions) if getattr(c, f.name) != f.default]
+    return "".join(f",{name}={getattr(c, name)}" for name in changed)
 
 
 # -----------------------------------------------------------------------------

@@ -407,8 +407,8 @@ def solve(c):
         print("the solver: no expression of all these numbers has that value without a fraction on the way")
 
 
-def main():
-    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
+def main(argv=None):
+    c = configure(Config, __doc__, argv, RESUME_MAY_CHANGE)
     names = [name for name in coprocessor.VARIANTS if name not in NOT_HERE]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")

@@ -124,6 +124,19 @@ class Tokenizer:
             json.dump(config, f, indent=2)
 
 
+def name_tokens(folder, names, first):
+    """Gives the ids from first on these names, in a folder's tokenizer.json: what transformers encodes them to"""
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path, encoding="utf-8") as f:
+        tokenizer = json.load(f)
+    for i, name in enumerate(names, start=first):
+        tokenizer["model"]["vocab"][name] = i  # there may be holes before it; where it was added alone it would fill them
+        about = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        tokenizer["added_tokens"].append(dict(id=i, content=name, special=True) | about)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(tokenizer, f, ensure_ascii=False)
+
+
 def end_of_document(fast, path):
     """The id of <|endoftext|>, or else of the eos_token of tokenizer_config.json beside it. Raises ValueError without one."""
     eot, beside = fast.token_to_id("<|endoftext|>"), os.path.join(os.path.dirname(path), "tokenizer_config.json")

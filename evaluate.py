@@ -32,7 +32,7 @@ from questions import grade_answers, read, rows_in
 
 
 @dataclasses.dataclass
-class Config:
+class Config(coprocessor.RunOptions):
     model: str = "openai-community/gpt2"  # a hub name, a folder with config.json and safetensors, or a run
     tasks: str = ""  # all, or some of: hellaswag,arc_easy,social_iqa,piqa,winogrande,perplexity; default all, or questions
     questions: str = ""  # gsm8k | gsm8k_aug | prosqa | a folder | a file (questions.py): its test questions are asked
@@ -294,7 +294,7 @@ def read_items(c, model, tokenizer):
             raise ValueError(f"{len(item.question)} tokens of question, room for {room}")
         return item
 
-    return read(c.questions, None, c.limit, c.skip_bad, make)
+    return read(c.questions, None if c.split == "test" else c.split, c.limit, c.skip_bad, make)
 
 
 def ask(c, items, model, tokenizer, trained, machine):
@@ -312,12 +312,14 @@ def ask(c, items, model, tokenizer, trained, machine):
 # The model, and what is written
 
 
-def load(name):
+def load(name, options=None):
     """A hub name, a local folder or a run -> (Variant, Tokenizer, the run's config or {})"""
-    tokenizer = tokenizer_of(name)
+    tokenizer, options = tokenizer_of(name), options or coprocessor.RunOptions()
     if runtime.is_run(name):
-        model, config = coprocessor.load_run(name)
+        model, config = coprocessor.load_run_as(name, options)
         return model, tokenizer, config
+    if options.n_latents or options.checkpoint:
+        raise ValueError(f"{name} is no run, which alone has latents and checkpoints")
     base = coprocessor.load_base(name, tokenizer, name)
     return coprocessor.build("continued", base, 0), tokenizer, {}
 
@@ -348,19 +350,20 @@ def save(out_dir, results, predictions):
     runtime.write_file(os.path.join(out_dir, "results.md"), table(results).encode())
 
 
-def main():
-    c = configure(Config, __doc__)
+def main(argv=None):
+    c = configure(Config, __doc__, argv)
     names = [name for name in (c.tasks or "all" * (not c.questions)).split(",") if name]
     names = [*TASKS] if names == ["all"] else names
     if unknown := [name for name in names if name not in (*TASKS, "perplexity")]:
         raise ValueError(f"unknown task {unknown[0]!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
     what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
+    what += coprocessor.named(c)
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
 
     # all that can go wrong, before anything is computed
     machine = runtime.start(c.device, c.precision)
     with machine.main_process_first():
-        model, tokenizer, trained = load(c.model)
+        model, tokenizer, trained = load(c.model, c)
         if names and model.ends_prompts_with:
             raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
         docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}

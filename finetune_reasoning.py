@@ -51,7 +51,8 @@ class Config(finetuning.Options):
     first_stage: int = 0  # k + 1 is the last one: no curriculum. liu and h1 have nothing to train in stage 0 and skip it
     epochs_per_stage: int = 3
     last_stage_epochs: int = 10  # of answers without steps
-    reset_optimizer: bool = True  # at every epoch
+    reset_optimizer: str = "epoch"  # epoch, as in Coconut's code | stage, as in its paper | never
+    mix_stages: float = 0.0  # the share of batches that are trained at any of the run's stages (stage_of_step)
     # logging
     log_every: Count = 20  # steps
     checkpoint_every: Count = 500  # steps, and after every epoch
@@ -73,6 +74,16 @@ def stage_schedule(c):
     return [stage for stage in range(first, last) for _ in range(c.epochs_per_stage)] + [last] * c.last_stage_epochs
 
 
+def stage_of_step(c, stages, epoch, step):
+    """The stage of its epoch, or with probability mix_stages one drawn from all of the run's, so that none is forgotten.
+
+    Coconut's code (its uniform_prob) draws a stage for each question, among as many as the question has steps. Here a batch has
+    one, since the questions of a pass share a number of latents, and the ranks of a step a set of parameters.
+    """
+    rng = np.random.default_rng((c.seed, step, 1))  # so that a resumed run draws the same
+    return rng.choice([*{*stages}]).item() if rng.random() < c.mix_stages else stages[epoch]
+
+
 def latents_at(c, stage):
     return min(stage, c.stages) * c.latents_per_step
 
@@ -80,6 +91,12 @@ def latents_at(c, stage):
 def model_for_stage(c, stage, model, n_latents):
     """The model with the latents of that stage. The last one has as many as the one before, stage 0 has none."""
     return coprocessor.with_latents(model, min(n_latents, latents_at(c, stage)))
+
+
+def system_at(c, stages, epoch, model, n_latents, step):
+    """What a step trains: -> the model, whose latents start the branch; written(an Item), the words left after them"""
+    stage = stage_of_step(c, stages, epoch, step)
+    return model_for_stage(c, stage, model, n_latents), partial(Item.written, c=c, stage=stage)
 
 
 def read_items(c, split, tokenizer, model):
@@ -99,8 +116,8 @@ def read_items(c, split, tokenizer, model):
     return questions.read(c.data, split, limit, c.skip_bad, make)
 
 
-def main():
-    c = configure(Config, __doc__, resume_may_change=RESUME_MAY_CHANGE)
+def main(argv=None):
+    c = configure(Config, __doc__, argv, RESUME_MAY_CHANGE)
     names = [v for v in coprocessor.VARIANTS if v != "continued"]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")
@@ -110,6 +127,10 @@ def main():
     stages = stage_schedule(c)
     if not stages or c.first_stage > c.stages + 1:
         raise ValueError("no epochs to train: see first_stage, epochs_per_stage and last_stage_epochs")
+    if c.reset_optimizer not in ("epoch", "stage", "never"):
+        raise ValueError(f"reset_optimizer must be epoch, stage or never, not {c.reset_optimizer!r}")
+    if c.mix_stages and (c.mix_stages > 1 or len({*stages}) == 1):
+        raise ValueError(f"mix_stages={c.mix_stages} is a share, of a run of several stages; this one has {sorted({*stages})}")
     machine = runtime.start(c.device, c.precision)
     run = runtime.Run(c, machine, RESUME_MAY_CHANGE)
 
@@ -155,14 +176,14 @@ def main():
         # a stage begins: what was best before it answered from other latents, so it no longer counts; neither do, in
         # Coconut's recipe, the optimizer's moments of an epoch ago. (A run resumed within an epoch keeps both.)
         stage, epoch_begins = stages[epoch], run.step == epoch * steps_per_epoch
-        if epoch_begins and (epoch == 0 or stage != stages[epoch - 1]):
+        stage_begins = epoch_begins and (epoch == 0 or stage != stages[epoch - 1])
+        if stage_begins:
             run.state["best"] = -1.0
-        if epoch_begins and c.reset_optimizer:
+        if {"epoch": epoch_begins, "stage": stage_begins, "never": False}[c.reset_optimizer]:
             optimizer.state.clear()
-        # its latents start the branch, and the words that it leaves follow them
-        asked, written = model_for_stage(c, stage, model, n_latents), partial(Item.written, c=c, stage=stage)
+        asked, at_step = model_for_stage(c, stage, model, n_latents), partial(system_at, c, stages, epoch, model, n_latents)
         finetuning.train_epoch(
-            run, asked, optimizer, items["train"], epoch, len(stages), partial(validate, asked), written, stage=stage
+            run, asked, optimizer, items["train"], epoch, len(stages), partial(validate, asked), at_step, stage=stage
         )
 
     # once, at the end, the test set: asked of the last stage's best weights

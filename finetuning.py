@@ -11,7 +11,7 @@ import time
 import zlib
 from typing import NamedTuple
 
-from configurator import Count
+from configurator import Count, note
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from scipy import stats
 from torch.nn.utils.rnn import pad_sequence
 
 import coprocessor
+import questions
 import runtime
+from data import hub_file
 
 
 @dataclasses.dataclass
@@ -122,12 +124,17 @@ def begin(run, model, tokenizer, ids, settings, **state):
 
     ids: lists of ids, all that the run is trained on and asked. settings, state: see Run.begin.
     """
-    c, crc = run.c, 0
+    c, crc, path = run.c, 0, tokenizer.path
+    if model.adds_tokens and not path:  # GPT-2's, which needs no file until tokens are added to it
+        try:
+            path = hub_file("openai-community/gpt2", "tokenizer.json", repo_type="model")
+        except FileNotFoundError as e:
+            note(f"the weights are saved without a tokenizer that has their markers: {e}")
     for row in ids:
         crc = zlib.crc32(np.array(row, dtype=np.uint32).tobytes(), crc)
     optimizer, state = adamw(model, c, run.machine.device), dict(data_crc32=crc, tokens=0, **state)
     run.begin(
-        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), tokenizer.path, settings, state
+        model, optimizer, lambda folder: coprocessor.save(model, folder, c.out_dir), path, settings, state
     )  # fmt: skip
     return optimizer
 
@@ -166,14 +173,14 @@ def train_step(model, items, optimizer, c, machine):
     return loss, norm
 
 
-def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, written=lambda item: item, **about):
+def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, at_step=None, **about):
     """The epoch of that number, or what is left of it where a run goes on.
 
-    written(an item) -> Written. evaluate() is called at the end -> what metrics.jsonl gets, what the line says of it.
-    about: what else a record tells of this epoch.
+    evaluate() is called at the end -> what metrics.jsonl gets, what the line says of it. at_step(step) -> the model that is
+    trained at that step, written(an item) -> Written; else it is model, and items are Written. about: what else a record tells.
     """
-    c, machine = run.c, run.machine
-    wrapped = runtime.wrap(model, machine)  # anew, since what learns may have changed with the epoch
+    c, machine, trained, n_latents = run.c, run.machine, None, run.model.n_latents
+    at_step = at_step or (lambda step: (model, lambda item: item))
     order = np.random.default_rng((c.seed, epoch)).permutation(len(items))  # so that a resumed run sees the same
     steps = len(items) // c.batch_size
 
@@ -183,10 +190,14 @@ def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, writ
 
     for i in range(run.step - epoch * steps, steps):
         # the global batch, the same on every rank
+        now, written = at_step(run.step)
         batch = [written(items[n]) for n in order[i * c.batch_size : (i + 1) * c.batch_size]]
+        if type(now) is not type(trained):  # stage 0 trains the Base alone, and DDP has to know what learns
+            trained, wrapped = now, runtime.wrap(now, machine)
         torch.manual_seed(c.seed + run.step)  # a variant that draws random numbers resumes to the same ones
         # pass 1 reads the questions, pass 2 starts a branch at the end of each, pass 3 writes; then one step of AdamW
         loss, norm = train_step(wrapped, batch, optimizer, c, machine)
+        run.model.n_latents = n_latents  # of the epoch's stage, which is judged and saved, whatever this step's was
         run.step += 1
         run.state["tokens"] += sum(len(item.question) + len(item.text) for item in batch)
 
@@ -196,7 +207,7 @@ def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, writ
         if log_now:
             mean = run.finite_loss(loss, norm)
             record = dict(step=run.step, epoch=epoch, **about, tokens=run.state["tokens"], loss=mean, lr=c.lr)
-            record |= dict(grad_norm=norm.item(), seconds=run.elapsed())
+            record |= dict(grad_norm=norm.item(), seconds=run.elapsed()) | model.report()
             said = "".join(f"{key} {value}, " for key, value in about.items())
             line = f"step {run.step}/{steps * epochs}: {said}loss {mean:.4f}"
             if speed := run.throughput():  # steps per second
@@ -291,8 +302,11 @@ def share_interval(right, count):
     return [interval.low, interval.high]
 
 
-def load_test_prompts(run):
-    """The questions that a run was tested on, and its answers: the lines of its own predictions.jsonl"""
+def load_prompts(run, config, split="test"):
+    """The questions that a run was tested on, and its answers: its predictions.jsonl. Of another split: from its data."""
+    if split != "test":
+        examples, _ = questions.read(config["data"], split, config[f"{split}_limit"], config["skip_bad"])
+        return [dict(question=x.question, steps=x.steps, gold=x.answer) for x in examples]
     return runtime.read_lines(os.path.join(run, "predictions.jsonl"), like={"question": "", "text": "", "correct": False})
 
 
@@ -323,6 +337,6 @@ def load_start(c, tokenizer, n_latents, latents_per_step, checkpoint=None):
     base = coprocessor.load_base(c.init_from, tokenizer, c.tokenizer)
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:
-        base.add_tokens(added, like=tokenizer.encode("<<")[0])
+        base.add_tokens(len(added), like=tokenizer.encode("<<")[0])
     model = coprocessor.build(c.variant, base, n_latents, latents_per_step=latents_per_step, **coprocessor.options_of(vars(c)))
     return model, f"the Base of {c.init_from}", base_crc32

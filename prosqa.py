@@ -284,7 +284,7 @@ def write(a, kind):
         write_text(a.out, name, map(as_text, splits[split]))
 
 
-def main():
+def main(argv=None):
     parser, original = Parser(__doc__), Kind()
     parser.add_argument("out", nargs="?", help="the folder to write")
     parser.add_argument("--nodes", type=int, default=original.nodes, help="that a graph grows to (default %(default)s)")
@@ -297,7 +297,7 @@ def main():
     parser.add_argument("--overwrite", action="store_true", help="also where there are questions already")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--show", type=int, help="print that many, and statistics, and write nothing")
-    a = parser.parse_args()
+    a = parser.parse_args(argv)
     if (a.out is None) == (a.show is None):
         parser.error("give either a folder to write or --show=2")
     if a.worded and not a.statements:

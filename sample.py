@@ -12,13 +12,13 @@ from configurator import Count, configure, one_line_errors
 
 import torch
 
-from coprocessor import load_run
+from coprocessor import RunOptions, load_run_as
 from data import tokenizer_of
-from finetuning import load_test_prompts
+from finetuning import load_prompts
 
 
 @dataclasses.dataclass
-class Config:
+class Config(RunOptions):
     run: str = ""  # a run folder; it may stand alone
     prompt: str = "..."  # "...": "def ", or the first test question that the run was asked
     n_tokens: Count = 96  # how many to write
@@ -42,17 +42,17 @@ def continue_text(model, tokenizer, prompt, n_tokens, every, with_latents, eos=N
     return tokenizer.decode(new[: new.index(eos)] if eos in new else new)
 
 
-def main():
-    a = configure(Config, __doc__)
+def main(argv=None):
+    a = configure(Config, __doc__, argv)
     if not a.run:
         raise ValueError("which run? python sample.py out/...")
-    model, config = load_run(a.run)
+    model, config = load_run_as(a.run, a)
     tokenizer = tokenizer_of(a.run)
     if "n_ahead" in config:  # a run on text
         prompt = "def " if a.prompt == "..." else a.prompt
         every, eos = a.every or config["n_ahead"], None
     else:  # the prompt is a question, with one augmentation at its end
-        prompt = load_test_prompts(a.run)[0]["question"] if a.prompt == "..." else a.prompt
+        prompt = load_prompts(a.run, config, a.split)[0]["question"] if a.prompt == "..." else a.prompt
         prompt, every, eos = prompt.removesuffix("\n") + "\n", a.every or a.n_tokens, tokenizer.eot
     print(f"prompt: {prompt!r}")
     for with_latents in [True, False] if model.n_latents else [False]:

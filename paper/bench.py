@@ -247,11 +247,11 @@ def gpu():
 PARTS = {f.__name__: f for f in (training, decoding, reasoning, problems, gpu)}
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", choices=[*PARTS, []], help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--json", help="also write the ratios to this file")
-    a = parser.parse_args()
+    a = parser.parse_args(argv)
     torch.manual_seed(0)
     rows = {}
     for name in a.parts or [name for name in PARTS if name != "gpu"]:

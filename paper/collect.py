@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 
-from configurator import one_line_errors
+from configurator import one_line_errors, read_settings
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def read(folder):
     many test questions, and correct, a bit for each, as hex.
     """
     folder = os.path.normpath(folder)
-    config, lines = load(folder, "config.json"), runtime.read_metrics(folder)
+    config, lines = read_settings(os.path.join(folder, "config.json")), runtime.read_metrics(folder)
     base = os.path.join(runtime.weights_of(folder), "base")
     family = load(base, "config.json")["model_type"]
     with safe_open(os.path.join(base, "model.safetensors"), "np") as f:
@@ -83,8 +83,8 @@ def records(path=RECORDS):
     return {record["name"]: record for record in runtime.read_lines(path)}
 
 
-def main():
-    new = {record["name"]: record for record in map(collect, sys.argv[1:])}
+def main(argv=None):
+    new = {record["name"]: record for record in map(collect, sys.argv[1:] if argv is None else argv)}
     with FileLock("out/paper/.lock"):  # two runs may end at once
         kept = records() | new
         runtime.write_lines(RECORDS, [kept[name] for name in sorted(kept)])

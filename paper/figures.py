@@ -464,12 +464,12 @@ FIGURES |= dict.fromkeys(["figure3b", "figure8"], partial(sweep, ("operands",)))
 TABLES = dict(table1=table1, table2=table2, table3=partial(tables_3_and_4, "GSM8K"), table4=partial(tables_3_and_4, "ProsQA"))
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["figure5", *FIGURES, *TABLES])
     parser.add_argument("runs", nargs="*", help="run folders; for table1 those of evaluate.py, for figure5 none")
     parser.add_argument("--out", help="of a figure (default: out/<what>.png); tables are printed")
-    a = parser.parse_intermixed_args()
+    a = parser.parse_intermixed_args(argv)
     out = a.out or f"out/{a.what}.png"
     if a.what == "figure5":
         return figure5(out)

@@ -95,7 +95,7 @@ class Run(TemplateLM):
         return out
 
 
-def main():
+def main(argv=None):
     parser = Parser(__doc__)
     parser.add_argument("run", help="a run folder, or any model that evaluate.py takes")
     parser.add_argument("--tasks", required=True, help="names of the harness's tasks, separated by commas")
@@ -103,7 +103,7 @@ def main():
     parser.add_argument("--num_fewshot", type=int, help="default: the task's own")
     parser.add_argument("--batch_size", type=int, default=16, help="default 16")
     parser.add_argument("--device", default="auto", help="default auto")
-    a = parser.parse_args()
+    a = parser.parse_args(argv)
     lm = Run(a.run, a.batch_size, a.device)
     found = simple_evaluate(model=lm, tasks=a.tasks.split(","), limit=a.limit, num_fewshot=a.num_fewshot, bootstrap_iters=0)
     print(json.dumps(found["results"], indent=2, default=str))

@@ -38,8 +38,7 @@ def small(monkeypatch):
 def test_parts_are_named_measured_and_written(small, tmp_path, monkeypatch, capsys):
     measure = bench.seconds
     monkeypatch.setattr(bench, "seconds", lambda *functions, rounds=1: measure(*functions, rounds=1))
-    monkeypatch.setattr("sys.argv", ["bench.py", "training", "reasoning", f"--json={tmp_path}/b.json"])
-    bench.main()
+    bench.main(["training", "reasoning", f"--json={tmp_path}/b.json"])
     found = json.loads((tmp_path / "b.json").read_text())
     assert len(found) == 4 and all(r.keys() == {"ratio", "aim"} and r["ratio"] > 0 for r in found.values())
     table = capsys.readouterr().out

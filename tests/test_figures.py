@@ -328,8 +328,7 @@ def test_table1_has_the_means_that_the_paper_argues_with(tmp_path, capsys):
 
 def test_the_command_takes_of_runs_and_evaluations_what_it_is_made_from(tmp_path, monkeypatch, capsys):
     def command(*arguments):
-        monkeypatch.setattr("sys.argv", ["figures", *map(str, arguments)])
-        figures.main()
+        figures.main([*map(str, arguments)])
 
     monkeypatch.chdir(tmp_path)
     save_run(tmp_path / "run", lines=[{"step": n, "tokens": n * 10**6, "val_ppl": 9.0 - n} for n in (0, 1)])

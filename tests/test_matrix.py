@@ -7,6 +7,7 @@ import shutil
 from configurator import one_line_errors
 
 import pytest
+import safetensors.torch
 from test_countdown import small as countdown_settings  # noqa: F401
 from test_data import make_shards
 from test_reasoning import small as reasoning_settings  # noqa: F401
@@ -19,6 +20,7 @@ import finetune_reasoning
 import sample
 import train
 from data import train_tokenizer
+from paper import figures
 
 pytestmark = pytest.mark.xdist_group("matrix")  # its runs are made once, not on every worker
 
@@ -41,7 +43,7 @@ def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F81
     make_shards(here / "corpus", [600], vocab_size=300, split="val")
     train_tokenizer(["a few words"], 300, str(here / "corpus" / "tokenizer.json"))
     text = dict(
-        init_from="random:tiny_gpt2", data="corpus", seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
+        init_from="random:tiny_llama", data="corpus", seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
         tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",
     )  # fmt: skip
     scripts = {
@@ -56,8 +58,7 @@ def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F81
         for kind, (script, settings, variants) in scripts.items():
             for variant in variants:
                 arguments = settings | dict(variant=variant, out_dir=f"{kind}_{variant}")
-                patch.setattr("sys.argv", [f"{script.__name__}.py", *(f"--{k}={v}" for k, v in arguments.items())])
-                script.main()
+                script.main([f"--{k}={v}" for k, v in arguments.items()])
                 found[kind, variant] = shutil.move(here / f"{kind}_{variant}", there / f"{kind}_{variant}")
         yield found
 
@@ -73,10 +74,9 @@ def call(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(coprocessor.VARIANTS, "upper", Upper)
 
     def run(script, *arguments):
-        monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *map(str, arguments)])
         capsys.readouterr()
         try:
-            one_line_errors(script.main)
+            one_line_errors(lambda: script.main([*map(str, arguments)]))
         except SystemExit as e:
             assert "\n" not in str(e.code)
             return f"refused: {e.code}"
@@ -116,6 +116,54 @@ def test_evaluate(kind, variant, runs, call, tmp_path, countdown_settings):  # n
             assert f"perplexity {json.loads(f.readlines()[-1])['val_ppl']:.3f}" in said
     else:
         assert said.startswith("refused: ") and ("was trained on questions" in said or "needs its markers" in said)
+
+
+def test_figures(runs, call):
+    call(analyze_latents, runs["text", "upper"], "--examples=8", "--device=cpu")
+    text = [runs["text", variant] for variant in ("h2", "h1", "soft", "continued", "upper")]
+    assert "| Llama-shaped, 0.1M: text | upper | 0.000384 |" in call(figures, "figure2", *text)
+    assert "wrote out/figure4.png" in call(figures, "figure4", runs["text", "upper"])
+    said = call(figures, "stages", *(runs["reasoning", variant] for variant in ("h2", "coconut", "upper")))
+    assert "| Qwen-3-shaped, 0.1M: ProsQA | upper | 5 |" in said, "accuracy after each epoch, whose stages are marked"
+    assert "| upper | 2 |" in call(figures, "table2", runs["reasoning", "upper"])
+    assert "| upper |" in call(figures, "figure3b", runs["countdown", "upper"])
+
+
+def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):  # noqa: F811
+    """With fewer latents, with none, at an earlier checkpoint, questions of another split; each has results of its own."""
+    run = runs["reasoning", "h2"]
+    assert "h2, with 1 latents every" in call(sample, run, "--n_latents=1", "--n_tokens=3")
+    said = call(sample, run, "--without_latents", "--n_tokens=3", "--split=valid")
+    assert "latents every" not in said and "the Base alone" in said
+    first = json.load(open(os.path.join(reasoning_settings["data"], "prosqa_valid.json")))[0]
+    assert repr(first["question"])[1:40] in said.splitlines()[0]
+
+    said = call(analyze_latents, run, "--n_latents=1", "--split=valid", "--examples=4", "--device=cpu")
+    with open(os.path.join(run, "latents,n_latents=1,split=valid.json")) as f:
+        found = json.load(f)
+    assert (found["n_latents"], found["examples"]) == (1, 4) and "h2, 1 latents, 4 occurrences" in said
+
+    asked = f"--model={run}", f"--questions={reasoning_settings['data']}", "--device=cpu", "--max_new_tokens=3", "--limit=5"
+    for options, n_latents in ((["--n_latents=1"], 1), (["--without_latents"], 0), (["--split=valid"], 2)):
+        assert "of 5 right" in call(evaluate, *asked, *options)
+        name = options[0].removeprefix("--") + ("=True" if "=" not in options[0] else "")
+        with open(tmp_path / "out" / f"reasoning_h2_prosqa,{name}" / "results.json") as f:
+            assert json.load(f)["n_latents"] == n_latents
+        with open(tmp_path / "out" / f"reasoning_h2_prosqa,{name}" / "predictions.jsonl") as f:
+            assert (json.loads(f.readline())["question"] == first["question"]) == (options == ["--split=valid"])
+
+    model, config = coprocessor.load_run(run)
+    coprocessor.save(model, os.path.join(run, "checkpoint_3"), run)
+    with_latents = {"latents": "1 of 2"}  # as a checkpoint of stage 1 says
+    safetensors.torch.save_file(
+        safetensors.torch.load_file(os.path.join(run, "checkpoint_3", "added.safetensors")),
+        os.path.join(run, "checkpoint_3", "added.safetensors"), with_latents,
+    )  # fmt: skip
+    assert "h2, with 1 latents every" in call(sample, run, "--checkpoint=3", "--n_tokens=3")
+    assert "has 1 latents, this asks for 2" in call(sample, run, "--checkpoint=3", "--n_latents=2")
+    assert "No such file" in call(sample, run, "--checkpoint=4")
+    assert "split=valid is one of questions" in call(analyze_latents, runs["text", "h2"], "--split=valid")
+    assert "split=valid is one of questions" in call(evaluate, run, "--split=valid", "--tasks=perplexity")
 
 
 @pytest.mark.parametrize("kind, variant", RUNS)

@@ -26,6 +26,7 @@ from helpers import (
     slow_nll,
     tiny,
 )  # fmt: skip
+from transformers import AutoTokenizer
 
 import coprocessor
 import data
@@ -578,10 +579,10 @@ def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_pat
     assert saved["variant"] == variant and model.n_latents == dict.fromkeys(("cot", "no_cot", "no_thought"), 0).get(variant, 2)
 
 
-@pytest.mark.parametrize("variant, stops", [("h2", (2, 10)), ("coconut", (5,))])
-def test_resuming_is_bitwise(variant, stops, small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("variant, mixed, stops", [("h2", 0.5, (2, 10)), ("coconut", 0, (5,))])
+def test_resuming_is_bitwise(variant, mixed, stops, small, tmp_path, monkeypatch):
     """Cut off after any step: the resumed run ends with the same bytes. Without optimiser resets, across stages."""
-    settings = small | dict(variant=variant, reset_optimizer=False, checkpoint_every=1)
+    settings = small | dict(variant=variant, mix_stages=mixed, reset_optimizer="never", checkpoint_every=1)
     whole = run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     for stop in stops:  # in stage 0, in the last stage; in stage 1
         out = cut_and_resume(fr, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
@@ -589,14 +590,37 @@ def test_resuming_is_bitwise(variant, stops, small, tmp_path, monkeypatch):
         same_bytes(whole, out, *weights, "predictions.jsonl")
 
 
+@pytest.mark.parametrize("name, steps", [("epoch", 3), ("stage", 6), ("never", 9)])
+def test_when_the_optimizer_forgets(name, steps, small, tmp_path, monkeypatch):
+    """Stages 2, 3 and 3, of three steps each: so many steps its moments are of in the end"""
+    settings = small | dict(variant="soft", first_stage=2, reset_optimizer=name)
+    out = run_here(fr, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    moments = torch.load(out / "checkpoint" / "optimizer.pt", weights_only=True)
+    assert {int(m["step"]) for m in moments.values()} == {steps}
+
+
+def test_stages_can_be_mixed(monkeypatch):
+    c, stages = config(mix_stages=0.25, epochs_per_stage=2), [0, 0, 1, 1, 2, 2, 3]
+    drawn = [fr.stage_of_step(c, stages, 4, step) for step in range(4000)]
+    assert Counter(drawn)[2] == pytest.approx(4000 * (0.75 + 0.25 / 4), rel=0.03)
+    assert all(Counter(drawn)[other] == pytest.approx(4000 * 0.25 / 4, rel=0.2) for other in (0, 1, 3))
+    assert {fr.stage_of_step(config(), stages, 4, step) for step in range(9)} == {2}
+    model = system("h2")
+    for step in range(20):  # the latents of the stage, and the words that it leaves
+        now, written = fr.system_at(c, stages, 4, model, 4, step)
+        assert now.n_latents == fr.latents_at(c, drawn[step]) and written.keywords["stage"] == drawn[step]
+
+
 def test_two_ranks_equal_one(small, tmp_path, monkeypatch):
-    """Same global batch, same loss and weights; stage 0 leaves the Coprocessor out of DDP."""
-    settings = small | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4)
+    """Same global batch, same loss and weights; stage 0 leaves the Coprocessor out of DDP, also in the midst of others."""
+    settings = small | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4, precision="fp32")
+    settings |= dict(mix_stages=0.5, scale_latents=True)
     one = run_here(fr, settings, tmp_path / "one", monkeypatch=monkeypatch)
     two = run_ranks(fr, settings, tmp_path / "two", 2)
     same_training(one, two)
     for a, b in zip(runtime.read_metrics(one), runtime.read_metrics(two), strict=True):
         assert a.get("valid_accuracy") == b.get("valid_accuracy")
+        assert ("latent_scale" in a) == (a.get("stage", 0) > 0), "Variant.report()"
     assert (one / "predictions.jsonl").read_text() == (two / "predictions.jsonl").read_text()
 
 
@@ -639,6 +663,8 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         (dict(batch_size=6), "not a multiple of micro_batch x ranks"),
         (dict(batch_size=32), "24 training questions do not fill a batch of 32"),
         (dict(first_stage=9), "no epochs to train"),
+        (dict(reset_optimizer="always"), "reset_optimizer must be epoch, stage or never"),
+        (dict(mix_stages=0.5, first_stage=3), "mix_stages=0.5 is a share, of a run of several stages; this one has [3]"),
         (dict(variant="soft", scale_latents=True), "scale_latents=True is not for soft"),
     ],
 )
@@ -746,7 +772,7 @@ def test_an_answer_depends_on_its_own_question_alone():
 @pytest.mark.parametrize("variant", ["h2", "coconut"])
 def test_an_unfinished_run_is_asked_with_the_latents_that_it_was_trained_with(variant, small, tmp_path, monkeypatch):
     """3 steps an epoch, an epoch a stage: cut off after stage 0 and stage 1, and run to the end"""
-    settings = small | dict(variant=variant, init_from="random:tiny_qwen3")
+    settings = small | dict(variant=variant, init_from="random:tiny_qwen3", mix_stages=0.5)
     for stop, n_latents in ((3, 0), (6, 1)):
         run = cut_off(fr, settings, tmp_path / f"{stop}", stop, monkeypatch)
         model, config = coprocessor.load_run(run)
@@ -791,6 +817,13 @@ def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypat
     run_here(fr, small | changes, tmp_path / "noisy", monkeypatch=monkeypatch)
     run_here(fr, small | changes | dict(variant="coconut"), tmp_path / "plain", monkeypatch=monkeypatch)
     same_bytes(tmp_path / "plain", tmp_path / "noisy", "best/base/model.safetensors", "predictions.jsonl")
+    # transformers finds them in the exported Base, and words as they were
+    model, _ = coprocessor.load_run(tmp_path / "noisy")
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "noisy/best/base"), data.tokenizer_of(str(tmp_path / "noisy"))
+    assert theirs.convert_tokens_to_ids(["<|start-latent|>", "<|end-latent|>"]) == [*model.ends_prompts_with, model.end]
+    text = "Every rompus is a yumpus.<|start-latent|>"
+    assert theirs.encode(text) == ours.encode(text.partition("<")[0]) + model.ends_prompts_with
+    assert len(theirs.get_vocab()) == ours.vocab_size + 3 and theirs.convert_tokens_to_ids("<|latent|>") == model.end + 1
 
 
 @pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "h1"])

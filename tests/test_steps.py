@@ -27,7 +27,6 @@ AHEAD = random_tokens(B, M, N_A, seed=5)
 # Padded with -1: a row with both steps and a third that no latent stands for, one with a single step, one with none
 STEPS = random_tokens(B, 3, 5, seed=6)
 STEPS[0, 1, 3:] = STEPS[1, 0, 1:] = STEPS[1, 1:] = STEPS[2] = -1
-pytestmark = pytest.mark.parametrize("family", ["gpt2", "qwen3"])
 
 
 def variant_of(case, family, dtype=torch.float64):

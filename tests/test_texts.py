@@ -174,7 +174,6 @@ def test_so_is_a_hub_repository_s(gpt2, tmp_path, monkeypatch):
         data.tokenizer_of("someone/model")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
 def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, tmp_path, monkeypatch):
     """transformers finds it, and reads it as it is: it has a reader of its own for each family, with a pattern of its own."""
     transformers = pytest.importorskip("transformers")
