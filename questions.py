@@ -3,7 +3,7 @@
 gsm8k          openai/gsm8k on the hub; steps are its <<48/2=24>> annotations, validation its last 500 training rows
 gsm8k_aug      385,620 generated training questions (Deng et al. 2023): whynlp/gsm8k-aug on the hub
 prosqa         17,886 graphs (Hao et al. 2024), downloaded once to data/prosqa
-a folder       with a file for each of train, valid and test: train.jsonl, or prosqa_train.json, with a task's name in front
+a folder       with a file for each of train, valid and test: train.jsonl, or else prosqa_train.json, a task's name in front
 a file         to be asked only
 
 Files are .json (a list), .jsonl, .parquet, .csv or .txt. A row has a question, an answer and perhaps steps (COLUMNS: what
@@ -160,6 +160,7 @@ def rows_of(source, split):
         raise ValueError(f"{source} is one file: training needs a folder with a file for each of {', '.join(SPLITS)}")
     names = os.listdir(source) if os.path.isdir(source) else []
     found = [n for n in sorted(names) if re.fullmatch(rf"(.+_)?{split}\.(json|jsonl|parquet|csv|txt)", n)]
+    found = [n for n in found if n.startswith(f"{split}.")] or found  # without a task's name goes before
     if len(found) > 1:
         raise ValueError(f"{source} has several files for {split}: {', '.join(found)}")
     if not found:

@@ -704,6 +704,9 @@ def test_a_folder_of_one_s_own(name, tmp_path):
     for i, split in enumerate(questions.SPLITS):
         assert questions.read(str(folder), split)[0][0][:3] == (f"{split}, q", [], str(i))
     (folder / "other_train.json").write_text("[]")
+    if name.startswith("{}"):  # train.txt is the one that is meant, whatever lies beside it
+        assert questions.read(str(folder), "train")[0][0].question == "train, q"
+        (folder / "train.x.json").write_text("[]"), (folder / f"train{'.csv' if name != '{}.csv' else '.txt'}").write_text("")
     with pytest.raises(ValueError, match="several files for train"):
         questions.read(str(folder), "train")
 
