@@ -352,7 +352,15 @@ def test_numbers_compare_as_numbers_and_texts_as_texts():
 
 
 @pytest.mark.parametrize(
-    "gold, said", [(1e17, "1" + "0" * 17), (0.00001, "0.00001"), (0.1 + 0.2, "0.3"), (18.0, "18"), (-3, "-3"), (2.0**53 - 1, "9007199254740991")]
+    "gold, said",
+    [
+        (1e17, "1" + "0" * 17),
+        (0.00001, "0.00001"),
+        (0.1 + 0.2, "0.3"),
+        (18.0, "18"),
+        (-3, "-3"),
+        (2.0**53 - 1, "9007199254740991"),
+    ],
 )
 def test_numbers_as_answers_are_those_that_one_writes(gold, said):
     answer = questions.parse({"question": "?", "answer": gold}, "x:1").answer
