@@ -166,10 +166,11 @@ def subsampled_silhouette(z, seed=0):
 # What a run is evaluated on: batches, a list of tokens (B,S) and sites (B,M); and score() -> (n, N), the higher the better
 
 
-def text_evaluation(config, model, examples, batch_size, machine):
+def text_evaluation(run, config, model, examples, batch_size, machine):
     """Validation sequences, with the sites that the run itself was validated at -> batches, score"""
     c = argparse.Namespace(**config)
     rows = Rows(c.data, "val", c.seq_len)
+    coprocessor.check_tokenizer(model.base, run, tokenizer_of(c.data), c.data, rows.vocab_size)
     limit = coprocessor.site_limit(c, model.base.config.context, model.branch_offset())
     read = coprocessor.Batches(rows, c, limit, machine.device)
     numbers = range(min(rows.count, math.ceil(examples / c.n_sites)))
@@ -468,7 +469,7 @@ def main(argv=None):
     examples = min(a.examples, max(1, MAX_VALUES // (model.n_latents * model.base.config.width)))
     if "seq_len" in config:
         what, unit = "perplexity", "% of perplexity"
-        batches, score = text_evaluation(config, model, examples, a.batch_size, machine)
+        batches, score = text_evaluation(a.run, config, model, examples, a.batch_size, machine)
     else:
         what, unit = "accuracy", "points"
         lines = finetuning.load_prompts(a.run, config, a.split)[:examples]

@@ -107,8 +107,9 @@ class Tokenizer:
     def same(self, other):
         """Do both give the same ids? Files of one tokenizer differ, and OpenAI's has none."""
         text = "It's 12 o'clock:\n\tdéjà vu, 東京! <<48/2=24>> Every lorpus is a zumpus."
-        alike = self.name == other.name or self.vocab_size == other.vocab_size
-        return alike and (self.name == other.name or self.encode(text) == other.encode(text))
+        if self.path and other.path and self.library.get_vocab() != other.library.get_vocab():
+            return False
+        return self.vocab_size == other.vocab_size and self.encode(text) == other.encode(text)
 
     def save(self, folder):
         """tokenizer.json, and what has transformers read it as it is rather than as its model's family has it.
@@ -151,7 +152,7 @@ def end_of_document(fast, path):
 def tokenizer_of(name):
     """The tokenizer of a hub name, or of a data folder, a run or a model's folder: its own tokenizer.json, or else GPT-2's.
 
-    Raises FileNotFoundError if GPT-2's would be another than its own.
+    Raises FileNotFoundError if GPT-2's would be another than its own, ValueError for shards of another than the folder has.
     """
     if name.startswith("openai-community/gpt2"):
         return Tokenizer("gpt2")  # the same, and one download less
@@ -162,11 +163,19 @@ def tokenizer_of(name):
         return Tokenizer(own)
     own, config, vocabulary = (os.path.join(name, f"{x}.json") for x in ("tokenizer", "config", "vocab"))
     if os.path.isfile(own):
-        return Tokenizer(own)
+        return check_ids(name, Tokenizer(own))
     family = read_json(config).get("model_type", "gpt2") if os.path.isfile(config) else "gpt2"
     if family != "gpt2" or os.path.isfile(vocabulary) and read_json(vocabulary).get("Ġthe") != 262:
         raise FileNotFoundError(f"{name} has no tokenizer.json, and its tokenizer is not GPT-2's: copy it there")
-    return Tokenizer("gpt2")
+    return check_ids(name, Tokenizer("gpt2"))
+
+
+def check_ids(folder, tokenizer):
+    """-> the tokenizer. Raises ValueError where a shard of that folder holds the ids of another."""
+    for path in shard_paths(folder):
+        if open_shard(path)[1]["tokenizer"] != tokenizer.name:
+            raise ValueError(f"{path} holds the ids of another tokenizer than {folder} has")
+    return tokenizer
 
 
 def hub_file(repo, filename, repo_type="dataset", revision=None):
@@ -422,9 +431,7 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
 
 def prepare(out, parts, tokenizer, threads=None):
     """parts, {name: documents} -> out/train_<name>.bin and val_<name>.bin. Those that are there are not made again."""
-    for path in shard_paths(out):
-        if open_shard(path)[1]["tokenizer"] != tokenizer.name:
-            raise ValueError(f"{path} holds the ids of another tokenizer: use another --out")
+    check_ids(out, tokenizer)
     tokenizer.save(out)
     if tokenizer_of(out).name != tokenizer.name:  # another's file is there, and GPT-2's has none that would replace it
         raise ValueError(f"{out} has another tokenizer: use another --out")

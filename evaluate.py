@@ -7,7 +7,8 @@
 
 Of a benchmark, a choice is scored by its log-likelihood after the context. The context is read once, as a prefix, and every
 choice is a branch at its end, which starts with the latents where the run has some. Formats and scores are those of
-lm-evaluation-harness 0.4. A question is answered in words, greedily, and the answer is compared with the right one.
+lm-evaluation-harness 0.4. A question is answered in words, greedily, and what stands after the last # is compared with the
+right answer: numbers by their value (18, 18., $18 and 18.0 are the same, as are 5,000 and 5000), other texts to the letter.
 """
 
 import argparse

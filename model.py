@@ -307,12 +307,11 @@ class Model(nn.Module):
             raise ValueError(f"n_tokens must be at least 1, not {n_tokens}")
         cache, mask = decoding_cache(prefix_kv, sites, branch_kv, n_tokens - 1)  # the last token is not fed
         self.check_positions(int(positions.max()) + n_tokens - 1)
-        if not hidden.isfinite().all():
-            raise ValueError("the model's hidden states are not finite, so it has no likeliest token")
-        out, done = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+        out, done, finite = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device), hidden.isfinite().all()
         for n in range(n_tokens):
             if n:
                 hidden = self.decode_step(out[-1], positions + n - 1, cache, mask, n_tokens - 1 - n)
+                finite &= hidden.isfinite().all()
             token = sample_token(self.logits(hidden), temperature, top_k, generator)  # (B)
             if eos is not None:
                 token = torch.where(done, eos, token)
@@ -320,6 +319,8 @@ class Model(nn.Module):
             out.append(token)
             if eos is not None and (n % 8 == 7 or not done.is_cuda) and bool(done.all()):  # to look, one waits for a GPU
                 break
+        if not finite:
+            raise ValueError("the model's hidden states are not finite, so it has no likeliest token")
         out = torch.stack(out, dim=1)
         return out if eos is None else out[:, : 1 + int((out != eos).any(dim=0).sum())]  # up to where all have met it
 

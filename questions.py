@@ -3,14 +3,14 @@
 gsm8k          openai/gsm8k on the hub; steps are its <<48/2=24>> annotations, validation its last 500 training rows
 gsm8k_aug      385,620 generated training questions (Deng et al. 2023): whynlp/gsm8k-aug on the hub
 prosqa         17,886 graphs (Hao et al. 2024), downloaded once to data/prosqa
-a folder       with a file for each of train, valid and test: train.jsonl, or prosqa_train.json, with a task's name in front
+a folder       with a file for each of train, valid and test: train.jsonl, or else prosqa_train.json, a task's name in front
 a file         to be asked only
 
 Files are .json (a list), .jsonl, .parquet, .csv or .txt. A row has a question, an answer and perhaps steps (COLUMNS: what
 else they may be called); the answer is a text, a number, or as in GSM8K "steps #### answer". A line of a .txt file reads
 question||<<48/2=24>> <<24+48=72>> #### 72. Steps are a list, or one text: its <<annotations>>, or else its sentences.
 
-Answers are compared as numbers where both are: 18, 18.0, 18., $18 and 1.8e1 are the same, and so are .5 and 0.5. Others
+Answers are compared as numbers where both are: 18, 18.0, 18., $18, +18 and 1.8e1 are the same, and so are .5 and 0.5. Others
 are right where they are equal to the letter. Commas do not count.
 """
 
@@ -63,6 +63,8 @@ def parse(row, where):
         row = {"question": question, "answer": row[len(question) + len(bars) :]}
     if not isinstance(row, dict):
         raise ValueError("not a row with question and answer")
+    if None in row:  # csv's: it has no name
+        raise ValueError("more cells than columns: a text with a comma in it stands in quotes")
     found = {key: next((row[name] for name in names if row.get(name) is not None), None) for key, names in COLUMNS.items()}
     if found["question"] is None and {"Body", "Question"} <= row.keys():  # SVAMP's own files tell and ask apart
         found["question"] = f"{row['Body']} {row['Question']}"
@@ -94,7 +96,9 @@ def text_of(answer):
         return answer
     if not math.isfinite(answer):
         raise ValueError(f"the answer {answer} is not a number")
-    return str(answer) if type(answer) is int else f"{Decimal(f'{answer:.15g}'):f}"
+    if type(answer) is int or answer.is_integer():
+        return f"{Decimal(repr(answer)).to_integral():f}"
+    return f"{Decimal(f'{answer:.15g}'):f}"
 
 
 def split_steps(text):
@@ -102,6 +106,8 @@ def split_steps(text):
     steps = re.findall(r"<<[^<>]*>>", text)
     if text.count("<<") != len(steps) or text.count(">>") != len(steps):
         raise ValueError("a step without << or >>")
+    if not steps and text.startswith("[") and text.endswith("]"):
+        raise ValueError("its steps are a list that was printed, as a text")
     return steps or [s.strip() for s in re.split(r"\n+|(?<=[.!?])\s+", text) if s.strip()]
 
 
@@ -160,6 +166,7 @@ def rows_of(source, split):
         raise ValueError(f"{source} is one file: training needs a folder with a file for each of {', '.join(SPLITS)}")
     names = os.listdir(source) if os.path.isdir(source) else []
     found = [n for n in sorted(names) if re.fullmatch(rf"(.+_)?{split}\.(json|jsonl|parquet|csv|txt)", n)]
+    found = [n for n in found if n.startswith(f"{split}.")] or found  # without a task's name goes before
     if len(found) > 1:
         raise ValueError(f"{source} has several files for {split}: {', '.join(found)}")
     if not found:
@@ -224,7 +231,7 @@ def extract(text):
 
 def number(text):
     """-> Fraction, or None where the text is not one number (of a size that somebody could mean)"""
-    found = re.fullmatch(r"(-?)\$?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][-+]?[0-9]{1,3})?", text)
+    found = re.fullmatch(r"([-+]?)\$?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][-+]?[0-9]{1,3})?", text)
     return Fraction(found[1] + found[2].removesuffix(".") + (found[3] or "")) if found else None
 
 

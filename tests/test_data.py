@@ -10,13 +10,20 @@ import pytest
 import data
 
 
-def make_shards(folder, counts=(1000, 333), vocab_size=50, split="train"):
+def make_shards(folder, counts=(1000, 333), vocab_size=50, split="train", tokenizer="gpt2"):
     os.makedirs(folder, exist_ok=True)
     rng = np.random.default_rng(0)
     texts = [(rng.random(n) ** 3 * vocab_size).astype(int) for n in counts]  # skewed, so that there is something to learn
     for i, ids in enumerate(texts):
-        data.write_shard(f"{folder}/{split}_{i:03d}.bin", [ids[:7], ids[7:]], "test", vocab_size)
+        data.write_shard(f"{folder}/{split}_{i:03d}.bin", [ids[:7], ids[7:]], tokenizer, vocab_size)
     return texts
+
+
+def make_corpus(folder, words="a few words"):
+    """Shards, of ids below 300, with a tokenizer"""
+    data.train_tokenizer([words], 300, os.path.join(folder, "tokenizer.json"))
+    for split, count in (("train", 3000), ("val", 600)):
+        make_shards(folder, [count], 300, split, data.tokenizer_of(str(folder)).name)
 
 
 @pytest.mark.parametrize("vocab_size, dtype", [(50, "uint16"), (2**16, "uint16"), (2**16 + 1, "uint32"), (151669, "uint32")])

@@ -94,6 +94,16 @@ def test_nothing_of_the_callers_is_written_to(family):
     assert all(torch.equal(t, old) for t, old in zip(given, before, strict=True))
 
 
+@pytest.mark.parametrize("at", [0, 2, N_NEW - 1])
+def test_no_token_is_the_likeliest_where_a_state_is_not_finite(at, monkeypatch):
+    model = tiny_variant("h2", "qwen3", n_latents=N_L)
+    hidden, *begin = begun(model, LENGTHS["ragged"])
+    states = [hidden * (float("nan") if n == at else 1) for n in range(N_NEW)]
+    monkeypatch.setattr(model.base, "decode_step", lambda *a: states[N_NEW - 1 - a[-1]])
+    with pytest.raises(ValueError, match="not finite"):
+        model.base.generate_from(states[0], *begin, N_NEW)
+
+
 def test_room_that_is_not_there_is_refused_before_anything_is_decoded(family):
     model = tiny_variant("continued", family, context=9 + N_NEW - 1)
     begin = begun(model, LENGTHS["ragged"])

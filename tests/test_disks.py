@@ -16,7 +16,7 @@ from configurator import one_line_errors, read_json
 import pytest
 from helpers import ROOT, arguments, bare_run, cut_and_resume, run_here, same_bytes
 from test_countdown import small as countdown_settings  # noqa: F401
-from test_data import make_shards
+from test_data import make_corpus
 from test_kill import WEIGHTS
 from test_reasoning import small as reasoning_settings  # noqa: F401
 from test_train import SMALL, corpus  # noqa: F401
@@ -25,7 +25,6 @@ import countdown
 import data
 import runtime
 import train
-from data import train_tokenizer
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -280,9 +279,8 @@ sys.path.insert(0, sys.argv[1])
 
 
 def test_every_script_runs_without_fcntl(tmp_path, corpus, reasoning_settings, countdown_settings):  # noqa: F811
-    make_shards(tmp_path / "corpus", [3000], vocab_size=300)
-    make_shards(tmp_path / "corpus", [600], vocab_size=300, split="val")
-    train_tokenizer(["a few words"], 300, str(tmp_path / "corpus" / "tokenizer.json"))
+    (tmp_path / "corpus").mkdir()
+    make_corpus(tmp_path / "corpus")
     jobs = [
         ("train", arguments(SMALL | dict(data=tmp_path / "corpus"), tmp_path / "large")),
         ("train", [*arguments(SMALL | dict(data=tmp_path / "corpus"), tmp_path / "large"), "--resume"]),

@@ -342,7 +342,7 @@ def test_questions_from_any_file(name, checkpoint, tmp_path, monkeypatch):
 
 def test_numbers_compare_as_numbers_and_texts_as_texts():
     same = questions.answers_match
-    for a in ("18", "18.0", "18.00", "18.", "$18", "1.8e1"):
+    for a in ("18", "18.0", "18.00", "18.", "$18", "+18", "1.8e1"):
         assert all(same(a, b) for b in ("18", "18.0", "18.00")) and not same(a, "18.01")
     assert same("-0.5", "-.50") and not same("-0.5", "0.5") and same("0.1", "0.10")
     assert not same("100000000000000001", "100000000000000000")
@@ -352,7 +352,15 @@ def test_numbers_compare_as_numbers_and_texts_as_texts():
 
 
 @pytest.mark.parametrize(
-    "gold, said", [(1e17, "1" + "0" * 17), (0.00001, "0.00001"), (0.1 + 0.2, "0.3"), (18.0, "18"), (-3, "-3")]
+    "gold, said",
+    [
+        (1e17, "1" + "0" * 17),
+        (0.00001, "0.00001"),
+        (0.1 + 0.2, "0.3"),
+        (18.0, "18"),
+        (-3, "-3"),
+        (2.0**53 - 1, "9007199254740991"),
+    ],
 )
 def test_numbers_as_answers_are_those_that_one_writes(gold, said):
     answer = questions.parse({"question": "?", "answer": gold}, "x:1").answer

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import ROOT, VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
 from test_countdown import small as countdown_settings  # noqa: F401
-from test_data import make_shards
+from test_data import make_corpus
 from test_reasoning import small as reasoning_settings  # noqa: F401
 
 import analyze_latents as al
@@ -20,7 +20,6 @@ import finetune_reasoning as fr
 import runtime
 import train
 from data import tokenizer_of as data_tokenizer
-from data import train_tokenizer
 from model import token_nll
 
 RNG = np.random.default_rng(0)
@@ -400,9 +399,7 @@ def test_overlap_of_one_latent_and_of_known_ones():
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     corpus = tmp_path_factory.mktemp("corpus")
-    make_shards(corpus, [3000], vocab_size=300)
-    make_shards(corpus, [600], vocab_size=300, split="val")
-    train_tokenizer(["a few words"], 300, str(corpus / "tokenizer.json"))
+    make_corpus(corpus)
     return dict(
         init_from="random:tiny_gpt2", data=corpus, seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
         tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",
@@ -501,6 +498,13 @@ def test_a_notebook_keeps_its_backend():
 
 
 def test_bad_runs_are_refused(settings, tmp_path, monkeypatch):
+    run = run_here(train, settings | dict(variant="h2"), tmp_path / "moved", monkeypatch=monkeypatch)
+    (tmp_path / "other").mkdir()
+    make_corpus(tmp_path / "other", "quite different words")
+    config = runtime.read_json(run / "config.json") | {"data": str(tmp_path / "other")}
+    runtime.write_json(run / "config.json", config)
+    with pytest.raises(ValueError, match="moved has read another tokenizer's ids than those of .*other"):
+        analyze(run, monkeypatch=monkeypatch)
     run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain", monkeypatch=monkeypatch)
     with pytest.raises(ValueError, match="continued, which has no latents"):
         analyze(run, monkeypatch=monkeypatch)

@@ -9,7 +9,7 @@ from configurator import one_line_errors
 import pytest
 import safetensors.torch
 from test_countdown import small as countdown_settings  # noqa: F401
-from test_data import make_shards
+from test_data import make_corpus
 from test_reasoning import small as reasoning_settings  # noqa: F401
 
 import analyze_latents
@@ -19,7 +19,6 @@ import evaluate
 import finetune_reasoning
 import sample
 import train
-from data import train_tokenizer
 from paper import figures
 
 pytestmark = pytest.mark.xdist_group("matrix")  # its runs are made once, not on every worker
@@ -39,9 +38,8 @@ class Upper(coprocessor.H1):
 def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F811
     """-> {(kind, variant): a run's folder}, made in one place with relative names and moved to another."""
     here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
-    make_shards(here / "corpus", [3000], vocab_size=300)
-    make_shards(here / "corpus", [600], vocab_size=300, split="val")
-    train_tokenizer(["a few words"], 300, str(here / "corpus" / "tokenizer.json"))
+    (here / "corpus").mkdir()
+    make_corpus(here / "corpus")
     text = dict(
         init_from="random:tiny_llama", data="corpus", seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
         tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",

@@ -703,6 +703,22 @@ def test_steps_in_one_text_are_split(text, steps, tmp_path):
     assert questions.parse(f"q||{text} #### 1", "x:1")[:3] == ("q", steps, "1")
 
 
+def test_a_list_of_steps_that_was_printed_is_not_one_step():
+    """As pandas writes a column of lists to CSV. Annotations are found in it all the same."""
+    for steps in (["It is 3.", "It is 4."], []):
+        for text in (str(steps), json.dumps(steps)):
+            with pytest.raises(ValueError, match="a list that was printed"):
+                questions.parse({"question": "q", "steps": text, "answer": "4"}, "x:1")
+    steps = ["<<1+1=2>>", "<<2+1=3>>"]
+    assert questions.parse({"question": "q", "steps": str(steps), "answer": "3"}, "x:1").steps == steps
+
+
+def test_a_comma_without_quotes_does_not_move_an_answer(tmp_path):
+    (tmp_path / "a.csv").write_text('question,answer\n"1,000 - 1?",999\nHow many?,1,000\nTom has 1,000 apples?,5\n')
+    found, bad = questions.read(str(tmp_path / "a.csv"), skip_bad=True)
+    assert [e.answer for e in found] == ["999"] and len(bad) == 2 and "a.csv:2: more cells than columns" in bad[0]
+
+
 def test_blank_cut_and_bad_rows(tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text('{"question": "a", "answer": 1}\n\n{"question": "b", "answer": 2}\n{"question": "c", "ans\n   \n')
@@ -730,6 +746,9 @@ def test_a_folder_of_one_s_own(name, tmp_path):
     for i, split in enumerate(questions.SPLITS):
         assert questions.read(str(folder), split)[0][0][:3] == (f"{split}, q", [], str(i))
     (folder / "other_train.json").write_text("[]")
+    if name.startswith("{}"):  # train.txt is the one that is meant, whatever lies beside it
+        assert questions.read(str(folder), "train")[0][0].question == "train, q"
+        (folder / ("train.txt" if name == "{}.csv" else "train.csv")).write_text("")
     with pytest.raises(ValueError, match="several files for train"):
         questions.read(str(folder), "train")
 

@@ -211,6 +211,13 @@ def test_tokenizers_are_the_same_by_what_they_do(gpt2, tmp_path):
     assert not a.same(gpt2) and not a.same(fast_tokenizer(tmp_path / "c.json", special=["<|endoftext|>"]))
 
 
+def test_tokenizers_that_differ_in_words_they_rarely_meet_are_not_the_same(tmp_path):
+    for name, text in (("d", "xxqq xxqq jjvv"), ("e", "jjvv jjvv xxqq")):
+        data.train_tokenizer([text], 262, str(tmp_path / f"{name}.json"))
+    d, e = (data.Tokenizer(str(tmp_path / f"{name}.json")) for name in "de")
+    assert d.vocab_size == e.vocab_size and d.encode("xxqq") != e.encode("xxqq") and not d.same(e)
+
+
 def test_a_model_is_not_trained_on_ids_of_another_tokenizer_than_its_folder_has(gpt2, tmp_path):
     folder = tmp_path / "model"
     random_model("tiny_gpt2", 300).save_pretrained(folder)

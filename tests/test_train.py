@@ -99,15 +99,20 @@ def test_a_run_s_folder_stands_for_its_settings(tmp_path, corpus, monkeypatch, c
 
 def test_a_base_that_has_read_another_tokenizer_s_ids_is_refused(tmp_path, monkeypatch):
     """They would fit, and mean something else; a copy of the same tokenizer, under another name, is the same."""
-    for split, size in (("train", 3000), ("val", 600)):
-        make_shards(tmp_path / "corpus", [size], split=split)
     random_model("tiny_gpt2", 300).save_pretrained(tmp_path / "base")
+    (tmp_path / "corpus").mkdir()
     for name, words in (("corpus", "a few words"), ("base", "other words, of course")):
         data.train_tokenizer([words], 300, str(tmp_path / name / "tokenizer.json"))
+    own = data.tokenizer_of(str(tmp_path / "corpus")).name
+    for split, size in (("train", 3000), ("val", 600)):
+        make_shards(tmp_path / "corpus", [size], split=split, tokenizer=own)
     with pytest.raises(SystemExit, match="base has read another tokenizer's ids than those of .*corpus"):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base")
     shutil.copy(tmp_path / "corpus" / "tokenizer.json", tmp_path / "base" / "tokenizer.json")
     run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), init_from=tmp_path / "base", tokens=2 * 96)
+    data.train_tokenizer(["other words, of course"], 300, str(tmp_path / "corpus" / "tokenizer.json"))  # of other shards
+    with pytest.raises(SystemExit, match="_000.bin holds the ids of another tokenizer than .*corpus has"):
+        run(monkeypatch, tmp_path / "b", str(tmp_path / "corpus"), tokens=2 * 96)
 
 
 def test_killed_between_the_two_renames_the_old_checkpoint_loads(tmp_path, corpus, monkeypatch):
@@ -237,7 +242,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="corpus holds other rows than when the run began"):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
     (tmp_path / "corpus" / "train_001.bin").unlink()
-    data.write_shard(str(tmp_path / "corpus" / "train_000.bin"), [np.arange(3000) % 50], "test", 50)
+    data.write_shard(str(tmp_path / "corpus" / "train_000.bin"), [np.arange(3000) % 50], "gpt2", 50)
     with pytest.raises(SystemExit, match="corpus holds other rows"):
         run(monkeypatch, tmp_path / "a", str(tmp_path / "corpus"), tokens=4 * 96, resume=True)
 
