@@ -16,7 +16,7 @@ import finetuning
 import questions
 import runtime
 import train
-from data import train_tokenizer
+from data import tokenizer_of, train_tokenizer
 from model import random_model
 
 MACHINE = runtime.DistEnv(torch.device("cpu"), False)
@@ -220,7 +220,7 @@ def checkpoint(tmp_path):
 
 
 def test_what_cannot_be_is_said_before_anything_is_computed(hub, checkpoint, tmp_path, monkeypatch):
-    make_shards(tmp_path / "corpus", [3000], split="val")
+    make_shards(tmp_path / "corpus", [3000], split="val", tokenizer=tokenizer_of(str(checkpoint)).name)
     shutil.copy(checkpoint / "tokenizer.json", tmp_path / "corpus")
     monkeypatch.setattr(ev, "log_likelihoods", lambda *_: pytest.fail("a task is computed"))
     settings = dict(model=checkpoint, tasks="piqa,perplexity", limit=2, device="cpu", data=tmp_path / "corpus", seq_len=2000)
