@@ -188,6 +188,13 @@ def setup(table, runs):
     return "\n".join(lines.values())
 
 
+def values_in_words(runs, name, measure):
+    """The lowest and the highest value of a run's seeds"""
+    values, digits = sorted(values_of(runs, name, measure).values()), MEASURES[measure].digits + MEASURES[measure].log
+    ends = " to ".join(dict.fromkeys(f"{x:.{digits}f}" for x in values[:1] + values[-1:])) + " %" * measure.startswith("acc")
+    return f"{ends} ({len(values)} seed{'s' * (len(values) > 1)})" if values else "not run"
+
+
 def page(table, runs):
     """-> the text of results/README.md"""
     results = {row: compare(row, runs) for h in table for row in h.rows}
@@ -196,7 +203,7 @@ def page(table, runs):
     after = {row: result.verdict if adjusted.get(row, 0) < 0.05 else "inconclusive" for row, result in results.items()}
     sizes, captions = [r["parameters"] / 1e6 for r in runs.values()], {name: draw.__doc__ for name, draw in PICTURES.items()}
     with open(os.path.join(os.path.dirname(__file__), "page.md"), encoding="utf-8") as f:
-        template = f.read()
+        template = re.sub(r"\[\[(\S+) (\S+)\]\]", lambda m: values_in_words(runs, *m.groups()), f.read())
     return template.format(
         runs=len(runs), smallest=min(sizes), largest=max(sizes), deciding=len(deciding), solved=100 * SOLVED,
         hours=sum(r["seconds"] for r in runs.values() if "gpu" not in r) / 3600,
