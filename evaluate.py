@@ -305,7 +305,8 @@ def ask(c, items, model, tokenizer, trained, machine):
     texts = asked.answer_questions(model)
     predictions = grade_answers([item.example for item in items], texts)
     right = sum(p["correct"] for p in predictions)
-    found = dict(questions=c.questions, accuracy=right / len(items), interval=share_interval(right, len(items)))
+    asked_of = c.questions if c.split == "test" else f"{c.questions}, {c.split}"
+    found = dict(questions=asked_of, accuracy=right / len(items), interval=share_interval(right, len(items)))
     return found | dict(right=right, items=len(items), cut=asked.n_cut), predictions
 
 

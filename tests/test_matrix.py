@@ -143,7 +143,8 @@ def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):  # 
 
     asked = f"--model={run}", f"--questions={reasoning_settings['data']}", "--device=cpu", "--max_new_tokens=3", "--limit=5"
     for options, n_latents in ((["--n_latents=1"], 1), (["--without_latents"], 0), (["--split=valid"], 2)):
-        assert "of 5 right" in call(evaluate, *asked, *options)
+        said = call(evaluate, *asked, *options)
+        assert "of 5 right" in said and (", valid: " in said) == (options == ["--split=valid"])
         name = options[0].removeprefix("--") + ("=True" if "=" not in options[0] else "")
         with open(tmp_path / "out" / f"reasoning_h2_prosqa,{name}" / "results.json") as f:
             assert json.load(f)["n_latents"] == n_latents
