@@ -167,6 +167,7 @@ def main():
 
     # once, at the end, the test set: asked of the last stage's best weights
     run.stop_listening()
+    torch.manual_seed(c.seed + run.step)  # as before each step
     if run.state["best"] < 0:
         run.save_best()  # validation failed after each of its epochs, so what is in best/ is of an earlier stage
     machine.barrier()  # until the best is on the disk

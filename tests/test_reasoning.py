@@ -28,6 +28,7 @@ from helpers import (
 )  # fmt: skip
 
 import coprocessor
+import countdown as cd
 import data
 import finetune_reasoning as fr
 import finetuning
@@ -35,6 +36,7 @@ import prosqa
 import questions
 import runtime
 import sample
+import train
 
 VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
 LINES = [
@@ -810,6 +812,27 @@ def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypat
     run_here(fr, small | changes, tmp_path / "noisy", monkeypatch=monkeypatch)
     run_here(fr, small | changes | dict(variant="coconut"), tmp_path / "plain", monkeypatch=monkeypatch)
     same_bytes(tmp_path / "plain", tmp_path / "noisy", "best/base/model.safetensors", "predictions.jsonl")
+    for script in (train, cd):  # which have no markers for it
+        monkeypatch.setattr("sys.argv", ["x.py", "--variant=noisy"])
+        with pytest.raises(ValueError, match="noisy"):
+            script.main()
+
+
+def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(small, tmp_path, monkeypatch):
+    drawn = []
+
+    class Restless(coprocessor.H2):
+        def pass2_start(self, prefix, sites):
+            start = super().pass2_start(prefix, sites)
+            drawn.append(torch.rand(()).item())
+            return start._replace(x=drawn[-1] * start.x)
+
+    monkeypatch.setitem(coprocessor.VARIANTS, "restless", Restless)
+    settings = small | dict(variant="restless", first_stage=2, last_stage_epochs=1)
+    run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    whole = drawn[-9:]
+    cut_and_resume(fr, settings, tmp_path / "cut", 3, monkeypatch)  # behind the last step, before the test
+    assert drawn[-9:] == whole
 
 
 @pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "h1"])
