@@ -831,7 +831,7 @@ def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(s
     settings = small | dict(variant="restless", first_stage=2, last_stage_epochs=1)
     run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     whole = drawn[-9:]
-    cut_and_resume(fr, settings, tmp_path / "cut", 3, monkeypatch)  # behind the last step, before the test
+    cut_and_resume(fr, settings, tmp_path / "cut", 6, monkeypatch)  # behind the last step, before the test
     assert drawn[-9:] == whole
 
 
