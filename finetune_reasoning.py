@@ -122,6 +122,8 @@ def main():
         for split in questions.SPLITS:
             items[split], bad = read_items(c, split, tokenizer, model)
             left_out += bad
+    trained_on = {item.example.question for item in items["train"]}
+    known = {split: sum(item.example.question in trained_on for item in items[split]) for split in ("valid", "test")}
     model, n_latents = model.to(machine.device).train(), model.n_latents
     steps_per_epoch = finetuning.steps_per_epoch(c, machine, len(items["train"]))
     steps, with_steps = (sum(map(f, items["train"])) for f in (lambda i: len(i.steps), lambda i: bool(i.steps)))
@@ -140,6 +142,7 @@ def main():
         f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each; {len(stages)} epochs "
         f"of {steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",
         *left_out[:5],
+        *(f"{n} of {len(items[split])} {split} questions are among those of training" for split, n in known.items() if n),
     )
 
     def validate(model):

@@ -241,7 +241,8 @@ def label_ends(ax, ends):
     for (x, y, text, color), height in zip(ends, heights, strict=True):
         ax.annotate(
             text, (x, y), (1.03, height), "axes fraction", "axes fraction", color=color, fontsize=9, va="center",
-            annotation_clip=False, parse_math=False, arrowprops=dict(arrowstyle="-", color=color, lw=0.6, shrinkA=1, shrinkB=2, relpos=(0, 0.5)),
+            annotation_clip=False, parse_math=False,
+            arrowprops=dict(arrowstyle="-", color=color, lw=0.6, shrinkA=1, shrinkB=2, relpos=(0, 0.5)),
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -727,6 +728,16 @@ def test_a_folder_of_one_s_own(name, tmp_path):
         (folder / ("train.txt" if name == "{}.csv" else "train.csv")).write_text("")
     with pytest.raises(ValueError, match="several files for train"):
         questions.read(str(folder), "train")
+
+
+def test_questions_that_are_trained_on_and_asked_are_counted(small, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "q"
+    shutil.copytree(small["data"], folder)
+    shutil.copy(next(folder.glob("*train.*")), next(folder.glob("*test.*")))
+    changes = dict(data=folder, variant="no_cot", last_stage_epochs=1, test_limit=5)
+    run_here(fr, small | changes, tmp_path / "run", monkeypatch=monkeypatch)
+    said = capsys.readouterr().out
+    assert "5 of 5 test questions are among those of training" in said and "valid questions are" not in said
 
 
 def test_one_file_is_asked_and_never_trained_on(tmp_path):
