@@ -318,7 +318,7 @@ class Config(finetuning.Options):
 
 
 RESUME_MAY_CHANGE = (*finetuning.RESUME_MAY_CHANGE, "solve", "show", "sums")
-NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, or steps; every other variant can be trained
+NOT_HERE = ("continued", "coconut", "cot", "no_thought")  # they want text, markers or steps
 
 
 def written(problem, tokenizer, with_steps):
@@ -371,6 +371,7 @@ def train(c, machine):
 
     # once, at the end
     run.stop_listening()
+    torch.manual_seed(c.seed + run.step)  # as before each step
     model.eval()
     result, said = ask()
     if machine.master:
@@ -409,7 +410,7 @@ def solve(c):
 
 def main(argv=None):
     c = configure(Config, __doc__, argv, RESUME_MAY_CHANGE)
-    names = [name for name in coprocessor.VARIANTS if name not in NOT_HERE]
+    names = [name for name, own in coprocessor.VARIANTS.items() if name not in NOT_HERE and not own.adds_tokens]
     if c.variant not in names:
         raise ValueError(f"unknown variant {c.variant!r}: one of {', '.join(names)}")
     c.n_latents *= coprocessor.VARIANTS[c.variant].has_latents

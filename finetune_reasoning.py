@@ -143,6 +143,8 @@ def main(argv=None):
         for split in questions.SPLITS:
             items[split], bad = read_items(c, split, tokenizer, model)
             left_out += bad
+    trained_on = {item.example.question for item in items["train"]}
+    known = {split: sum(item.example.question in trained_on for item in items[split]) for split in ("valid", "test")}
     model, n_latents = model.to(machine.device).train(), model.n_latents
     steps_per_epoch = finetuning.steps_per_epoch(c, machine, len(items["train"]))
     steps, with_steps = (sum(map(f, items["train"])) for f in (lambda i: len(i.steps), lambda i: bool(i.steps)))
@@ -161,6 +163,7 @@ def main(argv=None):
         f"{origin}; {len(items['train']):,} questions with {steps / len(items['train']):.1f} steps each; {len(stages)} epochs "
         f"of {steps_per_epoch:,} optimizer steps, stages {stages[0]} to {stages[-1]}; {len(left_out)} rows left out",
         *left_out[:5],
+        *(f"{n} of {len(items[split])} {split} questions are among those of training" for split, n in known.items() if n),
     )
 
     def validate(model):
@@ -188,6 +191,7 @@ def main(argv=None):
 
     # once, at the end, the test set: asked of the last stage's best weights
     run.stop_listening()
+    torch.manual_seed(c.seed + run.step)  # as before each step
     if run.state["best"] < 0:
         run.save_best()  # validation failed after each of its epochs, so what is in best/ is of an earlier stage
     machine.barrier()  # until the best is on the disk

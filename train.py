@@ -131,7 +131,7 @@ def flops_per_sequence(model, c):
 
 def main(argv=None):
     c = configure(Config, __doc__, argv, RESUME_MAY_CHANGE)
-    if c.variant in coprocessor.REASONING:
+    if c.variant in coprocessor.REASONING or getattr(coprocessor.VARIANTS.get(c.variant), "adds_tokens", 0):
         raise ValueError(f"{c.variant} is trained on questions: finetune_reasoning.py")
     if c.step_weight:
         raise ValueError(f"step_weight={c.step_weight}: text has no steps to spell; finetune_reasoning.py, countdown.py")

@@ -24,7 +24,7 @@ import zlib
 from collections import defaultdict
 from functools import partial
 
-from configurator import one_line_errors
+from configurator import note, one_line_errors
 
 import numpy as np
 import torch
@@ -163,7 +163,7 @@ def lines_of(records, along=()):
             like = [r for r in of_variant if f"{model_name(r)}: {task_of(r['config'])}" == title]
             apart = [key for key in differing(like, along) if key != "latents_per_step"]  # n_latents says it
             name = ", ".join([style_of(variant)[0], *(f"{key}={settings_of(record)[key]}" for key in apart)])
-            panels[title][variant, name.replace("n_latents=", "$N_L$ = ")].append(record)
+            panels[title][variant, name.replace("n_latents=", "N_L = ")].append(record)
             found = title, name, record["config"]["seed"], *(record["config"].get(key) for key in along)
             if found in seen:
                 raise ValueError(f"two runs of {name} have seed {found[2]}: {record['config']['out_dir']}")
@@ -241,7 +241,8 @@ def label_ends(ax, ends):
     for (x, y, text, color), height in zip(ends, heights, strict=True):
         ax.annotate(
             text, (x, y), (1.03, height), "axes fraction", "axes fraction", color=color, fontsize=9, va="center",
-            annotation_clip=False, arrowprops=dict(arrowstyle="-", color=color, lw=0.6, shrinkA=1, shrinkB=2, relpos=(0, 0.5)),
+            annotation_clip=False, parse_math=False,
+            arrowprops=dict(arrowstyle="-", color=color, lw=0.6, shrinkA=1, shrinkB=2, relpos=(0, 0.5)),
         )  # fmt: skip
 
 
@@ -263,7 +264,7 @@ def curves(panels, out, labels, marks=()):
             ends.append((x[-1], mean[-1], f"{name}: {mean[-1]:.1f}", color))
             colors.append(color)
         ax.set(**labels)
-        ax.set_title(title, pad=16 if marks else None)
+        ax.set_title(title, pad=16 if marks else None, parse_math=False)  # a $ in a name is one
         ax.grid(alpha=0.25)
         for x, name in marks:
             ax.axvline(x, color="black", lw=0.6, ls=":")
@@ -283,7 +284,7 @@ def draw(lines, points, out, labels, at=(), marks=()):
     rows = []
     for title, (_, name), found in ((title, key, found) for title, of in panels.items() for key, found in of.items()):
         cells = [spread(found.get(x, []), 2) for x in at or [max(found)]]
-        rows.append([title, name.replace("$", ""), *([] if at else [f"{max(found):g}"]), *cells])
+        rows.append([title, name, *([] if at else [f"{max(found):g}"]), *cells])
     table("", ["", "system", *(at or [labels["xlabel"], labels["ylabel"]])], rows)
 
 
@@ -379,9 +380,12 @@ def figure5(out):
 
 
 def table1(folders):
-    found, rows = {}, []
+    found, rows, items = {}, [], {}
     for folder in folders:
         r = load(folder, "results.json")
+        for task, its in r["tasks"].items():
+            if its["items"] != items.setdefault(task, its["items"]):
+                raise ValueError(f"{folder} has {its['items']} items of {task}, others {items[task]}: see --limit")
         key = r["family"], r["variant"], r["n_latents"], r["model"]
         if key in found:
             raise ValueError(f"{folder} is a second evaluation of {r['model']}")
@@ -431,9 +435,18 @@ def cells_of(records):
     return {key: tested(runs) for key, runs in cells.items()}
 
 
+def shown(cells, belongs):
+    """Those of cells_of whose key belongs to a table. The others are named."""
+    for key in [key for key in cells if not belongs(key)]:
+        variant, n, model, task, (resumed, way) = key
+        note(f"not in this table: {variant} with {n} latents on {task}, {model}, {way}" + ", resumed" * resumed)
+    return {key: values for key, values in cells.items() if belongs(key)}
+
+
 def table2(records):
     """A column for each task and family of the paper, and one for every other model and task among the runs"""
-    ours = {key[:4]: values for key, values in cells_of(records).items() if key[4] == PROTOCOLS["scratch"]}
+    cells = shown(cells_of(records), lambda key: key[4] == PROTOCOLS["scratch"])
+    ours = {key[:4]: values for key, values in cells.items()}
     theirs = {(v, 0 if "cot" in v else 12, *where): x for v, row in TABLE2.items() for where, x in zip(PAPERS, row)}  # noqa: B905
     columns = [*PAPERS, *sorted({key[2:] for key in ours} - {*PAPERS})]
     rows = []
@@ -445,7 +458,7 @@ def table2(records):
 
 def tables_3_and_4(task, records):
     """A row for every system, N_L and model; the paper has h2 with 16"""
-    ours, rows = {key: values for key, values in cells_of(records).items() if key[3] == task and key[1]}, []
+    ours, rows = shown(cells_of(records), lambda key: key[3] == task and key[1]), []
     for row in dict.fromkeys([*(("h2", 16, model) for model in TABLES3AND4[task]), *(key[:3] for key in ours)]):
         paper = TABLES3AND4[task].get(row[2]) if row[:2] == ("h2", 16) else None
         values, cells = [ours.get((*row, task, way), []) for way in PROTOCOLS.values()], []

@@ -6,6 +6,7 @@ One augmentation stands where a context ends, as in evaluate.py, whose scores on
 """
 
 import json
+import math
 import os
 import sys
 
@@ -43,30 +44,33 @@ class Run(TemplateLM):
     def tok_encode(self, string, add_special_tokens=None, **kwargs):
         return self.run_tokenizer.encode(string)
 
-    def in_batches(self, requests, length):
-        """-> lists of request numbers, the longest first"""
-        order = sorted(range(len(requests)), key=lambda i: -length(requests[i]))
-        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+    def in_batches(self, pairs):
+        """[(a context, what follows it)] -> lists of Prefixes that still fit once padded, the longest first
+
+        A context that is too long for what follows it loses its beginning, whatever others are in its batch.
+        """
+        cut = [(context[-max(1, self.room + 1 - len(ahead)) :], ahead) for context, ahead in pairs]
+        prefixes = [our_evaluate.Prefix(i, context, [0], [ahead]) for i, (context, ahead) in enumerate(cut)]
+        prefixes.sort(key=lambda p: -len(p.tokens) - len(p.branches[0]))
+        return our_evaluate.batches(prefixes, self.batch, self.room)
 
     @torch.no_grad()
     def _loglikelihood_tokens(self, requests, **kwargs):
         """[(texts, context, continuation)] in tokens -> [(summed log-likelihood, would greedy decoding write it?)]"""
         out = [None] * len(requests)
-        for batch in self.in_batches(requests, lambda r: len(r[1]) + len(r[2])):
-            branches = [requests[i][2] for i in batch]
-            longest = max(map(len, branches))
-            contexts = [requests[i][1][-(self.room + 1 - longest) :] for i in batch]  # a long one loses its beginning
-            tokens, lengths = pad(contexts, self.machine.device)
-            ahead, _ = pad(branches, self.machine.device)
+        for batch in self.in_batches([(context, ahead) for _, context, ahead in requests]):
+            tokens, lengths = pad([p.tokens for p in batch], self.machine.device)
+            ahead, sizes = pad([p.branches[0] for p in batch], self.machine.device)
             with self.machine.autocast():
                 prefix = self.model.pass1_prefix(tokens)
                 start = self.model.pass2_start(prefix, lengths[:, None] - 1)
                 hidden = self.model.pass3_predict(prefix, start, ahead[:, None])[:, 0, -ahead.size(1) :]  # (B, N, C)
                 log_p = self.model.base.logits(hidden).float().log_softmax(dim=-1)  # (B, N, V)
             own, best = log_p.gather(2, ahead[..., None])[..., 0], log_p.argmax(dim=-1) == ahead
-            for row, i in enumerate(batch):
-                n = len(requests[i][2])
-                out[i] = own[row, :n].double().sum().item(), bool(best[row, :n].all())
+            for p, n, row, is_best in zip(batch, sizes.tolist(), own, best, strict=True):
+                out[p.doc] = row[:n].double().sum().item(), bool(is_best[:n].all())
+                if not math.isfinite(out[p.doc][0]):
+                    raise ValueError(f"a log-likelihood is {out[p.doc][0]}, which no score can be made of")
         return out
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
@@ -82,13 +86,13 @@ class Run(TemplateLM):
         """Greedy, to the first of the texts that end an answer"""
         out = [None] * len(requests)
         prompts = [self.tok_encode(r.args[0]) or [self.eot_token_id] for r in requests]
-        for batch in self.in_batches(prompts, len):
-            limits = [min(requests[i].args[1].get("max_gen_toks", 256), self.room - 1) for i in batch]
-            tokens, lengths = pad([prompts[i][-(self.room - max(limits)) :] for i in batch], self.machine.device)
+        limits = [min(r.args[1].get("max_gen_toks", 256), self.room - 1) for r in requests]
+        for batch in self.in_batches([(prompt, range(n + 1)) for prompt, n in zip(prompts, limits, strict=True)]):
+            tokens, lengths = pad([p.tokens for p in batch], self.machine.device)
             with self.machine.autocast():
-                rows = self.model.generate(tokens, lengths, max(limits), eos=self.eot_token_id).tolist()
-            for i, ids, limit in zip(batch, rows, limits, strict=True):
-                ids = ids[:limit]
+                rows = self.model.generate(tokens, lengths, max(limits[p.doc] for p in batch), eos=self.eot_token_id).tolist()
+            for i, ids in zip([p.doc for p in batch], rows, strict=True):
+                ids = ids[: limits[i]]
                 out[i] = self.run_tokenizer.decode(ids[: ids.index(self.eot_token_id)] if self.eot_token_id in ids else ids)
                 for stop in filter(None, requests[i].args[1].get("until", [])):
                     out[i] = out[i].partition(stop)[0]

@@ -131,7 +131,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line_and_others_have_names
     lines = figures.lines_of(runs)["GPT-2: text"]
     h2 = "Hypothesis 2 (co-finetuned)"
     assert {name: [r["name"] for r in seeds] for (_, name), seeds in lines.items()} == {
-        "soft embeddings": ["d"], f"{h2}, $N_L$ = 1": ["c"], f"{h2}, $N_L$ = 4": ["a", "b", "e"], "mine": ["f"],
+        "soft embeddings": ["d"], f"{h2}, N_L = 1": ["c"], f"{h2}, N_L = 4": ["a", "b", "e"], "mine": ["f"],
     }  # fmt: skip
     with pytest.raises(ValueError, match="two runs of .* have seed 1: out/a"):
         figures.lines_of([*runs, runs[0]])
@@ -149,8 +149,8 @@ def test_figure2_draws_every_variant_and_every_number_of_latents(drawn, capsys):
     (lines,) = (panel for panel in drawn[0].values())
     h2 = "Hypothesis 2 (co-finetuned)"
     assert {name: points for (_, name), points in lines.items()} == {
-        "continued pretraining": {0: [20], 1: [15]}, "Liu et al.": {1: [17]}, f"{h2}, $N_L$ = 1": {1: [14.5]},
-        f"{h2}, $N_L$ = 4": {1: [13, 15]},
+        "continued pretraining": {0: [20], 1: [15]}, "Liu et al.": {1: [17]}, f"{h2}, N_L = 1": {1: [14.5]},
+        f"{h2}, N_L = 4": {1: [13, 15]},
     }  # fmt: skip
     assert f"| GPT-2: text | {h2}, N_L = 4 | 1 | 14.00 ± 1.41 (2) |" in capsys.readouterr().out
     with pytest.raises(ValueError, match="h2_1, u have not been evaluated equally often"):
@@ -205,6 +205,12 @@ def test_curves_are_drawn_with_labels_that_stand_clear(tmp_path, monkeypatch):
     assert np.diff(heights).min() > 0.03 and [text.split(":")[0] for text, _ in labels[:4]] == ["h2", "soft", "liu", "h2 "]
 
 
+def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path):
+    """Not as a formula: the name of a folder of one's own, in a title and beside a line"""
+    for name in ("$1_or_$2^", "a$b$c"):
+        figures.curves({name: {("h2", name): {1: [1.0], 2: [2.0]}}}, str(tmp_path / "1.png"), dict(xlabel="x"))
+
+
 def test_figure4_shows_capture_beside_what_it_is_compared_with(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(figures, "save", lambda figure, out: titles.extend(ax.get_title() for ax in figure.axes))
@@ -229,7 +235,9 @@ def test_table2_puts_the_paper_beside_the_models_and_tasks_that_it_has(capsys):
     runs += [reasoning("q", "no_cot", 0.7, n_latents=0), reasoning("t", "h2", 0.9, n_latents=12, **tiny)]
     runs += [reasoning("m", "soft", 0.6, n_latents=12, data="data/mine"), reasoning("r", "h2", 0.1, started_from="all of x")]
     figures.table2(runs)
-    title, _, head, _, *rows = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert err == "note: not in this table: h2 with 4 latents on ProsQA, GPT-2, curriculum, resumed\n"
+    title, _, head, _, *rows = out.splitlines()
     columns = "GSM8K, GPT-2 | ProsQA, GPT-2 | GSM8K, Qwen-3 | ProsQA, Qwen-3 | mine, GPT-2 | ProsQA, Qwen-3-shaped, 0.2M"
     assert head == f"| system | N_L | {columns} |"
     assert "| Hypothesis 2 (co-finetuned) | 12 | - \\| 31.5 | 80.0 \\| 99.0 | - \\| 38.6 | - \\| 99.5 | - | 90.0 |" in rows
@@ -257,7 +265,9 @@ def test_tables_3_and_4_tell_both_readings_apart_with_any_number_of_latents(caps
         reasoning("g", "h2", 0.1, data="gsm8k_aug", n_latents=16),
     ]
     figures.TABLES["table4"](runs)
-    rows = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert err == "note: not in this table: h2 with 16 latents on GSM8K, GPT-2, curriculum\n"
+    rows = out.splitlines()
     assert "| system | N_L | model | scratch | resume + curriculum | straight (steps stay) | straight (no steps) |" in rows
     assert (
         "| h2 | 16 | GPT-2 | 50.0 \\| 99.0 | 40.0 (-10.0) \\| 97.1 (-1.9) | 30.0 (-20.0) \\| 97.3 (-1.7) | - \\| 97.3 (-1.7) |"
@@ -303,6 +313,11 @@ def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
     )
     with pytest.raises(ValueError, match="second evaluation"):
         figures.table1([*runs, runs[0]])
+    results = json.loads((tmp_path / "a/results.json").read_text())
+    results["tasks"]["piqa"]["items"] = 8
+    (tmp_path / "a/results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match="b has 9 items of piqa, others 8: see --limit"):
+        figures.table1(runs)
 
 
 def test_table1_has_the_means_that_the_paper_argues_with(tmp_path, capsys):

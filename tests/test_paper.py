@@ -434,11 +434,14 @@ def test_the_answers_are_kept_bit_by_bit(tmp_path):
 # lm-evaluation-harness
 
 
-def test_the_harness_finds_hugging_face_s_evaluate_and_not_this_project_s(tmp_path):
+def test_the_harness_finds_hugging_face_s_evaluate_and_scores_each_item_alone(tmp_path):
     """Stand-ins for both packages, of which the first imports the second as its tasks do."""
     (tmp_path / "lm_eval" / "api").mkdir(parents=True)
     (tmp_path / "lm_eval/__init__.py").write_text(
-        "def simple_evaluate(**settings):\n    import evaluate\n    return {'results': evaluate.__doc__}\n"
+        "def simple_evaluate(model, **settings):\n    import evaluate\n"
+        "    a, b = (None, [*range(model.room)], [5, 6]), (None, [1], [7] * 200)  # of which one wants another's room\n"
+        "    scores = [model._loglikelihood_tokens(requests)[0][0] for requests in ([a], [a, b])]\n"
+        "    return {'results': evaluate.__doc__ if abs(scores[0] - scores[1]) < 1e-3 else scores}\n"
     )
     (tmp_path / "lm_eval/api/__init__.py").touch()
     (tmp_path / "lm_eval/api/model.py").write_text("class TemplateLM:\n    pass\n")

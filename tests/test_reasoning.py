@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -29,6 +30,7 @@ from helpers import (
 from transformers import AutoTokenizer
 
 import coprocessor
+import countdown as cd
 import data
 import finetune_reasoning as fr
 import finetuning
@@ -36,6 +38,7 @@ import prosqa
 import questions
 import runtime
 import sample
+import train
 
 VARIANTS = ["coconut", "soft", "liu", "h1", "h2", "cot"]
 LINES = [
@@ -753,6 +756,16 @@ def test_a_folder_of_one_s_own(name, tmp_path):
         questions.read(str(folder), "train")
 
 
+def test_questions_that_are_trained_on_and_asked_are_counted(small, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "q"
+    shutil.copytree(small["data"], folder)
+    shutil.copy(next(folder.glob("*train.*")), next(folder.glob("*test.*")))
+    changes = dict(data=folder, variant="no_cot", last_stage_epochs=1, test_limit=5)
+    run_here(fr, small | changes, tmp_path / "run", monkeypatch=monkeypatch)
+    said = capsys.readouterr().out
+    assert "5 of 5 test questions are among those of training" in said and "valid questions are" not in said
+
+
 def test_one_file_is_asked_and_never_trained_on(tmp_path):
     (tmp_path / "all.jsonl").write_text('{"question": "a", "answer": 1}\n')
     assert len(questions.read(str(tmp_path / "all.jsonl"))[0]) == 1
@@ -843,6 +856,27 @@ def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypat
     text = "Every rompus is a yumpus.<|start-latent|>"
     assert theirs.encode(text) == ours.encode(text.partition("<")[0]) + model.ends_prompts_with
     assert len(theirs.get_vocab()) == ours.vocab_size + 3 and theirs.convert_tokens_to_ids("<|latent|>") == model.end + 1
+    for script in (train, cd):  # which have no markers for it
+        monkeypatch.setattr("sys.argv", ["x.py", "--variant=noisy"])
+        with pytest.raises(ValueError, match="noisy"):
+            script.main()
+
+
+def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(small, tmp_path, monkeypatch):
+    drawn = []
+
+    class Restless(coprocessor.H2):
+        def pass2_start(self, prefix, sites):
+            start = super().pass2_start(prefix, sites)
+            drawn.append(torch.rand(()).item())
+            return start._replace(x=drawn[-1] * start.x)
+
+    monkeypatch.setitem(coprocessor.VARIANTS, "restless", Restless)
+    settings = small | dict(variant="restless", first_stage=2, last_stage_epochs=1)
+    run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    whole = drawn[-9:]
+    cut_and_resume(fr, settings, tmp_path / "cut", 6, monkeypatch)  # behind the last step, before the test
+    assert drawn[-9:] == whole
 
 
 @pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "h1"])
