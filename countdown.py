@@ -337,10 +337,9 @@ def train(c, machine):
     latents_per_step, uneven = divmod(c.n_latents, c.operands - 1)
     if uneven and (c.step_weight or c.variant == "rounds"):
         raise ValueError(f"n_latents={c.n_latents} cannot be shared by the {c.operands - 1} steps of a solution")
-    with machine.main_process_first():
-        make_problems(c.data, c.operands, c.data_seed)
-        tokenizer = run.tokenizer(c.tokenizer)
-        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.n_latents, latents_per_step, run.checkpoint)
+    make_problems(c.data, c.operands, c.data_seed)
+    tokenizer = run.tokenizer(c.tokenizer)
+    model, origin, base_crc32 = finetuning.load_start(c, tokenizer, c.n_latents, latents_per_step, run.checkpoint)
     model = model.to(machine.device).train()
 
     # the problems that it is trained on, and those that it is asked

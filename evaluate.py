@@ -364,11 +364,10 @@ def main(argv=None):
 
     # all that can go wrong, before anything is computed
     machine = runtime.start(c.device, c.precision)
-    with machine.main_process_first():
-        model, tokenizer, trained = load(c.model, c)
-        if names and model.ends_prompts_with:
-            raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
-        docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
+    model, tokenizer, trained = load(c.model, c)
+    if names and model.ends_prompts_with:
+        raise ValueError("coconut needs its markers, which benchmarks and text do not have: it can be asked --questions")
+    docs = {name: read_docs(name, c.limit) for name in names if name in TASKS}
     model = model.to(machine.device).eval()
     context = model.base.config.context
     if not 0 <= c.max_length <= context:

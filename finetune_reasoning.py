@@ -137,12 +137,11 @@ def main(argv=None):
     # the system, new or the checkpoint's, and its questions
     torch.manual_seed(c.seed)
     items, left_out, n_latents = {}, [], c.stages * c.latents_per_step
-    with machine.main_process_first():
-        tokenizer = run.tokenizer(c.tokenizer)
-        model, origin, base_crc32 = finetuning.load_start(c, tokenizer, n_latents, c.latents_per_step, run.checkpoint)
-        for split in questions.SPLITS:
-            items[split], bad = read_items(c, split, tokenizer, model)
-            left_out += bad
+    tokenizer = run.tokenizer(c.tokenizer)
+    model, origin, base_crc32 = finetuning.load_start(c, tokenizer, n_latents, c.latents_per_step, run.checkpoint)
+    for split in questions.SPLITS:
+        items[split], bad = read_items(c, split, tokenizer, model)
+        left_out += bad
     trained_on = {item.example.question for item in items["train"]}
     known = {split: sum(item.example.question in trained_on for item in items[split]) for split in ("valid", "test")}
     model, n_latents = model.to(machine.device).train(), model.n_latents

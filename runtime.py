@@ -74,20 +74,6 @@ class DistEnv:
         if self.world > 1:
             dist.barrier()
 
-    @contextlib.contextmanager
-    def main_process_first(self):
-        """Rank 0 goes through the block, then the others, who find what it has downloaded. No collective inside.
-
-        If rank 0 fails, the others are let in all the same: nobody waits for ever.
-        """
-        if not self.master:
-            self.barrier()
-        try:
-            yield
-        finally:
-            if self.master:
-                self.barrier()
-
     def print(self, *lines):
         """On rank 0 alone. When nobody reads it any more (`| head`, a lost terminal), the run goes on."""
         if not self.master:

@@ -155,9 +155,8 @@ def main(argv=None):
     # the Base, new or the checkpoint's, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    with machine.main_process_first():
-        init_from = os.path.join(run.checkpoint, "base") if c.resume else c.init_from
-        base = coprocessor.load_base(init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
+    init_from = os.path.join(run.checkpoint, "base") if c.resume else c.init_from
+    base = coprocessor.load_base(init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
     coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
     base_crc32 = coprocessor.checksum(base)
     model = coprocessor.build(c.variant, base, c.n_latents, **coprocessor.options_of(vars(c)))

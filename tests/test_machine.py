@@ -1,9 +1,8 @@
-"""The device that is chosen, ranks that wait for each other, a pipe that nobody reads, and the throughput that is told."""
+"""The device that is chosen, a pipe that nobody reads, and the throughput that is logged."""
 
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
@@ -48,35 +47,6 @@ def test_no_visible_device_is_the_user_s_wish(visible, wanted, nodes, monkeypatc
             runtime.cuda_available()
     else:
         assert not runtime.cuda_available()
-
-
-# -----------------------------------------------------------------------------
-# Ranks
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_rank_0_goes_first_and_the_others_follow_even_if_it_fails(fails):
-    meet, went = threading.Barrier(2, timeout=30), []
-
-    class Rank(DistEnv):
-        def barrier(self):
-            meet.wait()
-
-    def go(rank):
-        try:
-            with Rank(CPU, False, rank, 2).main_process_first():
-                went.append(rank)
-                if fails:
-                    raise OSError("the disk is full")
-        except OSError:
-            went.append(f"{rank} failed")
-
-    ranks = [threading.Thread(target=go, args=(rank,)) for rank in (1, 0)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join()
-    assert [x for x in went if x in (0, 1)] == [0, 1] and len(went) == 4 - 2 * (not fails)
 
 
 # -----------------------------------------------------------------------------
