@@ -536,7 +536,9 @@ def check_tokenizer(base, name, tokenizer, source, vocab_size=None):
         if own.vocab_size <= base.config.vocab_size and not own.same(tokenizer):
             raise ValueError(f"{name} has read another tokenizer's ids than those of {source}")
     except FileNotFoundError:
-        pass
+        vocab_size = vocab_size or tokenizer.vocab_size
+        if base.config.vocab_size - vocab_size > 1024:  # more than anybody pads an embedding by
+            raise ValueError(f"{name} has {base.config.vocab_size} token ids, {source} only {vocab_size}") from None
     if base.config.vocab_size < (vocab_size := vocab_size or tokenizer.vocab_size):
         raise ValueError(f"{source} has {vocab_size} token ids, {name} only {base.config.vocab_size}")
 

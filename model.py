@@ -413,7 +413,7 @@ def decoding_cache(prefix_kv, sites, branch_kv, n):
 
 def sample_token(logits, temperature, top_k, generator):
     """logits (B,V) -> token (B)"""
-    if temperature == 0:
+    if temperature < 1e-37:  # divided by less, fp32 is NaN
         return logits.argmax(dim=-1)
     logits = logits.float()
     logits = (logits - logits.max(dim=-1, keepdim=True).values) / temperature  # the likeliest is 0, however low it is

@@ -185,7 +185,12 @@ def test_sampling_repeats_with_its_generator_and_varies_with_the_seed(family):
     how = dict(temperature=1.3, top_k=10)
     assert torch.equal(sample(model, 1, **how), sample(model, 1, **how))
     assert not torch.equal(sample(model, 1, **how), sample(model, 2, **how))
-    for greedy in (dict(temperature=1.0, top_k=1), dict(temperature=1e-38), dict(temperature=1e-38, top_k=3)):
+    for greedy in (
+        dict(temperature=1.0, top_k=1),
+        dict(temperature=1e-38),
+        dict(temperature=1e-320),
+        dict(temperature=1e-38, top_k=3),
+    ):
         assert torch.equal(sample(model, 1, **greedy), model.generate(PROMPTS, LENGTHS, N_NEW))
 
 

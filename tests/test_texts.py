@@ -232,3 +232,6 @@ def test_a_model_is_not_trained_on_ids_of_another_tokenizer_than_its_folder_has(
     finetuning.load_start(c, own, 2, 1)
     (folder / "tokenizer.json").unlink()
     finetuning.load_start(c, gpt2, 2, 1)
+    random_model("tiny_qwen3", gpt2.vocab_size + 2000).save_pretrained(folder)  # without its tokenizer
+    with pytest.raises(ValueError, match="model has .* token ids, gpt2 only"):
+        finetuning.load_start(c, gpt2, 2, 1)
