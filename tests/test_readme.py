@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_data import make_shards
+from test_data import make_corpus, make_shards
+
+import train
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -41,6 +43,28 @@ def test_every_script_shows_its_help(script, monkeypatch, capsys):
     with pytest.raises(SystemExit) as e:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     assert not e.value.code and f"python {script}" in capsys.readouterr().out
+
+
+def test_its_line_counts_are_about_right():
+    found = re.findall(r"\| \[(\w+\.py)\]\(\1\) \| (\d+) \|", README)
+    assert {name for name, _ in found} == {path.name for path in ROOT.glob("*.py")}
+    for name, lines in found:
+        assert abs(len((ROOT / name).read_text().splitlines()) / int(lines) - 1) < 0.05, name
+
+
+def test_its_use_as_a_library(tmp_path, monkeypatch, capsys):
+    """On a run of a few steps"""
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    make_corpus(tmp_path / "corpus")
+    small = dict(data="corpus", init_from="random:tiny_gpt2", seq_len=32, n_sites=2, n_ahead=4, n_latents=2, eval_rows=4)
+    small |= dict(tokens_per_step=128, batch_size=4, tokens=256, device="cpu", out_dir="out/tiny_text,variant=h2")
+    train.main([f"--{key}={value}" for key, value in small.items()])
+    capsys.readouterr()
+    space = {}
+    exec(snippet, space)
+    assert space["latents"].shape == (1, 1, 2, 64) and len(capsys.readouterr().out) > 1
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)]+)\)", README))
