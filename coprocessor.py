@@ -648,7 +648,8 @@ class Batches:
 def validate(model, batches, c, machine):
     """The validation sequences -> {val_ppl, val_nll: -log p by ahead token, N_A numbers, of whose mean val_ppl is exp}
 
-    The sites are fixed: the same targets for every variant and every N_L.
+    The sites are fixed: the same targets for every variant and every N_L. Each rank takes its share of the sequences;
+    their sums and counts are added.
     """
     model.eval()
     total, count = torch.zeros(c.n_ahead, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)

@@ -94,7 +94,8 @@ def label_of(row, side):
         return PARTS.get(part, side)
     if row.a.partition(":")[0] == row.b.partition(":")[0] and not row.b.endswith(":before"):
         return "its latents" if row.measure == "capture" else "its own message"
-    return system_of(side)
+    alike = system_of(row.a) == system_of(row.b)  # then tasks are compared
+    return f"{system_of(side)} ({title_of(side)})" if alike else system_of(side)
 
 
 def is_number(side):

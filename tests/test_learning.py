@@ -74,7 +74,8 @@ def test_exactly_these_parameters_receive_gradient(case, family):
     expected = learners(case, family)
     parameters = dict(model.named_parameters())
     # asked to learn, reached by the graph, and moved: DDP stops where the first two differ
-    assert {name for name, p in parameters.items() if p.requires_grad} == expected
+    asked = {name for name, p in parameters.items() if p.requires_grad}
+    assert asked == expected, "a variant of your own has its parameters in `known`, in learners()"
     assert {name for name, p in parameters.items() if p.grad is not None} == expected
     assert {name for name, p in parameters.items() if p.grad is not None and p.grad.abs().sum() > 0} == expected
 
