@@ -10,14 +10,14 @@ ASKED = out/prosqa_plain out/prosqa_steps
 setup: .venv/installed
 demo: setup data/sample/val_000.bin
 	$(MAKE) --jobs=4 runs
-	$(BIN)/python -m paper.figures figure2 $(RUNS) --out=out/figure2.png
-	$(BIN)/python analyze_latents.py $(TEXT)h2 --examples=256
 	$(BIN)/python sample.py $(TEXT)h2 --prompt="def main():"
+	$(BIN)/python analyze_latents.py $(TEXT)h2 --examples=256
+	$(BIN)/python -m paper.figures figure2 $(RUNS) --out=out/figure2.png
 runs: $(RUNS:%=%/.finished)
 reasoning: setup data/prosqa_9/prosqa_train.json
 	$(MAKE) --jobs=2 asked
-	$(BIN)/python -m paper.figures stages $(ASKED) --out=out/reasoning.png
 	$(BIN)/python analyze_latents.py out/prosqa_steps --examples=256
+	$(BIN)/python -m paper.figures stages $(ASKED) --out=out/reasoning.png
 asked: $(ASKED:%=%/.finished)
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 --dist=loadgroup tests

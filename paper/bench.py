@@ -8,7 +8,6 @@
 The ratio is of the medians of several rounds.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -16,7 +15,7 @@ import tempfile
 import time
 from dataclasses import replace
 
-from configurator import one_line_errors
+from configurator import Parser, one_line_errors
 
 import torch
 import torch.distributed as dist
@@ -248,7 +247,7 @@ PARTS = {f.__name__: f for f in (training, decoding, reasoning, problems, gpu)}
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", choices=[*PARTS, []], help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--json", help="also write the ratios to this file")
     a = parser.parse_args(argv)

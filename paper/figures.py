@@ -17,14 +17,13 @@ Runs that differ in their seed alone are one line, with a band from the lowest t
 variant are told apart by the settings in which they differ. The paper's numbers stand beside the N_L that they are of.
 """
 
-import argparse
 import os
 import re
 import zlib
 from collections import defaultdict
 from functools import partial
 
-from configurator import note, one_line_errors
+from configurator import Parser, note, one_line_errors
 
 import numpy as np
 import torch
@@ -478,7 +477,7 @@ TABLES = dict(table1=table1, table2=table2, table3=partial(tables_3_and_4, "GSM8
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("what", choices=["figure5", *FIGURES, *TABLES])
     parser.add_argument("runs", nargs="*", help="run folders; for table1 those of evaluate.py, for figure5 none")
     parser.add_argument("--out", help="of a figure (default: out/<what>.png); tables are printed")

@@ -94,8 +94,7 @@ def label_of(row, side):
         return PARTS.get(part, side)
     if row.a.partition(":")[0] == row.b.partition(":")[0] and not row.b.endswith(":before"):
         return "its latents" if row.measure == "capture" else "its own message"
-    alike = system_of(row.a) == system_of(row.b)  # then tasks are compared
-    return f"{system_of(side)} ({title_of(side)})" if alike else system_of(side)
+    return system_of(side) + f" ({title_of(side)})" * (system_of(row.a) == system_of(row.b))  # then tasks are compared
 
 
 def is_number(side):
