@@ -131,7 +131,9 @@ def rows_in(path):
     if path.endswith(".json"):
         rows = from_json(text, path)
     elif path.endswith(".csv"):
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        without_doubles((name, None) for name in table.fieldnames or ())
+        rows = list(table)
     else:
         # a line ends at a line feed and nowhere else: questions hold form feeds, U+2028 and others that splitlines() cuts at
         rows = [line.removesuffix("\r") for line in text.split("\n")]
@@ -139,9 +141,17 @@ def rows_in(path):
     return [(where, row) for where, row in rows if not isinstance(row, str) or row.strip()]
 
 
+def without_doubles(pairs):
+    """Pairs of a row's columns and values -> dict. Raises ValueError for a column that is there twice: one would win."""
+    row = dict(pairs := [*pairs])
+    if len(row) < len(pairs):
+        raise ValueError(f"a column is there twice: {', '.join(name for name, _ in pairs)}")
+    return row
+
+
 def from_json(text, where):
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=without_doubles)
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where}: not JSON ({e})") from None
 

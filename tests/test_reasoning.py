@@ -732,6 +732,20 @@ def test_blank_cut_and_bad_rows(tmp_path):
         questions.read(str(path))
 
 
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.csv", "question,answer,answer\nHow many?,1,2\n"),
+        ("a.json", '[{"question": "How many?", "answer": 1, "answer": 2}]'),
+        ("a.jsonl", '{"question": "How many?", "answer": 1, "answer": 2}'),
+    ],
+)
+def test_a_column_that_is_there_twice_is_refused(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="a column is there twice: question, answer, answer"):
+        questions.read(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("name", ["{}.jsonl", "mine_{}.json", "{}.csv", "{}.txt", "{}.parquet"])
 def test_a_folder_of_one_s_own(name, tmp_path):
     import pyarrow
