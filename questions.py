@@ -26,6 +26,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
+
 from data import atomic_write, folder_lock, hub_file
 
 SPLITS = ("train", "valid", "test")
@@ -117,9 +119,12 @@ def rows_in(path):
         import pyarrow.parquet as parquet
 
         try:
-            rows = parquet.read_table(path).to_pylist()
+            table = parquet.read_table(path)
         except ValueError as e:  # pyarrow's own errors are ValueErrors
             raise ValueError(f"{path}: damaged, or not a parquet file ({e})") from None
+        rows, short = table.to_pylist(), [field.name for field in table.schema if str(field.type) == "float"]
+        for row in rows:  # a number of 4 bytes as it was written: 0.3, which read as a longer one is 0.300000011920929
+            row |= {name: float(str(np.float32(row[name]))) for name in short if row[name] is not None}
         return [(f"{path}:{n}", row) for n, row in enumerate(rows, start=1)]
     with open(path, "rb") as f:
         raw = f.read()

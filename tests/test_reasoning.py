@@ -732,6 +732,18 @@ def test_blank_cut_and_bad_rows(tmp_path):
         questions.read(str(path))
 
 
+def test_short_numbers_in_parquet_are_read_as_they_were_written(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    answers = pyarrow.array([0.3, 18.0, 1e17, math.nan], pyarrow.float32())
+    table = pyarrow.table({"question": ["a?", "b?", "c?", "d?"], "answer": answers})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    found, bad = questions.read(str(tmp_path / "a.parquet"), skip_bad=True)
+    assert found[0].answer == "0.3" and len(bad) == 1 and "is not a number" in bad[0]
+    assert all(questions.answers_match(e.answer, text) for e, text in zip(found, ("0.3", "18", "1" + 17 * "0"), strict=True))
+
+
 @pytest.mark.parametrize(
     "name, text",
     [
