@@ -493,7 +493,7 @@ def main(argv=None):
     result |= dict(what=what, interventions=overall, by_ahead=by_ahead, effect=effect)
     for part, (mean, half) in effect.items():
         print(f"    {part} {mean:+.1f}" + (f" ± {half:.1f}" if half is not None else "") + f" {unit}")
-    path = os.path.join(a.run, f"latents{coprocessor.named(a)}")
+    path = os.path.join(a.run, f"latents{coprocessor.options_in_name(a)}")
     runtime.write_json(f"{path}.json", result)
     draw(result, f"{path}.png")
     print(f"wrote {path}.json and .png")

@@ -603,7 +603,7 @@ def load_run_as(run, c):
     return with_latents(model, n_latents).eval(), config
 
 
-def named(c):
+def options_in_name(c):
     """RunOptions -> what a file's name says of them: ",n_latents=2" """
     changed = [f.name for f in dataclasses.fields(RunOptions) if getattr(c, f.name) != f.default]
     return "".join(f",{name}={getattr(c, name)}" for name in changed)

@@ -359,7 +359,7 @@ def main(argv=None):
     if unknown := [name for name in names if name not in (*TASKS, "perplexity")]:
         raise ValueError(f"unknown task {unknown[0]!r}: all, or some of {', '.join((*TASKS, 'perplexity'))}")
     what = os.path.splitext(os.path.basename(os.path.normpath(c.questions)))[0] if c.questions else "eval"
-    what += coprocessor.named(c)
+    what += coprocessor.options_in_name(c)
     c.out_dir = c.out_dir.replace("<model>", os.path.basename(os.path.normpath(c.model))).replace("<what>", what)
 
     # all that can go wrong, before anything is computed

@@ -93,7 +93,7 @@ def model_for_stage(c, stage, model, n_latents):
     return coprocessor.with_latents(model, min(n_latents, latents_at(c, stage)))
 
 
-def system_at(c, stages, epoch, model, n_latents, step):
+def model_and_text_at(c, stages, epoch, model, n_latents, step):
     """What a step trains: -> the model, whose latents start the branch; written(an Item), the words left after them"""
     stage = stage_of_step(c, stages, epoch, step)
     return model_for_stage(c, stage, model, n_latents), partial(Item.written, c=c, stage=stage)
@@ -183,7 +183,10 @@ def main(argv=None):
             run.state["best"] = -1.0
         if {"epoch": epoch_begins, "stage": stage_begins, "never": False}[c.reset_optimizer]:
             optimizer.state.clear()
-        asked, at_step = model_for_stage(c, stage, model, n_latents), partial(system_at, c, stages, epoch, model, n_latents)
+        asked, at_step = (
+            model_for_stage(c, stage, model, n_latents),
+            partial(model_and_text_at, c, stages, epoch, model, n_latents),
+        )
         finetuning.train_epoch(
             run, asked, optimizer, items["train"], epoch, len(stages), partial(validate, asked), at_step, stage=stage
         )

@@ -26,6 +26,7 @@ import uuid
 
 from configurator import parse_json, read_json, read_settings, show
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -261,8 +262,8 @@ class Run:
         """Ranks must agree on what decides numbers, not on where things lie: those have checksums. Raises ValueError."""
         ignored = self.may_change | {"init_from", "tokenizer", "started_from"}
         for rank, theirs in enumerate(self.machine.gather([facts])):
-            for key in facts.keys() - ignored:
-                if theirs[key] != facts[key]:
+            for key in facts:  # in their order, so that all ranks name the same
+                if key not in ignored and theirs[key] != facts[key]:
                     raise ValueError(f"ranks disagree: {key} is {theirs[key]!r} on rank {rank}, {facts[key]!r} on this one")
 
     def elapsed(self):
@@ -277,10 +278,12 @@ class Run:
 
     def log(self, record, line):
         """A dict to metrics.jsonl, a line to whoever looks on. Raises ValueError if a number is not finite."""
-        text = json.dumps(record, allow_nan=False)
+        for key, value in record.items():
+            if not np.isfinite(value).all():
+                raise ValueError(f"step {record['step']}: {key} is {value}")
         if self.machine.master:
             with open(self.metrics, "a", encoding="utf-8") as f:
-                f.write(text + "\n")
+                f.write(json.dumps(record) + "\n")
             sync(self.metrics)
         if self.wandb:
             self.wandb.log(record, step=record["step"])

@@ -610,7 +610,7 @@ def test_stages_can_be_mixed(monkeypatch):
     assert {fr.stage_of_step(config(), stages, 4, step) for step in range(9)} == {2}
     model = system("h2")
     for step in range(20):  # the latents of the stage, and the words that it leaves
-        now, written = fr.system_at(c, stages, 4, model, 4, step)
+        now, written = fr.model_and_text_at(c, stages, 4, model, 4, step)
         assert now.n_latents == fr.latents_at(c, drawn[step]) and written.keywords["stage"] == drawn[step]
 
 
