@@ -32,8 +32,6 @@ from typing import NewType
 from urllib.parse import quote
 
 Count = NewType("Count", int)  # of a key that cannot be 0; elsewhere 0 stands for none, for all, or for "as trained"
-# values that a key had in older configs and runs: what they are today
-RENAMED = {"reset_optimizer": {True: "epoch", "True": "epoch", False: "never", "False": "never"}}
 MOST = {int: 2**63, float: 3.4e38}  # torch takes no larger ones
 
 
@@ -121,7 +119,6 @@ def check_key(key, fields):
 def convert(key, value, fields):
     """A value as the type of its key's default. Raises ValueError for another type, and for a number out of range."""
     check_key(key, fields)
-    value = RENAMED.get(key, {}).get(value, value)
     kind, low = type(fields[key].default), 1 if fields[key].type is Count else 0
     if kind in (int, float):
         fits = type(value) in (int, float) and low <= value < MOST[kind] and kind(value) == value  # 40e9 is whole
@@ -133,15 +130,10 @@ def convert(key, value, fields):
     return kind(value)
 
 
-def read_settings(path):
-    """A run's config.json -> dict, in today's values"""
-    return {key: RENAMED.get(key, {}).get(value, value) for key, value in read_json(path).items()}
-
-
 def settings_of(run, fields):
     """A run's folder -> its settings. Raises ValueError if it is a run of another script, OSError if it is none."""
     path = os.path.join(run, "config.json")
-    saved = read_settings(path)
+    saved = read_json(path)
     missing = [key for key, field in fields.items() if field.type is Count and key not in saved]
     if missing:  # where another key is missing it is younger than the run, and was off
         raise ValueError(f"{path} is of another script: it has no {missing[0]}")

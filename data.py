@@ -91,11 +91,11 @@ class Tokenizer:
         self.library.encode_special_tokens = not special  # to encode them means: as text
         return self.library.encode(text, add_special_tokens=False).ids
 
-    def encode_batch(self, texts, threads=None):
-        """Many texts, on all cores -> the ids of each. threads: of tiktoken; those of tokenizers are RAYON_NUM_THREADS."""
+    def encode_batch(self, texts):
+        """Many texts, on all cores -> the ids of each"""
         if self.path is None:
             # not by encode_ordinary_batch, which makes lists: one thread at a time can do that
-            with ThreadPoolExecutor(threads) as pool:
+            with ThreadPoolExecutor() as pool:
                 return list(pool.map(partial(self.library.encode_to_numpy, disallowed_special=()), texts))
         self.library.encode_special_tokens = True
         return [encoding.ids for encoding in self.library.encode_batch_fast(texts, add_special_tokens=False)]
@@ -429,7 +429,7 @@ def train_tokenizer(texts, vocab_size, path, apart=None):
         fast.save(new)
 
 
-def prepare(out, parts, tokenizer, threads=None):
+def prepare(out, parts, tokenizer):
     """parts, {name: documents} -> out/train_<name>.bin and val_<name>.bin. Those that are there are not made again."""
     check_ids(out, tokenizer)
     tokenizer.save(out)
@@ -441,16 +441,16 @@ def prepare(out, parts, tokenizer, threads=None):
             print(f"{train} is there already")
             continue
         held_out = []  # a twentieth of a part at most, so it fits in memory
-        n = write_shard(train, tokenized(documents, tokenizer, threads, held_out), tokenizer.name, tokenizer.vocab_size)
+        n = write_shard(train, tokenized(documents, tokenizer, held_out), tokenizer.name, tokenizer.vocab_size)
         m = write_shard(val, held_out, tokenizer.name, tokenizer.vocab_size)
         print(f"{train}: {n:,} tokens; {val}: {m:,}")
 
 
-def tokenized(documents, tokenizer, threads, held_out):
+def tokenized(documents, tokenizer, held_out):
     """-> the ids of each document for training, and the token that ends it. Those for validation go to held_out."""
     documents = iter(tqdm((d for d in documents if d[0]), desc="tokenising", unit=" documents", mininterval=1))
     while batch := list(itertools.islice(documents, 256)):
-        ids = tokenizer.encode_batch([text for text, _ in batch], threads)
+        ids = tokenizer.encode_batch([text for text, _ in batch])
         for document, (_, for_val) in zip(ids, batch, strict=True):
             if for_val:
                 held_out += [np.array(document, np.uint32), [tokenizer.eot]]
@@ -476,7 +476,6 @@ def main(argv=None):
     text.add_argument("--tokenizer", default="gpt2", help="gpt2, qwen3, or the path of a tokenizer.json (default gpt2)")
     for p in (sample, fineweb, text):
         p.add_argument("--out", help="the folder to write (default data/<corpus>)")
-        p.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one per core)")
     check = commands.add_parser("check", help="verify every checksum of a folder of shards")
     check.add_argument("folder")
     a = parser.parse_args(argv)
@@ -488,7 +487,6 @@ def main(argv=None):
             check_shard(path)
         print(f"{len(paths)} shards are sound")
         return
-    os.environ["RAYON_NUM_THREADS"] = str(a.workers)  # for tokenizers
     corpus = f"fineweb_edu_{a.tokenizer}" if a.command == "fineweb_edu" else a.command
     out = a.out or os.path.join("data", "packages" if corpus == "sample" and a.packages else corpus)
     with folder_lock(out):
@@ -508,7 +506,7 @@ def main(argv=None):
             if os.path.exists(os.path.join(out, "val_000.bin")):
                 raise ValueError(f"{out} holds a corpus already: use another --out")
             parts, tokenizer = {"000": own_text(a.files)}, Tokenizer(a.tokenizer)
-        prepare(out, parts, tokenizer, a.workers)
+        prepare(out, parts, tokenizer)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import sys
 import time
 import uuid
 
-from configurator import parse_json, read_json, read_settings, show
+from configurator import parse_json, read_json, show
 
 import numpy as np
 import torch
@@ -202,7 +202,7 @@ class Run:
         if c.resume and c.overwrite:
             raise ValueError("resume and overwrite exclude each other")
         if c.resume:
-            self.checkpoint, self.config = checkpoint_of(c.out_dir), read_settings(os.path.join(c.out_dir, "config.json"))
+            self.checkpoint, self.config = checkpoint_of(c.out_dir), read_json(os.path.join(c.out_dir, "config.json"))
             for key, now in dataclasses.asdict(c).items():
                 was = self.config.get(key, type(now)())  # an option that is younger than the run was off
                 if key not in self.may_change and was != now:

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 
-from configurator import one_line_errors, read_settings
+from configurator import one_line_errors, read_json
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def read(folder):
     many test questions, and correct, a bit for each, as hex.
     """
     folder = os.path.normpath(folder)
-    config, lines = read_settings(os.path.join(folder, "config.json")), runtime.read_metrics(folder)
+    config, lines = read_json(os.path.join(folder, "config.json")), runtime.read_metrics(folder)
     base = os.path.join(runtime.weights_of(folder), "base")
     family = load(base, "config.json")["model_type"]
     with safe_open(os.path.join(base, "model.safetensors"), "np") as f:

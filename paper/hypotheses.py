@@ -19,10 +19,8 @@ from paper.collect import INTERVENTIONS
 from paper.figures import differing
 
 TASKS = {  # the first word of a run's name
-    "text": "Text", "text37M": "Text, 37M parameters", "prosqa": "ProsQA", "countdown3": "Countdown, 3 operands",
-    "countdown4": "Countdown, 4 operands", "place": "Text in its own place", "steps": "ProsQA, steps spelled",
-    "plain": "ProsQA, steps not spelled",
-    "long": "ProsQA, 3 hops",
+    "text": "Text", "text37M": "Text, 37M parameters, pushed", "prosqa": "ProsQA", "steps": "ProsQA, steps spelled",
+    "long": "ProsQA, 3 steps", "countdown": "Countdown", "place": "Text it has read",
 }  # fmt: skip
 PARTS = {"before": "the Base", "swapped": "another's message", "none": "no message", "tokens": "that of ordinary tokens"}
 

@@ -62,42 +62,63 @@ def forest(table, runs, out):
 
 
 def message(table, runs, out):
-    """The message: the score with a run's own latents, with another example's, and without any. A line is a seed; runs on
-    ProsQA that guess have nothing to lose, and are left out."""
+    """The message: what the Base makes of a run's own latents, of another example's, and of none. On text by ahead token, a
+    mean over seeds; else a line is a seed, and runs on ProsQA that guess have nothing to lose, and are left out."""
     names = names_in(table, runs, "perplexity_by_message", "accuracy_by_message")
-    figure, axes = figures.subplots(1, len(names), (3.8 * len(names), 3.6))
+    figure, axes = figures.subplots(1, len(names), (3.2 * len(names), 3.4))
     for ax, (name, row) in zip(axes[0], names.items(), strict=True):
-        parts = [values_of(runs, f"{name}:{part}", row.measure) for part in ("untouched", "swapped", "none")]
-        for seed in parts[0]:
-            ax.plot([part[seed] for part in parts], marker="o", color=color_of(name), lw=1, alpha=0.8)
-        ax.set_xticks(range(3), ["its own", "another's", "none"])
-        model = figures.model_name(next(iter(runs_of(runs, name).values())))
-        ax.set_title(f"{title_of(name)}: {system_of(name)}\n{model}, {len(parts[0])} seeds", fontsize=10)
-        what = row.measure.partition("_")[0]
-        ax.set(ylabel=f"{what} (%)" if what == "accuracy" else what, xlim=(-0.3, 2.3), ylim=(0, None))
+        found, parts = runs_of(runs, name), {"untouched": "its own", "swapped": "another's", "none": "none"}
+        seeds = values_of(runs, name, row.measure)
+        if row.measure == "perplexity_by_message":
+            nll = {part: np.mean([r["latents"]["by_ahead"][part] for r in found.values()], axis=0) for part in parts}
+            for (part, label), dash in zip(parts.items(), figures.DASHES, strict=False):
+                ax.plot(range(1, len(nll[part]) + 1), nll[part], color=color_of(name), ls=dash, label=label)
+            ax.legend(frameon=False, fontsize=9)
+            ax.set(xlabel="ahead token", ylabel="-log p", ylim=(0, None))
+        else:
+            scores = [values_of(runs, f"{name}:{part}", row.measure) for part in parts]
+            for seed in seeds:
+                ax.plot([score[seed] for score in scores], marker="o", color=color_of(name), lw=1, alpha=0.8)
+            ax.set_xticks(range(3), parts.values())
+            ax.set(ylabel="accuracy (%)", xlim=(-0.3, 2.3), ylim=(0, 103))
+        model = figures.model_name(next(iter(found.values())))
+        ax.set_title(f"{title_of(name)}: {system_of(name)}\n{model}, {len(seeds)} seeds", fontsize=9)
         ax.grid(alpha=0.25)
     figure.tight_layout()
     figures.save(figure, out)
 
 
 def solved(table, runs, out):
-    """ProsQA, epoch by epoch: the share of a system's runs that have solved it. A lane is a system, as high as all its runs.
-    Passes are those until its answer begins."""
-    names = names_in(table, runs, "epochs")
-    figure, ((ax,),) = figures.subplots(1, 1, (9, 0.5 * len(names) + 0.8))
-    for lane, name in enumerate(names):
-        lines = [line for record in runs_of(runs, name).values() for line in record["metrics"]]
-        epochs = range(2 + max(line["epoch"] for line in lines if "epoch" in line))
+    """ProsQA. Above: test accuracy against the passes of Base and Coprocessor until the answer begins; a mark is a run, a full
+    one had to spell its steps; half of the answers are right by chance. Below, epoch by epoch: the share of a system's runs
+    that have solved it; a lane is a system, as high as all its runs."""
+    lanes = [name for name in names_in(table, runs, "epochs") if not name.startswith("long")]
+    figure = figures.Figure(figsize=(12, 4 + 0.32 * len(lanes)))
+    grid = figure.add_gridspec(2, 2, height_ratios=[4, 0.32 * len(lanes)], wspace=0.75, hspace=0.3)
+    for column, tasks in enumerate((("prosqa", "steps"), ("long",))):
+        ax, ends = figure.add_subplot(grid[0, column]), []
+        names = [name for name in names_in(table, runs, "accuracy", "epochs") if name.partition("_")[0] in tasks]
+        for n, name in enumerate(names):
+            found, color = [*runs_of(runs, name).values()], color_of(name)
+            x = [r["metrics"][-1]["passes_to_answer"] + 0.05 * (n - len(names) / 2) for r in found]
+            y, spells = [*values_of(runs, name, "accuracy").values()], bool(found[0]["config"].get("step_weight"))
+            ax.plot(x, y, "o", ms=5, color=color, mfc=color if spells else "white")
+            ends.append((x[0], np.mean(y), f"{system_of(name)}{', steps spelled' * spells}: {np.mean(y):.0f}", color))
+        ax.set(title=f"chains of {2 + column} steps", xlabel="passes until the answer begins", ylabel="test accuracy (%)")
+        ax.set(xlim=(1.5, 7.5), ylim=(0, 105))
+        ax.axhline(50, color="black", lw=0.6, ls=":")
+        ax.grid(alpha=0.25)
+        figures.label_ends(ax, ends)
+    ax = figure.add_subplot(grid[1, :])
+    for lane, name in enumerate(lanes):
+        epochs = range(2 + max(line.get("epoch", 0) for r in runs_of(runs, name).values() for line in r["metrics"]))
         when = [*values_of(runs, name, "epochs").values()]
         height = [lane - 0.8 * np.mean([w <= epoch for w in when]) for epoch in epochs]
         ax.fill_between(epochs, lane, height, step="post", color=color_of(name), alpha=0.35, lw=0)
         ax.step(epochs, height, where="post", color=color_of(name), lw=1.8)
-        passes = np.mean([line["passes_to_answer"] for line in lines if "passes_to_answer" in line])
-        told = f"{sum(w < NEVER for w in when)} of {len(when)} runs, {passes:.0f} passes"
-        ax.text(epochs[-1] + 0.2, lane, told, fontsize=9, va="bottom")
-    ax.set_yticks(range(len(names)), [f"{title_of(name)}: {system_of(name)}" for name in names])
-    models = sorted({figures.model_name(record) for name in names for record in runs_of(runs, name).values()})
-    ax.set(ylim=(len(names) - 0.8, -1), xlabel="epoch", title=", ".join(models))
+        ax.text(epochs[-1] + 0.1, lane, f"{sum(w < NEVER for w in when)} of {len(when)} runs", fontsize=9, va="bottom")
+    ax.set_yticks(range(len(lanes)), [f"{title_of(name)}: {system_of(name)}" for name in lanes])
+    ax.set(ylim=(len(lanes) - 0.8, -1), xlabel="epoch")
     ax.grid(alpha=0.25, axis="x")
     figures.save(figure, out)
 

@@ -48,18 +48,6 @@ def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path):
     assert configure(Config, "", ["--steps=4e2", "--rate=2", "--fast=False"]).steps == 400
 
 
-def test_values_of_older_configs_and_runs_are_todays(tmp_path):
-    """reset_optimizer was True or False"""
-    file = tmp_path / "old.py"
-    for old, new in (("True", "epoch"), ("False", "never"), ("'stage'", "stage")):
-        file.write_text(f"reset_optimizer = {old}\n")
-        assert configure(finetune_reasoning.Config, "", [str(file)]).reset_optimizer == new
-    assert configure(finetune_reasoning.Config, "", ["--reset_optimizer=False"]).reset_optimizer == "never"
-    saved = dataclasses.asdict(finetune_reasoning.Config()) | {"reset_optimizer": False}
-    (tmp_path / "config.json").write_text(json.dumps(saved))
-    assert configure(finetune_reasoning.Config, "", [str(tmp_path)]).reset_optimizer == "never"
-
-
 def test_include_reads_the_other_file_first(tmp_path):
     (tmp_path / "one.py").write_text("steps = 1\nrate = 0.5\n")
     (tmp_path / "two.py").write_text('include = "one.py"\nsteps = steps * 2\n')

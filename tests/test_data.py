@@ -122,7 +122,7 @@ def test_a_corpus_becomes_shards_and_back(tmp_path):
     pairs = [pair for i, text in enumerate(texts) for pair in ((text, i % 7 == 0), ("", i % 2 == 0))]
     out, tokenizer = tmp_path / "out", small_tokenizer(tmp_path / "tokenizer")
     out.mkdir()
-    data.prepare(str(out), {"000": iter(pairs), "001": iter(pairs[:9])}, tokenizer, threads=2)
+    data.prepare(str(out), {"000": iter(pairs), "001": iter(pairs[:9])}, tokenizer)
     assert documents(f"{out}/train_000.bin") == [text for i, text in enumerate(texts) if i % 7]
     assert documents(f"{out}/val_000.bin") == texts[::7]
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*.bin")}
