@@ -107,7 +107,18 @@ for lr in 1e-3 3e-4; do
     run 4 rate_h2_scaled_$lr           $OTHER --variant=h2 --scale_latents --lr=$lr
 done
 
-# RATES
+# With these rates, 4.9M tokens: every system; h2 with 1 and 8 latents
+OTHER="$OTHER --tokens=4915200 --eval_every=300"
+for v in continued soft tied; do
+    run "1 2 3" text_$v                $OTHER --variant=$v
+done
+run "1 2 3"  text_liu                  $OTHER --variant=liu --lr=3e-3
+look "1 2 3" text_h1                   $OTHER --variant=h1 --lr=3e-3
+look "1 2 3" text_h2                   $OTHER --variant=h2
+look "1 2 3" text_h2_scaled            $OTHER --variant=h2 --scale_latents
+run "1 2 3"  text_h2_1_latent          $OTHER --variant=h2 --n_latents=1
+look "1 2 3" text_h2_8_latents         $OTHER --variant=h2 --n_latents=8
+
 # Text in its own place, and pushed on by latents (OLD), which was the default until 2026-11-30 (1 to 2 minutes)
 OLD="--text_positions=pushed"
 PLACE="train.py config/tiny_text.py --init_from=results/bases/base_gpt2"
