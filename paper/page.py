@@ -34,7 +34,8 @@ def color_of(name):
 
 
 def forest(table, runs, out):
-    """Every comparison of perplexities or accuracies that has an interval"""
+    """Every comparison of perplexities or accuracies, with its 95 % interval; the number before it is its hypothesis, a tick
+    the limit that was asked for. Circles hold, open squares do not, diamonds are inconclusive; pale ones do not decide."""
     blue, red, grey = "#0072B2", "#D55E00", "#7f7f7f"
     holds, fails, open_ = dict(fmt="o", color=blue), dict(fmt="s", color=red, mfc="white"), dict(fmt="D", color=grey, ms=5)
     marks, panels = {"holds": holds, "does not hold": fails, "inconclusive": open_}, defaultdict(list)
@@ -162,7 +163,7 @@ def captured(table, runs, out):
     figures.save(figure, out)
 
 
-PICTURES = {"message": message, "solved": solved, "distance": distance, "capture": captured}
+PICTURES = {"hypotheses": forest, "message": message, "solved": solved, "distance": distance, "capture": captured}
 
 
 # -----------------------------------------------------------------------------
@@ -226,20 +227,20 @@ def page(table, runs):
     with open(os.path.join(os.path.dirname(__file__), "page.md"), encoding="utf-8") as f:
         template = re.sub(r"\[\[(\S+) (\S+)\]\]", lambda m: values_in_words(runs, *m.groups()), f.read())
     return template.format(
-        runs=len(runs), smallest=min(sizes), largest=max(sizes), deciding=len(deciding), solved=100 * SOLVED,
+        runs=len(runs), smallest=min(sizes), largest=max(sizes), deciding=len(deciding), above=100 * SOLVED,
         hours=sum(r["seconds"] for r in runs.values() if "gpu" not in r) / 3600,
         minutes=sum(r["seconds"] for r in runs.values() if "gpu" in r) / 60,
         pooled=sum("asked" in r and "correct" not in r for r in runs.values()),
         dirty=sum(r["commit"].endswith("-dirty") for r in runs.values()), setup=setup(table, runs),
         table="\n".join(table_row(n, h, results, after) for n, h in enumerate(table, 1)),
         details="\n".join(details(n, h, results, runs) for n, h in enumerate(table, 1)),
-        pictures="\n".join(f"![{name}]({name}.png)\n\n*{' '.join(text.split())}*\n" for name, text in captions.items()),
+        **{name: f"![{name}]({name}.png)\n\n*{' '.join(text.split())}*" for name, text in captions.items()},
     )  # fmt: skip
 
 
 def main():
     table, runs = hypotheses.hypotheses(), records()
-    for name, draw in {"hypotheses": forest, **PICTURES}.items():
+    for name, draw in PICTURES.items():
         draw(table, runs, f"results/{name}.png")
     with open("results/README.md", "w", encoding="utf-8") as f:
         f.write(page(table, runs))

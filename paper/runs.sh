@@ -167,7 +167,7 @@ run "1 2 3" long_h2                    $STEPS $LONG
 
 # Countdown from random weights (5 to 11 minutes)
 COUNTDOWN="countdown.py config/tiny_countdown.py --operands=3"
-look "1 2 3" countdown_h2_1_latent     $COUNTDOWN --n_latents=1
+run "1 2 3"  countdown_h2_1_latent     $COUNTDOWN --n_latents=1
 look "1 2 3" countdown_h2_4_latents    $COUNTDOWN --n_latents=4
 look "1 2 3" countdown_h2_16_latents   $COUNTDOWN --n_latents=16
 run "1 2 3"  countdown_soft_4_latents  $COUNTDOWN --variant=soft

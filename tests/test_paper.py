@@ -89,11 +89,8 @@ def test_the_page_is_that_of_the_kept_runs(monkeypatch):
     text = Path("results/README.md").read_text(encoding="utf-8")
     assert text == page.page(hypotheses.hypotheses(), collect.records())
     shown = re.findall(r"!\[.*\]\((\w+)\.png\)", text)
-    assert (
-        shown == ["hypotheses", *page.PICTURES]
-        and len(shown) <= 5
-        and all(map(os.path.exists, map("results/{}.png".format, shown)))
-    )
+    assert sorted(shown) == sorted(page.PICTURES) and len(shown) <= 5
+    assert all(map(os.path.exists, map("results/{}.png".format, shown)))
     assert all(re.search(rf"\]\(\.\./paper/{name}\)", text) for name in ("runs.sh", "LOG.md"))
 
 
@@ -155,16 +152,9 @@ def test_lines_are_read_as_they_are_written():
     assert row("- a_h2_1.6M > 0.9 capture -5 other_base") == ("a_h2_1.6M", ">", "0.9", "capture", -5, "", True, False)
     first = hypotheses.hypotheses()[0]
     assert first.paper.startswith("perplexity about 4") and [r.b for r in first.rows[:2]] == ["text_liu", "text_h1"]
-    names = [
-        "text_h2_8_latents",
-        "prosqa_no_thought",
-        "text_h2",
-        "countdown3_no_cot",
-        "prosqa_h1_worded",
-        "chains_rounds_steps",
-    ]
-    assert [hypotheses.system_of(name) for name in names][:5] == ["h2, 8 latents", "no_thought", "h2", "no_cot", "h1, worded"]
-    assert hypotheses.title_of("countdown3_h2") == "Countdown, 3 operands" and hypotheses.title_of("new_h2") == "new"
+    names = ["text_h2_8_latents", "prosqa_no_thought", "text_h2", "countdown_no_cot", "text_h2_scaled"]
+    assert [hypotheses.system_of(name) for name in names] == ["h2, 8 latents", "no_thought", "h2", "no_cot", "h2, scaled"]
+    assert hypotheses.title_of("steps_h2") == "ProsQA, steps spelled" and hypotheses.title_of("new_h2") == "new"
 
 
 def test_a_comparison_of_perplexities_is_paired_and_told_in_percent():
