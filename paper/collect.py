@@ -56,8 +56,7 @@ def read(folder):
 
 
 def collect(folder):
-    """A run's folder -> its record, with how and where it was made; of runs on text rows, of their training data, and by_ahead,
-    perplexity by ahead token, from <folder>_eval
+    """A run's folder -> its record, with how and where it was made; of runs on text rows, of their training data
 
     Raises ValueError for a run that is not at its end.
     """
@@ -70,8 +69,6 @@ def collect(folder):
         raise ValueError(f"{folder} stopped at step {end['step']}, before its end")
     if "seq_len" in config:  # how much text there was to train on
         record["rows"] = Rows(config["data"], "train", config["seq_len"]).count
-    if os.path.exists(f"{folder}_eval"):
-        record["by_ahead"] = load(f"{folder}_eval", "results.json")["perplexity"]["by_position"]
     record |= dict(command=command, commit=commit, seconds=round(end["seconds"]), machine=platform.machine())
     record |= dict(python=platform.python_version(), cores=os.cpu_count())
     on_gpu = config["device"] != "cpu" and torch.cuda.is_available()

@@ -125,22 +125,19 @@ def solved(table, runs, out):
 
 
 def distance(table, runs, out):
-    """How far above continued pretraining the systems with latents end on text, by budget and size; and by ahead token, where
-    that was kept."""
-    panels, end = defaultdict(lambda: defaultdict(lambda: defaultdict(list))), MEASURES["perplexity"].of
-    pairs = dict.fromkeys((row.a, row.b) for h in table for row in h.rows if row.measure == "perplexity" and ":" not in row.b)
-    for a, b in pairs:
-        if system_of(a).startswith("continued") or not system_of(b).startswith("continued"):
-            continue
-        ours, name = runs_of(runs, a), f"{title_of(a)}: " + re.sub(r",? *[\d.]+M tokens", "", system_of(a))
-        for plain, record in ((plain, ours[seed]) for seed, plain in runs_of(runs, b).items() if seed in ours):
-            tokens = record["metrics"][-1]["tokens"] / 1e6
-            points = [("by millions of tokens", tokens, end(record, ""), end(plain, ""))]
-            for x, pair in enumerate(zip(record.get("by_ahead", []), plain.get("by_ahead", []), strict=False), 1):
-                points.append((f"after {tokens:.1f}M tokens, by ahead token", x, *pair))
-            for title, x, perplexity, its in points:
-                panels[title][record["config"]["variant"], name][x].append(100 * (perplexity / its - 1))
-                panels[title]["continued", "continued pretraining"][x] = [0]
+    """How far above continued pretraining the systems with latents are on text, as training goes on, and at its end by ahead
+    token. A line is a mean over seeds, its band goes from the lowest to the highest."""
+    panels = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in (row for h in table for row in h.rows if row.measure == "perplexity" and system_of(row.b) == "continued"):
+        ours, task = runs_of(runs, row.a), title_of(row.a)
+        for plain, record in ((plain, ours[seed]) for seed, plain in runs_of(runs, row.b).items() if seed in ours):
+            key = record["config"]["variant"], system_of(row.a)
+            for line, its in zip(record["metrics"], plain["metrics"], strict=True):
+                if line["tokens"]:
+                    above = 100 * (line["val_ppl"] / its["val_ppl"] - 1)
+                    panels[f"{task}, by millions of tokens"][key][line["tokens"] / 1e6].append(above)
+            for n, nll in enumerate(np.subtract(line.get("val_nll", []), its.get("val_nll", [])), 1):
+                panels[f"{task}, by ahead token"][key][n].append(100 * np.expm1(nll))
     figures.curves(panels, out, dict(ylabel="% above continued pretraining", xlim=(0, None)))
 
 

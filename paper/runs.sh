@@ -36,7 +36,6 @@ one() { # run, look or base; name; command
     {
         $PYTHON "${@:3}" $how || return
         [[ $1 == look ]] && { $PYTHON analyze_latents.py "$out" --examples=1024 || return; }
-        [[ $3 == train.py ]] && { $PYTHON evaluate.py "$out" --tasks=perplexity --out_dir="${out}_eval" --overwrite || return; }
         [[ $1 == base ]] && { mkdir -p "results/bases/$2" && cp "$out"/tokenizer.json "$out"/checkpoint/base/{config.json,model.safetensors} "results/bases/$2" || return; }
         $PYTHON -m paper.collect "$out"
     } >> "$out.log" 2>&1

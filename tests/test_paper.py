@@ -379,17 +379,15 @@ def test_runs_are_made_kept_and_not_made_again(place):
     rest = "--device=cpu --precision=fp32 --out_dir=out/paper"
     assert calls == [
         f"train.py --init_from=random:tiny_gpt2 {rest}/start --overwrite",
-        "evaluate.py out/paper/start --tasks=perplexity --out_dir=out/paper/start_eval --overwrite",
         "-m paper.collect out/paper/start",
         f"train.py --n_latents=2 --colour=blue --seed=2 {rest}/late_h2_s2 --overwrite",
         "analyze_latents.py out/paper/late_h2_s2 --examples=1024",
-        "evaluate.py out/paper/late_h2_s2 --tasks=perplexity --out_dir=out/paper/late_h2_s2_eval --overwrite",
         "-m paper.collect out/paper/late_h2_s2",
     ]
     runs = collect.records()
     late = runs["late_h2_s2"]
     assert late["command"] == f"python train.py --n_latents=2 --colour=blue --seed=2 {rest}/late_h2_s2"
-    assert late["latents"] == {"capture": [[1, 0.1235]]} and late["by_ahead"] == [9, 8] and late["config"]["seed"] == 2
+    assert late["latents"] == {"capture": [[1, 0.1235]]} and late["config"]["seed"] == 2
     base = load_pretrained("results/bases/start")
     assert late["parameters"] == sum(p.numel() for p in base.parameters()) and late["family"] == "gpt2"
     assert [line["step"] for line in late["metrics"]] == [0, 2] and late["rows"] == 3000 // 32
