@@ -20,7 +20,7 @@ from paper.figures import differing
 
 TASKS = {  # the first word of a run's name
     "text": "Text", "text37M": "Text, 37M parameters, pushed", "prosqa": "ProsQA", "steps": "ProsQA, steps spelled",
-    "long": "ProsQA, 3 steps", "countdown": "Countdown", "place": "Text it has read",
+    "long": "ProsQA, 3 steps", "countdown": "Countdown, pushed", "place": "Text it has read",
 }  # fmt: skip
 PARTS = {"before": "the Base", "swapped": "another's message", "none": "no message", "tokens": "that of ordinary tokens"}
 

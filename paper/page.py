@@ -128,7 +128,7 @@ def distance(table, runs, out):
     """How far above continued pretraining the systems with latents are on text, as training goes on, and at its end by ahead
     token. A line is a mean over seeds, its band goes from the lowest to the highest."""
     panels = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in (row for h in table for row in h.rows if row.measure == "perplexity" and system_of(row.b) == "continued"):
+    for row in (row for h in table for row in h.rows if row.measure == "perplexity" and row.b.endswith("_continued")):
         ours, task = runs_of(runs, row.a), title_of(row.a)
         for plain, record in ((plain, ours[seed]) for seed, plain in runs_of(runs, row.b).items() if seed in ours):
             key = record["config"]["variant"], system_of(row.a)

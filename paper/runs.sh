@@ -161,16 +161,14 @@ run "1 2 3" steps_h2_straight          $STEPS $FROM --first_stage=3 --last_stage
 LONG="--data=data/prosqa_14 $LONG_TOKENS --init_from=results/bases/statements_14 --stages=3"
 run "1 2 3" long_rounds                $STEPS $LONG --variant=rounds
 run "1 2 3" long_rounds_scaled         $STEPS $LONG --variant=rounds --scale_latents
-run "1 2 3" long_coconut               $STEPS $LONG --variant=coconut
-run "1 2 3" long_h2                    $STEPS $LONG
 
-# Countdown from random weights (5 to 11 minutes)
-COUNTDOWN="countdown.py config/tiny_countdown.py --operands=3"
+# Countdown from random weights (5 to 11 minutes); made when text was pushed on by default
+COUNTDOWN="countdown.py config/tiny_countdown.py $OLD --operands=3"
 run "1 2 3"  countdown_h2_1_latent     $COUNTDOWN --n_latents=1
-look "1 2 3" countdown_h2_4_latents    $COUNTDOWN --n_latents=4
+run "1 2 3"  countdown_h2_4_latents    $COUNTDOWN --n_latents=4
 look "1 2 3" countdown_h2_16_latents   $COUNTDOWN --n_latents=16
 run "1 2 3"  countdown_soft_4_latents  $COUNTDOWN --variant=soft
-run "1 2 3"  countdown_no_cot          $COUNTDOWN $OLD --variant=no_cot --n_latents=0
+run "1 2 3"  countdown_no_cot          $COUNTDOWN --variant=no_cot --n_latents=0
 
 # Text with 37M parameters, where there is a GPU (3 minutes, then 1 each)
 if [[ $LIST ]] || command -v nvidia-smi > /dev/null; then
