@@ -105,6 +105,9 @@ def branch_mask(sites, S, P, T):
     return torch.cat([prefix, own.expand(B, -1, -1)], dim=2)
 
 
+QUERIES_PER_GROUP = 256  # the fastest of 128 to 1,024 on two CPUs
+
+
 def branch_attention(path, sites, S, P, T):
     """One call per branch pass: builds what all layers share (masks), returns the function that each layer calls.
 
@@ -122,22 +125,24 @@ def branch_attention(path, sites, S, P, T):
     if path not in ("dense", "grouped"):
         raise ValueError(f"unknown attention {path!r}: dense, grouped, flex or auto")
     M = sites.size(1)
-    size = M if path == "dense" else 8  # branches per group; 8 was the fastest of 1..64 on two CPUs
-    groups = []
-    for m in range(0, M, size):
-        near = sites[:, m : m + size]
-        whole = M <= size or torch.compiler.is_compiling()  # a cut that depends on data would compile anew every step
-        cut = S if whole else int(near.max()) + 1  # sorted sites make for short cuts, unsorted ones are only slower
-        groups.append((m, m + near.size(1), cut, branch_mask(near, cut, P, T)[:, None]))
+    size = M if path == "dense" else max(1, QUERIES_PER_GROUP // T)  # branches per group
+    near = sites.split(size, dim=1)
+    whole = M <= size or torch.compiler.is_compiling()  # a cut that depends on data would compile anew every step
+    cuts = [S if whole else int(group.max()) + 1 for group in near]  # sorted sites make for short cuts
+    masks = [branch_mask(group, cut, P, T)[:, None] for group, cut in zip(near, cuts, strict=True)]
+    ends = sorted({0, S, *cuts})  # the prefix in pieces, of which every group sees the first few
+    pieces = [end - start for start, end in zip(ends, ends[1:], strict=False)]
 
     def attend(q, pk, pv, bk, bv):
+        pk, pv = pk.split(pieces, dim=2), pv.split(pieces, dim=2)
+        q, bk, bv = (x.split(size, dim=2) for x in (q, bk, bv))  # split, not sliced: the backward pass is one concatenation
         out = []
-        for start, end, cut, mask in groups:
-            k = torch.cat([pk[:, :, :cut], bk[:, :, start:end].flatten(2, 3)], dim=2)  # (B, H_kv, cut + G*(P+T), D)
-            v = torch.cat([pv[:, :, :cut], bv[:, :, start:end].flatten(2, 3)], dim=2)
-            y = F.scaled_dot_product_attention(
-                q[:, :, start:end].flatten(2, 3), k, v, attn_mask=mask, enable_gqa=q.size(1) != k.size(1)
-            )
+        for g, (cut, mask) in enumerate(zip(cuts, masks, strict=True)):
+            n = ends.index(cut)
+            k = torch.cat([*pk[:n], bk[g].flatten(2, 3)], dim=2)  # (B, H_kv, cut + G*(P+T), D)
+            v = torch.cat([*pv[:n], bv[g].flatten(2, 3)], dim=2)
+            shared = q[g].size(1) != k.size(1)
+            y = F.scaled_dot_product_attention(q[g].flatten(2, 3), k, v, attn_mask=mask, enable_gqa=shared)
             out.append(y.unflatten(2, (-1, T)))  # (B, H, G, T, D)
         return torch.cat(out, dim=2)
 

@@ -26,11 +26,16 @@ from coprocessor import VARIANTS, ahead_tokens, build
 from model import branch_mask, flex_attention, random_model, token_nll
 
 B, S, N_L, N_A = 2, 18, 3, 4
-# More branches than fit one group (8), in no order, some at the same site; the second group's prefix ends early.
+# More branches than fit one group (below), in no order, some at the same site; the second group's prefix ends early.
 SITES = torch.tensor([[9, 3, 13, 0, 3, 7, 12, 1, 0, 3, 2], [5, 0, 8, 8, 13, 2, 11, 4, 1, 0, 0]])
 M = SITES.size(1)
 WEIGHTS = random_inputs(B, M, N_A, seed=7)  # of the targets in the loss: a mean would hide a permutation
 TOKENS = random_tokens(B, S)
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch):
+    monkeypatch.setattr("model.QUERIES_PER_GROUP", 16)  # two to eight branches
 
 
 def gradients(model):
