@@ -5,7 +5,6 @@
 A run's commit and command are the first line of its log, out/paper/<name>.log, which paper/runs.sh writes.
 """
 
-import json
 import os
 import platform
 import sys
@@ -25,20 +24,14 @@ EVALUATED = {"val_ppl", "valid_accuracy", "test_accuracy"}
 INTERVENTIONS = "interventions"  # in latents.json: {what was done to the latents: the score then}
 
 
-def load(*path):
-    with open(os.path.join(*path), encoding="utf-8") as f:
-        return json.load(f)
-
-
 def read(folder):
-    """A run's folder -> its record: name, family, config; parameters, of the Base; metrics, the lines
-    with an evaluation and the last with a loss; and where there are such: latents, what analyze_latents.py found; asked, how
-    many test questions, and correct, a bit for each, as hex.
+    """A run's folder -> its record: name, family, config; parameters, of the Base; metrics, lines with an evaluation and the
+    last with a loss; latents, of analyze_latents.py; asked, how many test questions, and correct, a bit for each, as hex.
     """
     folder = os.path.normpath(folder)
     config, lines = read_json(os.path.join(folder, "config.json")), runtime.read_metrics(folder)
     base = os.path.join(runtime.weights_of(folder), "base")
-    family = load(base, "config.json")["model_type"]
+    family = read_json(os.path.join(base, "config.json"))["model_type"]
     with safe_open(os.path.join(base, "model.safetensors"), "np") as f:
         parameters = sum(int(np.prod(f.get_slice(name).get_shape())) for name in f.keys())
     last = [line for line in lines if "loss" in line][-1:]
@@ -46,7 +39,7 @@ def read(folder):
     config.pop("started_in", None)  # where on which machine is nobody's business
     record = dict(name=os.path.basename(folder), family=family, parameters=parameters, config=config, metrics=metrics)
     if os.path.exists(f"{folder}/latents.json"):
-        latents = record["latents"] = load(folder, "latents.json")
+        latents = record["latents"] = read_json(f"{folder}/latents.json")
         latents["capture"] = np.round(latents["capture"], 4).tolist()  # it is only drawn, as colours
         latents.pop("words", None)
     if os.path.exists(f"{folder}/predictions.jsonl"):

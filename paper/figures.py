@@ -23,7 +23,7 @@ import zlib
 from collections import defaultdict
 from functools import partial
 
-from configurator import Parser, note, one_line_errors
+from configurator import Parser, note, one_line_errors, read_json
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 
 from analyze_latents import heatmap, task_of
 from model import FAMILIES, branch_mask
-from paper.collect import load, read
+from paper.collect import read
 
 # {variant: (what it is called, its colour)}, in the order of tables. The colours are Okabe and Ito's, which the colour-blind
 # tell apart; lines of one colour differ in their dashes
@@ -381,7 +381,7 @@ def figure5(out):
 def table1(folders):
     found, rows, items = {}, [], {}
     for folder in folders:
-        r = load(folder, "results.json")
+        r = read_json(os.path.join(folder, "results.json"))
         for task, its in r["tasks"].items():
             if its["items"] != items.setdefault(task, its["items"]):
                 raise ValueError(f"{folder} has {its['items']} items of {task}, others {items[task]}: see --limit")

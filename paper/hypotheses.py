@@ -175,9 +175,8 @@ def check_comparable(row, *sides):
 def question_variance(a, b):
     """Of a difference of mean accuracies, in points, as far as it comes from which questions were asked -> (it, its freedom)
 
-    a, b: records of the same seeds; no b where A is compared with a number. All are asked the same questions, so they are
-    compared question by question; early records have only the number of right answers, and count as if they had been asked
-    different ones.
+    a, b: records of the same seeds; no b where A is compared with a number. They are compared question by question; early
+    records have only the number of right answers, and count as if they had been asked different questions.
     """
     if not b or not all("correct" in r for r in a + b):
         shares = [np.mean([100 * r["metrics"][-1]["test_accuracy"] for r in side]) for side in (a, b) if side]
@@ -191,10 +190,7 @@ def question_variance(a, b):
 
 
 def interval(d, extra=0.0, extra_freedom=1):
-    """Differences, one a seed, and a further variance of their mean -> a frozen distribution of that mean: Student's t
-
-    With a further variance its freedom is Satterthwaite's.
-    """
+    """Differences, one a seed, and a further variance of their mean -> Student's t, with Satterthwaite's freedom"""
     own = np.var(d, ddof=1) / len(d)
     parts = own**2 / (len(d) - 1) + extra**2 / extra_freedom
     return stats.t((own + extra) ** 2 / parts if parts else np.inf, np.mean(d), max((own + extra) ** 0.5, 1e-12))

@@ -1,7 +1,4 @@
-"""results/README.md and its pictures, from results/tiny.jsonl, paper/hypotheses.txt and paper/page.md alone.
-
-python -m paper.page
-"""
+"""python -m paper.page: results/README.md and its pictures, from results/tiny.jsonl, hypotheses.txt and page.md alone."""
 
 import os
 import re
@@ -228,7 +225,7 @@ def page(table, runs):
         hours=sum(r["seconds"] for r in runs.values() if "gpu" not in r) / 3600,
         minutes=sum(r["seconds"] for r in runs.values() if "gpu" in r) / 60,
         pooled=sum("asked" in r and "correct" not in r for r in runs.values()),
-        dirty=sum(r["commit"].endswith("-dirty") for r in runs.values()), setup=setup(table, runs),
+        setup=setup(table, runs),
         table="\n".join(table_row(n, h, results, after) for n, h in enumerate(table, 1)),
         details="\n".join(details(n, h, results, runs) for n, h in enumerate(table, 1)),
         **{name: f"![{name}]({name}.png)\n\n*{' '.join(text.split())}*" for name, text in captions.items()},
