@@ -88,6 +88,17 @@ def following(sites, T, held=0):
     return sites[..., None] + 1 + held + torch.arange(T)
 
 
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def same_gradients(own, expected, atol=1e-9):
+    """Two dicts of gradients: of the same parameters, and equal"""
+    assert own.keys() == expected.keys()
+    for name in own:
+        torch.testing.assert_close(own[name], expected[name], rtol=0, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
+
+
 def close(a, b, atol):
     torch.testing.assert_close(a, b, rtol=0, atol=atol)
 
@@ -288,16 +299,18 @@ def slow_passes(case, model, tokens, sites, n_ahead):
 # Whole runs of a script: settings is a dict of its config
 
 ROOT = Path(__file__).resolve().parent.parent
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+MACHINE = runtime.DistEnv(torch.device("cpu"), False)
+WEIGHTS = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
 
 
 def arguments(settings, out):
     return [*(f"--{key}={value}" for key, value in settings.items()), f"--out_dir={out}"]
 
 
-def run_here(script, settings, out, *more, monkeypatch):
+def run_here(script, settings, out, *more, monkeypatch=None):  # which test_paper.py still passes
     """script.main() in this process -> out"""
-    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *arguments(settings, out), *more])
-    script.main()
+    script.main([*arguments(settings, out), *more])
     return out
 
 
@@ -311,12 +324,12 @@ def run_ranks(script, settings, out, ranks, *more):
     """The script under torchrun, with so many ranks on this machine -> out"""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     command += [f"{script.__name__}.py", *arguments(settings, out), *more]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, env=ENV, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return out
 
 
-def cut_off(script, settings, out, stop, monkeypatch):
+def cut_off(script, settings, out, stop):
     """A run that is killed right after its checkpoint of that step, and has logged a little more -> out"""
     save = runtime.Run.save
 
@@ -325,18 +338,17 @@ def cut_off(script, settings, out, stop, monkeypatch):
         if self.step == stop:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runtime.Run, "save", save_then_stop)
-    with pytest.raises(KeyboardInterrupt):
-        run_here(script, settings, out, monkeypatch=monkeypatch)
-    monkeypatch.setattr(runtime.Run, "save", save)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runtime.Run, "save", save_then_stop)
+        run_here(script, settings, out)
     with open(out / "metrics.jsonl", "a") as f:
         f.write('{"step": 99, "loss": 0}\n')
     return out
 
 
-def cut_and_resume(script, settings, out, stop, monkeypatch):
-    cut_off(script, settings, out, stop, monkeypatch)
-    return run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)
+def cut_and_resume(script, settings, out, stop):
+    cut_off(script, settings, out, stop)
+    return run_here(script, settings, out, "--resume")
 
 
 def same_bytes(a, b, *names):
@@ -350,7 +362,7 @@ def same_bytes(a, b, *names):
 def bare_run(out, machine=None, model=None, keep_checkpoints=0):
     """A Run of no script, as if it had begun: it saves nothing but an optimizer."""
     c = types.SimpleNamespace(out_dir=str(out), resume=False, overwrite=False, wandb=False, keep_checkpoints=keep_checkpoints)
-    run = runtime.Run(c, machine or runtime.DistEnv(torch.device("cpu"), False), ())
+    run = runtime.Run(c, machine or MACHINE, ())
     run.model, run.write_weights, run.state, run.began = model or torch.nn.Linear(1, 1), lambda folder: None, {}, 0
     run.optimizer = torch.optim.AdamW(run.model.parameters())
     return run

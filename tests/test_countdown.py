@@ -12,12 +12,10 @@ import shutil
 import time
 from fractions import Fraction
 
-from configurator import one_line_errors
-
 import numpy as np
 import pytest
 import torch
-from helpers import cut_and_resume, run_here, run_ranks, same_bytes, same_training
+from helpers import run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -337,23 +335,9 @@ def test_the_verdict_is_that_of_pythons_own_parser(text, numbers):
 # Whole runs
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """64 problems, and the settings of a run on them."""
-    folder = tmp_path_factory.mktemp("countdown")
-    problems = [p for chunk in range(2) for p in cd.sample_problems(3, 0, "train", chunk)]
-    for split, rows in (("train", problems[:64]), ("test", problems[64:74])):
-        (folder / f"3_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
-    cd.make_problems(str(folder), 3, 0)  # the tokenizer is not there yet, the problems are
-    return dict(
-        init_from="random:tiny_qwen3", operands=3, n_latents=2, data=str(folder), tokenizer=str(folder / "tokenizer.json"),
-        epochs=2, batch_size=16, micro_batch=8, max_new_tokens=12, lr=1e-3, device="cpu", log_every=1,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("variant", [v for v in coprocessor.VARIANTS if v not in cd.NOT_HERE])
-def test_every_system_runs_from_problems_to_predictions(variant, small, tmp_path, monkeypatch, capsys):
-    out = run_here(cd, small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
+def test_every_system_runs_from_problems_to_predictions(variant, countdown_settings, tmp_path, capsys):
+    out = run_here(cd, countdown_settings | dict(variant=variant), tmp_path / "run")
     last = runtime.read_metrics(out)[-1]
     predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert last["step"] == 8 and len(predictions) == 10 == last["test_questions"]
@@ -362,14 +346,14 @@ def test_every_system_runs_from_problems_to_predictions(variant, small, tmp_path
     assert last["test_accuracy"] == sum(p["correct"] for p in predictions) / 10
     model, saved = coprocessor.load_run(str(out))
     assert saved["variant"] == variant and model.n_latents == (0 if variant == "no_cot" else 2)
-    run_here(cd, small | dict(solve="3 4 5 = 60"), out, monkeypatch=monkeypatch)
+    run_here(cd, countdown_settings | dict(solve="3 4 5 = 60"), out)
     said = capsys.readouterr().out.splitlines()
     assert said[-2].startswith(f"{out}: ") and re.search(r"the solver: [345] \* [345] \* [345]  \(one of 3 ", said[-1])
 
 
-def test_sums_are_the_problems_told_and_true(small, tmp_path):
+def test_sums_are_the_problems_told_and_true(countdown_settings, tmp_path):
     for name in ("tokenizer.json", "3_seed0_train.jsonl", "3_seed0_test.jsonl"):
-        shutil.copy(os.path.join(small["data"], name), tmp_path)
+        shutil.copy(os.path.join(countdown_settings["data"], name), tmp_path)
     cd.make_sums(str(tmp_path), 3, 0)
     for split, name in (("train", "train"), ("test", "val")):
         problems = cd.read_problems(str(tmp_path), 3, 0, split)
@@ -381,38 +365,22 @@ def test_sums_are_the_problems_told_and_true(small, tmp_path):
             assert value_of(left) == int(right) == problem["target"] and numbers_in(left) == sorted(problem["numbers"])
 
 
-def test_training_learns_the_labels(small, tmp_path, monkeypatch):
+def test_training_learns_the_labels(countdown_settings, tmp_path):
     """The very problems that it has seen, all right in the end: prompt, latents, labels and greedy answers fit together."""
     folder = tmp_path / "seen"
     folder.mkdir()
-    rows = cd.read_problems(small["data"], 3, 0, "train", 8)
+    rows = cd.read_problems(countdown_settings["data"], 3, 0, "train", 8)
     for split in cd.SPLITS:
         (folder / f"3_seed0_{split}.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows))
     changes = dict(data=str(folder), epochs=60, batch_size=8, micro_batch=8, lr=5e-3, log_every=100, checkpoint_every=1000)
-    out = run_here(cd, small | changes | dict(init_from="random:mini_qwen3"), tmp_path / "run", monkeypatch=monkeypatch)
+    out = run_here(cd, countdown_settings | changes | dict(init_from="random:mini_qwen3"), tmp_path / "run")
     assert runtime.read_metrics(out)[-1]["test_accuracy"] == 1
 
 
-def test_resuming_is_bitwise(small, tmp_path, monkeypatch):
-    settings = small | dict(variant="h2", checkpoint_every=1)
-    whole = run_here(cd, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    for stop in (3, 8):  # in an epoch, at the very end
-        out = cut_and_resume(cd, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
-        weights = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
-        same_bytes(whole, out, *weights, "predictions.jsonl")
-
-
-def test_two_ranks_equal_one(small, tmp_path, monkeypatch):
-    one = run_here(cd, small | dict(epochs=1), tmp_path / "one", monkeypatch=monkeypatch)
-    two = run_ranks(cd, small | dict(epochs=1), tmp_path / "two", 2)
-    same_training(one, two)
-    assert (one / "predictions.jsonl").read_text() == (two / "predictions.jsonl").read_text()
-
-
-def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monkeypatch):
-    first = run_here(cd, small | dict(epochs=1), tmp_path / "first", monkeypatch=monkeypatch)
-    settings = small | dict(init_from=str(first), n_latents=1, epochs=1, lr=0.0)
-    second = run_here(cd, settings, tmp_path / "second", monkeypatch=monkeypatch)
+def test_a_run_resumed_from_a_large_one_takes_its_latents(countdown_settings, tmp_path):
+    first = run_here(cd, countdown_settings | dict(epochs=1), tmp_path / "first")
+    settings = countdown_settings | dict(init_from=str(first), n_latents=1, epochs=1, lr=0.0)
+    second = run_here(cd, settings, tmp_path / "second")
     a, b = (coprocessor.load_run(str(out))[0] for out in (first, second))
     assert b.n_latents == 1 and torch.equal(b.soft, a.soft) and torch.equal(b.base.wte.weight, a.base.wte.weight)
     config = json.loads((second / "config.json").read_text())
@@ -423,22 +391,17 @@ def test_a_run_resumed_from_a_large_one_takes_its_latents(small, tmp_path, monke
     "changes, message",
     [
         (dict(variant="coconut"), "unknown variant 'coconut': one of soft"),
-        (dict(batch_size=12), "not a multiple of micro_batch x ranks"),
         (dict(batch_size=128), "64 training questions do not fill a batch of 128"),
-        (dict(operands=6), "operands must be 3, 4 or 5"),
         (dict(solve="19 36 = "), "--solve="),
-        (dict(solve="1 2 3 4 5 6 7 = 8"), "has 2 to 6 numbers"),
-        (dict(solve="1 2 = 8888"), "none above 999"),
     ],
 )
-def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):
-    with pytest.raises(SystemExit) as e:
-        one_line_errors(lambda: run_here(cd, small | changes, tmp_path / "x", monkeypatch=monkeypatch))
-    assert message in str(e.value) and "\n" not in str(e.value)
+def test_what_would_train_or_solve_something_else_is_refused(changes, message, countdown_settings, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_here(cd, countdown_settings | changes, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
-def test_solve_without_a_run_and_without_a_solution(tmp_path, monkeypatch, capsys):
-    run_here(cd, dict(solve="1 1 = 50"), tmp_path / "none", monkeypatch=monkeypatch)
+def test_solve_without_a_run_and_without_a_solution(tmp_path, capsys):
+    run_here(cd, dict(solve="1 1 = 50"), tmp_path / "none")
     said = capsys.readouterr().out
     assert "no run in" in said and "no expression of all these numbers" in said

@@ -97,7 +97,7 @@ def test_what_trains_computes_what_the_dense_path_does(case, family, head_dim, p
 
 @needs_cuda
 @torch.no_grad()
-def test_the_batches_of_an_evaluation_are_exact(monkeypatch):
+def test_the_batches_of_an_evaluation_are_exact():
     """A last batch of one row, odd lengths, another number of sites; the dense path is what they are compared with."""
     fast, dense = (make("h2", "gpt2", 64, path).eval() for path in ("auto", "dense"))
     for rows, length, sites_each in ((3, 256, 16), (1, 256, 16), (2, 251, 16), (3, 256, 13)):
@@ -229,9 +229,9 @@ def settings(tmp_path):
 
 
 @needs_cuda
-def test_a_run_goes_on_where_it_was_killed(settings, tmp_path, monkeypatch):
-    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    cut = cut_and_resume(train, settings, tmp_path / "cut", 6, monkeypatch=monkeypatch)
+def test_a_run_goes_on_where_it_was_killed(settings, tmp_path):
+    whole = run_here(train, settings, tmp_path / "whole")
+    cut = cut_and_resume(train, settings, tmp_path / "cut", 6)
     same_training(whole, cut)
 
 
@@ -259,7 +259,7 @@ def test_between_two_lines_of_the_log_nothing_waits_for_the_device(settings, tmp
         monkeypatch.setattr(torch.Tensor, name, watched(name, getattr(torch.Tensor, name)))
     settings |= dict(log_every=100, eval_every=100, checkpoint_every=100)
     try:
-        run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
+        run_here(train, settings, tmp_path / "run")
     finally:
         if CUDA:
             torch.cuda.set_sync_debug_mode("default")

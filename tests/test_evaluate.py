@@ -6,9 +6,8 @@ import shutil
 
 import pytest
 import torch
-from helpers import CASES, VOCAB, run_here, slow_decode, slow_nll, slow_read, tiny_variant
+from helpers import CASES, MACHINE, VOCAB, run_here, slow_decode, slow_nll, slow_read, tiny_variant
 from test_data import make_shards
-from test_reasoning import small as reasoning_settings  # noqa: F401
 
 import evaluate as ev
 import finetune_reasoning
@@ -18,8 +17,6 @@ import runtime
 import train
 from data import tokenizer_of, train_tokenizer
 from model import random_model
-
-MACHINE = runtime.DistEnv(torch.device("cpu"), False)
 
 # A row of each task with all its oddities, as the hub's files have them
 ROWS = {
@@ -225,7 +222,7 @@ def test_what_cannot_be_is_said_before_anything_is_computed(hub, checkpoint, tmp
     monkeypatch.setattr(ev, "log_likelihoods", lambda *_: pytest.fail("a task is computed"))
     settings = dict(model=checkpoint, tasks="piqa,perplexity", limit=2, device="cpu", data=tmp_path / "corpus", seq_len=2000)
     with pytest.raises(ValueError, match="seq_len=2000 is more than"):
-        run_here(ev, settings, tmp_path / "out", monkeypatch=monkeypatch)
+        run_here(ev, settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -234,12 +231,7 @@ def test_each_task_is_kept_when_it_is_done(hub, checkpoint, tmp_path, monkeypatc
     calls = iter([score])
     monkeypatch.setattr(ev, "log_likelihoods", lambda *a: next(calls)(*a))
     with pytest.raises(StopIteration):  # in the second task
-        run_here(
-            ev,
-            dict(model=checkpoint, tasks="piqa,winogrande", limit=2, device="cpu"),
-            tmp_path / "out",
-            monkeypatch=monkeypatch,
-        )
+        run_here(ev, dict(model=checkpoint, tasks="piqa,winogrande", limit=2, device="cpu"), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "results.json").read_text())["tasks"].keys() == {"piqa"}
 
 
@@ -248,8 +240,8 @@ def test_no_score_is_made_of_what_is_not_finite():
         ev.grade("piqa", 0, ev.Doc(["c"], [" a", " b"], 0), [math.nan, -1.0])
 
 
-def test_all_tasks_of_a_local_folder(hub, checkpoint, tmp_path, monkeypatch, capsys):
-    run_here(ev, dict(model=checkpoint, limit=2, device="cpu"), tmp_path / "<model>_eval", monkeypatch=monkeypatch)
+def test_all_tasks_of_a_local_folder(hub, checkpoint, tmp_path, capsys):
+    run_here(ev, dict(model=checkpoint, limit=2, device="cpu"), tmp_path / "<model>_eval")
     out = tmp_path / "tiny_model_eval"
     predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [(p["task"], p["doc"]) for p in predictions] == [(name, n) for name in ev.TASKS for n in (0, 1)] and hub == [
@@ -263,7 +255,7 @@ def test_all_tasks_of_a_local_folder(hub, checkpoint, tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert "| winogrande | " in said and (out / "results.md").read_text() in said
     with pytest.raises(FileExistsError, match="overwrite"):
-        run_here(ev, dict(model=checkpoint, limit=2, device="cpu"), out, monkeypatch=monkeypatch)
+        run_here(ev, dict(model=checkpoint, limit=2, device="cpu"), out)
 
 
 @pytest.mark.parametrize(
@@ -276,9 +268,9 @@ def test_all_tasks_of_a_local_folder(hub, checkpoint, tmp_path, monkeypatch, cap
         (dict(limit=1, max_length=3), "room for 3"),
     ],
 )
-def test_what_would_score_something_else_is_refused(changes, message, hub, checkpoint, tmp_path, monkeypatch):
+def test_what_would_score_something_else_is_refused(changes, message, hub, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run_here(ev, dict(model=checkpoint) | changes, tmp_path / "x", monkeypatch=monkeypatch)
+        run_here(ev, dict(model=checkpoint) | changes, tmp_path / "x")
 
 
 @pytest.mark.parametrize("variant", ["continued", "h1", "h2"])
@@ -291,10 +283,10 @@ def test_a_run_s_perplexity_is_the_one_that_it_was_validated_on(variant, seq_len
         n_ahead=3, n_latents=2 if seq_len == 24 else 20, tokens_per_step=4 * seq_len, tokens=8 * seq_len, batch_size=4,
         eval_rows=6, device="cpu", precision="fp32", data=tmp_path / "corpus",
     )  # fmt: skip
-    run = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    run = run_here(train, settings, tmp_path / "run")
     monkeypatch.setattr(ev, "tokenizer_of", lambda folder: Words())
     settings = dict(model=run, tasks="perplexity", device="cpu", batch_size=4)
-    out = run_here(ev, settings, tmp_path / "eval", monkeypatch=monkeypatch)
+    out = run_here(ev, settings, tmp_path / "eval")
     found = json.loads((out / "results.json").read_text())["perplexity"]
     assert found["perplexity"] == pytest.approx(runtime.read_metrics(run)[-1]["val_ppl"], rel=1e-9)
     assert math.exp(sum(map(math.log, found["by_position"])) / 3) == pytest.approx(found["perplexity"])
@@ -302,11 +294,11 @@ def test_a_run_s_perplexity_is_the_one_that_it_was_validated_on(variant, seq_len
 
 
 @pytest.mark.parametrize("variant", ["h2", "coconut", "cot"])
-def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, reasoning_settings, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, reasoning_settings, tmp_path):
     settings = reasoning_settings | dict(variant=variant, epochs_per_stage=1, last_stage_epochs=1, precision="fp32")
-    run = run_here(finetune_reasoning, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    run = run_here(finetune_reasoning, settings, tmp_path / "run")
     asked = dict(model=run, questions=settings["data"], limit=6, device="cpu", batch_size=3)
-    out = run_here(ev, asked, tmp_path / "<model>_<what>", monkeypatch=monkeypatch).parent / "run_prosqa"
+    out = run_here(ev, asked, tmp_path / "<model>_<what>").parent / "run_prosqa"
     assert (out / "predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
     found = json.loads((out / "results.json").read_text())["questions"]
     assert found["accuracy"] == runtime.read_metrics(run)[-1]["test_accuracy"] and found["items"] == 6
@@ -315,7 +307,7 @@ def test_a_run_that_is_asked_its_own_test_questions_answers_as_it_did(variant, r
     )
     if variant == "coconut":
         with pytest.raises(ValueError, match="can be asked --questions"):
-            run_here(ev, dict(model=run, tasks="piqa"), tmp_path / "x", monkeypatch=monkeypatch)
+            run_here(ev, dict(model=run, tasks="piqa"), tmp_path / "x")
 
 
 FILES = {  # the same two questions as others keep them, the last row of each no question at all
@@ -331,8 +323,8 @@ def test_questions_from_any_file(name, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(ev.EvalSet, "answer_questions", lambda self, model: ["<<9+9=18>>\n### 18", "### 3"])
     settings = dict(model=checkpoint, questions=tmp_path / name, device="cpu")
     with pytest.raises(ValueError, match=f"{name}:3: .*skip_bad"):
-        run_here(ev, settings, tmp_path / "out", monkeypatch=monkeypatch)
-    out = run_here(ev, settings, tmp_path / "out", "--skip_bad", monkeypatch=monkeypatch)
+        run_here(ev, settings, tmp_path / "out")
+    out = run_here(ev, settings, tmp_path / "out", "--skip_bad")
     results = json.loads((out / "results.json").read_text())
     assert results["questions"] | {"interval": 0, "questions": 0} == dict(
         questions=0, accuracy=0.5, interval=0, right=1, items=2, left_out=1, cut=0

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
+    ENV,
     ROOT,
+    WEIGHTS,
     arguments,
     bare_run,
     cut_and_resume,
@@ -29,9 +31,6 @@ from helpers import (
     same_bytes,
     same_training,
 )
-from test_countdown import small as countdown_settings  # noqa: F401
-from test_reasoning import small as reasoning_settings  # noqa: F401
-from test_train import SMALL, corpus  # noqa: F401
 
 import countdown
 import finetune_reasoning
@@ -39,10 +38,9 @@ import finetuning
 import runtime
 import train
 from model import random_model
+from runtime import DistEnv
 
 KILLS = int(os.environ.get("SOAK", 2))
-ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-WEIGHTS = [f"checkpoint/{name}" for name in ("base/model.safetensors", "added.safetensors", "optimizer.pt")]
 
 
 one_worker = pytest.mark.xdist_group("kill")  # the runs that the killed ones are compared with are made once
@@ -54,7 +52,7 @@ def job(request):
     """-> a script, the settings of a run of some hundred steps with a checkpoint at each, the files that its end is known by"""
     name = request.param
     if name == "train":
-        settings = SMALL | dict(data=request.getfixturevalue("corpus"), tokens=60 * 96, checkpoint_every=1)
+        settings = request.getfixturevalue("train_settings") | dict(tokens=60 * 96, checkpoint_every=1)
         return train, settings, WEIGHTS
     if name == "countdown":
         settings = request.getfixturevalue("countdown_settings") | dict(epochs=8, checkpoint_every=1)
@@ -85,22 +83,21 @@ def resume_of(out):
 
 
 @pytest.fixture(scope="module")
-def wholes(tmp_path_factory):
+def wholes():
     """{script: a run of it that nothing has disturbed}, each made once; how often it saves does not change how it ends"""
-    return tmp_path_factory.mktemp("wholes"), {}
+    return {}
 
 
 @pytest.fixture
-def whole(job, wholes, monkeypatch):
+def whole(job, wholes, tmp_path_factory):
     script, settings, _ = job
-    folder, made = wholes
-    if script not in made:
-        made[script] = run_here(script, settings, folder / script.__name__, monkeypatch=monkeypatch)
-    return made[script]
+    if script not in wholes:
+        wholes[script] = run_here(script, settings, tmp_path_factory.mktemp("whole") / "run")
+    return wholes[script]
 
 
 @one_worker
-def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_path, monkeypatch):
+def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_path):
     (script, settings, files), out = job, tmp_path / "cut"
     rng, kills = np.random.default_rng(), 0
     for n in range(KILLS):
@@ -117,30 +114,27 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_pat
         assert process.returncode in (0, -signal.SIGKILL), problem
         kills += process.returncode != 0
     assert kills >= 1, "the run was over before it could be killed"
-    run_here(script, settings, out, *resume_of(out), monkeypatch=monkeypatch)
+    run_here(script, settings, out, *resume_of(out))
     same_bytes(whole, out, *files)
-    run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)  # there is nothing left to do
+    run_here(script, settings, out, "--resume")  # there is nothing left to do
     same_bytes(whole, out, *files)
     print(f"{script.__name__}: {kills} kills, same bytes")
 
 
 @one_worker
-@both_loops
-def test_told_to_stop_a_run_saves_and_leaves(job, whole, tmp_path, monkeypatch):
-    """SIGTERM and Ctrl-C, no checkpoint due for long; resumed, it ends as if nothing had been."""
+@pytest.mark.parametrize("job, number", [("train", signal.SIGTERM), ("finetune_reasoning", signal.SIGINT)], indirect=["job"])
+def test_told_to_stop_a_run_saves_and_leaves(job, number, whole, tmp_path):
+    """By a scheduler or by Ctrl-C, no checkpoint due for long; resumed, it ends as if nothing had been."""
     (script, settings, files), out = job, tmp_path / "cut"
     settings = settings | dict(checkpoint_every=10**6)
-    more = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        process = launch(script, settings, out, *more)
-        wait_for_news(process, out)
-        process.send_signal(number)
-        said, problem = process.communicate()
-        assert process.returncode == 128 + number and not problem.replace("\n", ""), problem
-        (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said)
-        assert runtime.read_state(out / "checkpoint")["step"] == int(step)
-        more = ["--resume"]
-    run_here(script, settings, out, *more, monkeypatch=monkeypatch)
+    process = launch(script, settings, out)
+    wait_for_news(process, out)
+    process.send_signal(number)
+    said, problem = process.communicate()
+    assert process.returncode == 128 + number and not problem.replace("\n", ""), problem
+    (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said)
+    assert runtime.read_state(out / "checkpoint")["step"] == int(step)
+    run_here(script, settings, out, "--resume")
     same_bytes(whole, out, *files)
 
 
@@ -148,28 +142,15 @@ def test_told_to_stop_a_run_saves_and_leaves(job, whole, tmp_path, monkeypatch):
 # Ranks
 
 
-def torchrun(nodes, node, port, settings, out, *more):
-    """One agent of a run of train.py, with two ranks if it is alone and one if there are two agents."""
-    where = ["--standalone"] if nodes == 1 else ["--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=test"]
-    options = ["-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc_per_node={2 // nodes}", *where]
-    return launch(train, settings, out, *more, before=[*options, *(["--local_addr=127.0.0.1"] if nodes > 1 else [])])
+def two_ranks(settings, out):
+    """The agent of a run of train.py"""
+    return launch(train, settings, out, before=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
 
 
-def test_two_agents_that_meet_over_the_network_equal_one_process(tmp_path, corpus, monkeypatch):  # noqa: F811
-    settings = SMALL | dict(data=corpus, batch_size=2)
-    one = run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch)
-    port = free_port()
-    agents = [torchrun(2, node, port, settings, tmp_path / "two") for node in range(2)]
-    for agent in agents:
-        _, problem = agent.communicate(timeout=120)
-        assert agent.returncode == 0, problem[-2000:]
-    same_training(one, tmp_path / "two")
-
-
-def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus):  # noqa: F811
-    settings = SMALL | dict(data=corpus, batch_size=2, tokens=10**5 * 96, checkpoint_every=10**6, eval_every=10**6, log_every=5)
+def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, train_settings):
+    settings = train_settings | dict(batch_size=2, tokens=10**5 * 96, checkpoint_every=10**6, eval_every=10**6, log_every=5)
     out = tmp_path / "run"
-    agent = torchrun(1, 0, 0, settings, out)
+    agent = two_ranks(settings, out)
     wait_for_news(agent, out)
     agent.terminate()
     said, _ = agent.communicate(timeout=60)
@@ -177,11 +158,11 @@ def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, corpus)
     assert agent.returncode and runtime.read_state(out / "checkpoint")["step"] == int(step)
 
 
-def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, train_settings):
     """With as many ranks to the same bytes, with another number as far as sums in another order allow."""
-    settings = SMALL | dict(data=corpus, batch_size=2, tokens=100 * 96, checkpoint_every=5, eval_every=1000)
+    settings = train_settings | dict(batch_size=2, tokens=100 * 96, checkpoint_every=5, eval_every=1000)
     out = tmp_path / "two"
-    agent = torchrun(1, 0, 0, settings, out)
+    agent = two_ranks(settings, out)
     while agent.poll() is None and not (out / "checkpoint" / "state.json").exists():
         time.sleep(0.01)
     workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True).stdout.split()
@@ -192,11 +173,11 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, corpus, 
     shutil.copytree(out, tmp_path / "alone")
     whole = run_ranks(train, settings, tmp_path / "whole", 2)
     same_bytes(whole, run_ranks(train, settings, out, 2, "--resume"), *WEIGHTS)
-    same_training(whole, run_here(train, settings, tmp_path / "alone", "--resume", monkeypatch=monkeypatch))
+    same_training(whole, run_here(train, settings, tmp_path / "alone", "--resume"))
 
 
 def test_ranks_that_disagree_are_told_so(tmp_path):
-    class Two(runtime.DistEnv):
+    class Two(DistEnv):
         def gather(self, items):
             return [*items, items[0] | {"training rows": 99, "data": "elsewhere"}]
 
@@ -206,7 +187,7 @@ def test_ranks_that_disagree_are_told_so(tmp_path):
         run.check_ranks({"lr": 1.0, "training rows": 100, "data": "here"})
 
 
-class RankOne(runtime.DistEnv):
+class RankOne(DistEnv):
     """Of two ranks; rank 0 has a loss of 1 and got no signal."""
 
     def gather(self, items):
@@ -237,6 +218,8 @@ def test_ranks_stop_at_a_step_that_is_logged_and_a_second_sigterm_changes_nothin
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert not run.interrupted(False) and run.interrupted(True)
+        run.machine = DistEnv(torch.device("cpu"), False)
+        assert run.interrupted(False), "a single process stops after any step"
         with pytest.raises(SystemExit) as e:
             run.leave()
         assert e.value.code == 143
@@ -245,19 +228,9 @@ def test_ranks_stop_at_a_step_that_is_logged_and_a_second_sigterm_changes_nothin
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_a_single_process_stops_after_any_step(tmp_path):
-    run = bare_run(tmp_path)
-    run.listen()
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert run.interrupted(False)
-    finally:
-        run.stop_listening()
-
-
-def test_a_signal_saves_nothing_that_is_not_finite(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_a_signal_saves_nothing_that_is_not_finite(tmp_path, train_settings, monkeypatch):
     """The loss goes wrong between two looks at it, then comes SIGTERM: the checkpoint before stays."""
-    settings = SMALL | dict(data=corpus, tokens=200 * 96, log_every=100, eval_every=1000, checkpoint_every=2)
+    settings = train_settings | dict(tokens=200 * 96, log_every=100, eval_every=1000, checkpoint_every=2)
     clip, steps = torch.nn.utils.clip_grad_norm_, []
 
     def spoil(parameters, norm):
@@ -269,7 +242,7 @@ def test_a_signal_saves_nothing_that_is_not_finite(tmp_path, corpus, monkeypatch
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoil)
     with pytest.raises(SystemExit, match="step 3: .*norm nan; the last good checkpoint is that of step 2"):
-        one_line_errors(lambda: run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch))
+        one_line_errors(lambda: run_here(train, settings, tmp_path / "run"))
     assert runtime.read_state(tmp_path / "run" / "checkpoint")["step"] == 2
 
 
@@ -286,8 +259,11 @@ def spoil(optimizer, what):
             p.fill_(3e38 if p.dim() == 1 else 1)  # a norm's weight
 
 
-@both_loops
-@pytest.mark.parametrize("what, last", [("weight", True), ("moment", False), ("useless", True)])
+@pytest.mark.parametrize(
+    "job, what, last",
+    [("train", "moment", False), ("train", "useless", True), ("finetune_reasoning", "weight", True)],
+    indirect=["job"],
+)
 def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path, monkeypatch, capsys):
     """Neither by the run's last checkpoint, nor by one that a signal asks for between two looks; the run before goes on."""
     script, settings, files = job
@@ -295,7 +271,7 @@ def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path
     brief = brief if script is train else dict(epochs=2, epochs_per_stage=1, last_stage_epochs=1, checkpoint_every=1000)
     settings = settings | {key: value for key, value in brief.items() if key in script.Config.__dataclass_fields__}
     settings |= dict(log_every=1000)
-    whole, out = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch), tmp_path / "cut"
+    whole, out = run_here(script, settings, tmp_path / "whole"), tmp_path / "cut"
     total, update, steps, before = runtime.read_metrics(whole)[-1]["step"], torch.optim.AdamW.step, [], {}
     assert "done: " in capsys.readouterr().out
 
@@ -314,24 +290,15 @@ def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path
     with monkeypatch.context() as m:
         m.setattr(torch.optim.AdamW, "step", update_then_spoil)
         with pytest.raises(SystemExit) as e:
-            one_line_errors(lambda: run_here(script, settings, out, monkeypatch=m))
+            one_line_errors(lambda: run_here(script, settings, out))
     tensor = dict(weight=r"\S+", moment=r"\S+/exp_avg_sq", useless="the loss")[what]
     good = runtime.read_state(out / "checkpoint")["step"]
     said = f"step {len(steps)}: after the update {tensor} is not finite; the last good checkpoint is that of step {good}"
     assert re.fullmatch(rf"error: {said} \(TRACE=1 shows where\)", e.value.code), e.value.code
     assert before and weights() == before and 0 < good < len(steps)
     assert "done: " not in capsys.readouterr().out
-    run_here(script, settings, out, "--resume", monkeypatch=monkeypatch)
+    run_here(script, settings, out, "--resume")
     same_bytes(whole, out, *files)
-
-
-def test_two_ranks_whose_update_ruins_the_weights_both_say_so(tmp_path, corpus):  # noqa: F811
-    settings = SMALL | dict(data=corpus, batch_size=2, checkpoint_every=1, lr=1e30)
-    agent = torchrun(1, 0, 0, settings, tmp_path / "run")
-    _, problem = agent.communicate(timeout=60)
-    for rank in range(2):
-        assert f"error: rank {rank}: step 1: after the update the loss is not finite; there is no checkpoint yet" in problem
-    assert agent.returncode and not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_no_number_that_is_not_finite_is_overlooked():
@@ -358,22 +325,22 @@ def test_no_number_that_is_not_finite_is_overlooked():
         check()
 
 
-def test_nodes_may_keep_things_in_different_places(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_nodes_may_keep_things_in_different_places(tmp_path, train_settings):
     """Two ranks, each with its own working directory, data and Base."""
     random_model("tiny_gpt2", 50).save_pretrained(tmp_path / "0" / "base")
-    shutil.copytree(corpus, tmp_path / "0" / "corpus")
+    shutil.copytree(train_settings["data"], tmp_path / "0" / "corpus")
     shutil.copytree(tmp_path / "0", tmp_path / "1")
     ranks, port = [], free_port()
     for rank in range(2):
         here = tmp_path / str(rank)
-        settings = SMALL | dict(data=here / "corpus" if rank else "corpus", init_from=here / "base", batch_size=2)
+        settings = train_settings | dict(data=here / "corpus" if rank else "corpus", init_from=here / "base", batch_size=2)
         env = ENV | dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         command = [sys.executable, str(ROOT / "train.py"), *arguments(settings, tmp_path / "two")]
         ranks.append(subprocess.Popen(command, cwd=here, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
     said = [rank.communicate(timeout=120)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
-    settings = SMALL | dict(data=corpus, init_from=tmp_path / "0" / "base")
-    same_training(run_here(train, settings, tmp_path / "one", monkeypatch=monkeypatch), tmp_path / "two")
+    settings = train_settings | dict(init_from=tmp_path / "0" / "base")
+    same_training(run_here(train, settings, tmp_path / "one"), tmp_path / "two")
 
 
 # -----------------------------------------------------------------------------
@@ -387,7 +354,8 @@ def with_settings(job, **changes):
     return settings | {key: value for key, value in changes.items() if key in script.Config.__dataclass_fields__}
 
 
-def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path, monkeypatch):
+@both_loops
+def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path):
     """The Base and the tokenizer that it started from are gone, and the data has moved."""
     (script, settings, files), home = job, tmp_path / "home"
     random_model("tiny_gpt2", 512).save_pretrained(home / "base")
@@ -395,16 +363,16 @@ def test_a_run_goes_on_from_its_checkpoint_and_its_data_alone(job, tmp_path, mon
     if script is not train:
         shutil.copy(settings["tokenizer"], home / "tokenizer.json")
     settings = with_settings(job, init_from=home / "base", data=home / "data", tokenizer=home / "tokenizer.json")
-    whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    out = cut_off(script, settings, tmp_path / "cut", 2, monkeypatch)
+    whole = run_here(script, settings, tmp_path / "whole")
+    out = cut_off(script, settings, tmp_path / "cut", 2)
     os.rename(home / "data", tmp_path / "moved")
     shutil.rmtree(home)
-    run_here(script, settings | dict(data=tmp_path / "moved"), out, "--resume", monkeypatch=monkeypatch)
+    run_here(script, settings | dict(data=tmp_path / "moved"), out, "--resume")
     same_bytes(whole, out, *files)
     assert runtime.read_json(out / "config.json")["data"] == str(tmp_path / "moved")
 
 
-def test_a_last_stage_whose_validation_failed_is_not_answered_by_an_earlier_one(reasoning_settings, tmp_path, monkeypatch):  # noqa: F811
+def test_a_last_stage_whose_validation_failed_is_not_answered_by_an_earlier_one(reasoning_settings, tmp_path, monkeypatch):
     """best/ holds the weights of its stage; where none of that was validated, the test set is asked of its last ones."""
     settings = reasoning_settings | dict(epochs_per_stage=1, last_stage_epochs=1)
     answer, asked = finetuning.EvalSet.answer_questions, []
@@ -418,132 +386,101 @@ def test_a_last_stage_whose_validation_failed_is_not_answered_by_an_earlier_one(
     with monkeypatch.context() as m:
         m.setattr(finetuning.EvalSet, "answer_questions", fail_at_last)
         with pytest.raises(RuntimeError):
-            run_here(finetune_reasoning, settings, tmp_path / "run", monkeypatch=m)
-    out = run_here(finetune_reasoning, settings, tmp_path / "run", "--resume", monkeypatch=monkeypatch)
+            run_here(finetune_reasoning, settings, tmp_path / "run")
+    out = run_here(finetune_reasoning, settings, tmp_path / "run", "--resume")
     for name in ("base/model.safetensors", "added.safetensors"):
         assert (out / "best" / name).read_bytes() == (out / "checkpoint" / name).read_bytes()
 
 
-def test_a_run_goes_on_with_smaller_batches(job, tmp_path, monkeypatch):
+@both_loops
+def test_a_run_goes_on_with_smaller_batches(job, tmp_path):
     """Memory ran out: the rows of a step are the same, in smaller parts."""
     (script, _, _), settings = job, with_settings(job)
     size = "batch_size" if script is train else "micro_batch"
-    whole = run_here(script, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    out = cut_off(script, settings, tmp_path / "cut", 2, monkeypatch)
-    run_here(script, settings | {size: settings[size] // 2}, out, "--resume", monkeypatch=monkeypatch)
+    whole = run_here(script, settings, tmp_path / "whole")
+    out = cut_off(script, settings, tmp_path / "cut", 2)
+    run_here(script, settings | {size: settings[size] // 2}, out, "--resume")
     same_training(whole, out)
-
-
-def test_a_run_whose_reader_leaves_goes_on(tmp_path, corpus, monkeypatch):  # noqa: F811
-    """As behind `| head -1`"""
-    settings, out = SMALL | dict(data=corpus), tmp_path / "run"
-    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    process = launch(train, settings, out)
-    assert process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == "" and process.wait() == 0
-    same_bytes(whole, out, *WEIGHTS)
 
 
 # -----------------------------------------------------------------------------
 # The run folder
 
 
-def test_a_linked_checkpoint_stays_where_it_leads(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_a_linked_checkpoint_stays_where_it_leads(tmp_path, train_settings, train_run):
     """On a scratch disk: put there while the run stood still, or before it began, as an empty folder or as none."""
-    settings = SMALL | dict(data=corpus, keep_checkpoints=1)
-    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
-    scratch = tmp_path / "scratch"
+    settings, scratch = train_settings | dict(keep_checkpoints=1), tmp_path / "scratch"
     scratch.mkdir()
-    out = cut_off(train, settings, tmp_path / "moved", 4, monkeypatch)
+    out = cut_off(train, settings, tmp_path / "moved", 4)
     os.rename(out / "checkpoint", scratch / "moved")
     os.symlink(scratch / "moved", out / "checkpoint")
-    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
+    run_here(train, settings, out, "--resume")
     assert (out / "checkpoint").is_symlink() and {p.name for p in scratch.iterdir()} == {"moved", "moved_6"}
-    same_bytes(whole, out, *WEIGHTS)
+    same_bytes(train_run, out, *WEIGHTS)
     (scratch / "empty").mkdir()
     for name in ("empty", "none"):
         out = tmp_path / name
         out.mkdir()
         os.symlink(scratch / name, out / "checkpoint")
-        cut_and_resume(train, settings, out, 4, monkeypatch)
+        cut_and_resume(train, settings, out, 4)
         assert (out / "checkpoint").is_symlink() and {p.name for p in scratch.glob(f"{name}*")} == {name, f"{name}_6"}
-        same_bytes(whole, out, *WEIGHTS)
+        same_bytes(train_run, out, *WEIGHTS)
     os.rename(scratch / "none", scratch / "none.old")  # killed between two renames
-    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
+    run_here(train, settings, out, "--resume")
     # what a link leads to is never deleted for another run
     with pytest.raises(FileExistsError, match="exists: --resume goes on"):
-        run_here(train, settings, out, monkeypatch=monkeypatch)
-    run_here(train, settings, out, "--overwrite", monkeypatch=monkeypatch)
+        run_here(train, settings, out)
+    run_here(train, settings, out, "--overwrite")
     assert (scratch / "none.old").exists() and not (out / "checkpoint").is_symlink()
-    (tmp_path / "taken").mkdir()
-    os.symlink(tmp_path, tmp_path / "taken" / "checkpoint")
-    with pytest.raises(FileExistsError, match="exists"):
-        run_here(train, settings, tmp_path / "taken", monkeypatch=monkeypatch)
 
 
-def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, corpus, monkeypatch):  # noqa: F811
-    settings = SMALL | dict(data=corpus, keep_checkpoints=2)  # 8 steps, a checkpoint every 2
-    out = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch)
+def test_earlier_checkpoints_stay_where_they_are_asked_for(tmp_path, train_settings, train_run):
+    settings = train_settings | dict(keep_checkpoints=2)  # 8 steps, a checkpoint every 2
+    out = run_here(train, settings, tmp_path / "run")
     assert sorted(p.name for p in out.glob("checkpoint*")) == ["checkpoint", "checkpoint_4", "checkpoint_6"]
-    shorter = run_here(train, settings | dict(keep_checkpoints=0), tmp_path / "other", monkeypatch=monkeypatch)
-    assert sorted(p.name for p in shorter.glob("checkpoint*")) == ["checkpoint"]
+    assert sorted(p.name for p in train_run.glob("checkpoint*")) == ["checkpoint"]
     (out / "checkpoint_of_my_own").mkdir()
     for keep, step in ((2, 8), (0, 9)):  # once more; not asked for
         again = bare_run(out, keep_checkpoints=keep)
         again.saved, again.step = 8, step
         again.save()
-    assert sorted(p.name for p in out.glob("checkpoint*")) == [
-        "checkpoint",
-        "checkpoint_4",
-        "checkpoint_6",
-        "checkpoint_of_my_own",
-    ]
+    kept = sorted(p.name for p in out.glob("checkpoint*"))
+    assert kept == ["checkpoint", "checkpoint_4", "checkpoint_6", "checkpoint_of_my_own"]
     # going back is putting one in the last one's place
     shutil.rmtree(out / "checkpoint")
     os.rename(out / "checkpoint_4", out / "checkpoint")
-    run_here(train, settings, out, "--resume", monkeypatch=monkeypatch)
-    same_bytes(shorter, out, *WEIGHTS)
+    run_here(train, settings, out, "--resume")
+    same_bytes(train_run, out, *WEIGHTS)
 
 
-def test_two_processes_do_not_share_a_folder(tmp_path, corpus, monkeypatch):  # noqa: F811
-    settings = SMALL | dict(data=corpus, tokens=10**4 * 96, eval_every=10**4)
-    out = tmp_path / "run"
+def test_two_processes_do_not_share_a_folder(tmp_path, train_settings):
+    settings, out = train_settings | dict(tokens=10**4 * 96, eval_every=10**4), tmp_path / "run"
     process = launch(train, settings, out)
     try:
         while process.poll() is None and not (out / "checkpoint").exists():
             time.sleep(0.01)
         for more in ("--resume", "--overwrite"):
             with pytest.raises(SystemExit, match="another process is writing to"):
-                one_line_errors(lambda more=more: run_here(train, settings, out, more, monkeypatch=monkeypatch))
+                one_line_errors(lambda more=more: run_here(train, settings, out, more))
         assert process.poll() is None and (out / "metrics.jsonl").exists()
     finally:
         process.kill()
         process.communicate()
-    run_here(train, settings | dict(tokens=8 * 96), out, "--overwrite", monkeypatch=monkeypatch)  # the dead hold nothing
+    run_here(train, train_settings, out, "--overwrite")  # the dead hold nothing
 
 
-def test_a_folder_whose_run_was_killed_as_it_began_can_be_overwritten(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_a_folder_whose_run_was_killed_as_it_began_can_be_overwritten(tmp_path, train_settings):
     for left in ([], ["metrics.jsonl"]):  # nothing but the lock; a deletion that did not get to its end
         out = tmp_path / f"run{len(left)}"
         out.mkdir()
         for name in (runtime.LOCK, *left):
             (out / name).touch()
-        run_here(train, SMALL | dict(data=corpus), out, "--overwrite", monkeypatch=monkeypatch)
+        run_here(train, train_settings, out, "--overwrite")
         assert (out / "checkpoint").exists()
 
 
-@pytest.mark.parametrize("place", ["/proc/nanolatent", "/dev/null/run"])
-def test_a_place_that_cannot_be_written_is_one_line(place, corpus, monkeypatch, tmp_path):  # noqa: F811
-    with pytest.raises(SystemExit) as e:
-        one_line_errors(lambda: run_here(train, SMALL | dict(data=corpus), place, monkeypatch=monkeypatch))
-    assert place in str(e.value) and "\n" not in str(e.value)
-
-
-def test_a_disk_that_fills_up_loses_nothing(tmp_path, corpus, monkeypatch):  # noqa: F811
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, train_settings, train_run, monkeypatch):
     """No space for the log from its fifth line on: one line says so; with space again, the run ends as if nothing had been."""
-    settings = SMALL | dict(data=corpus)
-    whole = run_here(train, settings, tmp_path / "whole", monkeypatch=monkeypatch)
     log, lines = runtime.Run.log, []
 
     def full(self, record, line):
@@ -556,7 +493,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, corpus, monkeypatch):  # n
 
     monkeypatch.setattr(runtime.Run, "log", full)
     with pytest.raises(SystemExit, match="No space left on device.*metrics.jsonl"):
-        one_line_errors(lambda: run_here(train, settings, tmp_path / "cut", monkeypatch=monkeypatch))
+        one_line_errors(lambda: run_here(train, train_settings, tmp_path / "cut"))
     monkeypatch.setattr(runtime.Run, "log", log)
-    run_here(train, settings, tmp_path / "cut", "--resume", monkeypatch=monkeypatch)
-    same_bytes(whole, tmp_path / "cut", *WEIGHTS)
+    run_here(train, train_settings, tmp_path / "cut", "--resume")
+    same_bytes(train_run, tmp_path / "cut", *WEIGHTS)

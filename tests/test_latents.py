@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
-from test_countdown import small as countdown_settings  # noqa: F401
 from test_data import make_corpus
-from test_reasoning import small as reasoning_settings  # noqa: F401
 
 import analyze_latents as al
 import coprocessor
@@ -413,10 +411,10 @@ def analyze(run, *more, monkeypatch):
 
 
 @pytest.mark.parametrize("variant, n_latents", [("h2", 3), ("h1", 2), ("soft", 2), ("liu", 1)])
-def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, capsys):
+def test_a_large_scale_run(variant, n_latents, settings, tmp_path, capsys):
     changes = dict(variant=variant, n_latents=n_latents, orthogonality_weight=0.1)
-    run = run_here(train, settings | changes, tmp_path / "run", monkeypatch=monkeypatch)
-    result = analyze(run, "--examples=10", "--batch_size=2", monkeypatch=monkeypatch)
+    run = run_here(train, settings | changes, tmp_path / "run")
+    result = analyze(run, "--examples=10", "--batch_size=2")
     assert result["setting"] == "text" and result["examples"] == 10 and len(result["words"]) == n_latents
     assert "fewer occurrences than dimensions" in capsys.readouterr().out
     names = [*result["interventions"]]
@@ -424,7 +422,7 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
         5 if n_latents == 1 else 5 + (variant != "h1") + n_latents
     )
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
-    whole = analyze(run, "--examples=16", "--batch_size=3", monkeypatch=monkeypatch)
+    whole = analyze(run, "--examples=16", "--batch_size=3")
     last = runtime.read_metrics(run)[-1]["val_ppl"]
     assert whole["interventions"]["untouched"] == pytest.approx(last, rel=1e-5), "the run's own validation"
     ppl, effect = whole["interventions"], whole["effect"]
@@ -447,10 +445,10 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("script, variant", [(cd, "h1"), (fr, "h2"), (fr, "coconut")])
-def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
+def test_runs_on_questions(script, variant, request, tmp_path):
     settings = request.getfixturevalue("countdown_settings" if script is cd else "reasoning_settings") | dict(variant=variant)
-    run = run_here(script, settings, tmp_path / "run", monkeypatch=monkeypatch)
-    result = analyze(run, "--examples=1000", "--batch_size=4", monkeypatch=monkeypatch)
+    run = run_here(script, settings, tmp_path / "run")
+    result = analyze(run, "--examples=1000", "--batch_size=4")
     last = runtime.read_metrics(run)[-1]
     assert result["examples"] == last["test_questions"]
     assert result["setting"] == ("Countdown" if script is cd else "ProsQA")
@@ -462,17 +460,17 @@ def test_runs_on_questions(script, variant, request, tmp_path, monkeypatch):
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_may_have_any_name(settings, tmp_path, monkeypatch):
+def test_a_run_may_have_any_name(settings, tmp_path):
     """A dollar sign is no formula, and what was computed is not lost to it."""
-    run = run_here(train, settings | dict(variant="h2"), tmp_path / "cost_$1_or_$2^", monkeypatch=monkeypatch)
-    assert analyze(run, "--examples=4", monkeypatch=monkeypatch)["run"] == "cost_$1_or_$2^"
+    run = run_here(train, settings | dict(variant="h2"), tmp_path / "cost_$1_or_$2^")
+    assert analyze(run, "--examples=4")["run"] == "cost_$1_or_$2^"
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, tmp_path, capsys):
     changes = dict(variant="rounds", step_weight=1.0)
-    run = run_here(fr, reasoning_settings | changes, tmp_path / "run", monkeypatch=monkeypatch)
-    result = analyze(run, "--examples=6", monkeypatch=monkeypatch)
+    run = run_here(fr, reasoning_settings | changes, tmp_path / "run")
+    result = analyze(run, "--examples=6")
     assert len(result["spelled"]) == 2 and all(0 <= share <= 1 for share in result["spelled"])
     assert "spelled by its own latents alone: step 1 " in capsys.readouterr().out
     # as often as greedy decoding from the latents of one question at a time says the step
@@ -497,21 +495,21 @@ def test_a_notebook_keeps_its_backend():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_bad_runs_are_refused(settings, tmp_path, monkeypatch):
-    run = run_here(train, settings | dict(variant="h2"), tmp_path / "moved", monkeypatch=monkeypatch)
+def test_bad_runs_are_refused(settings, tmp_path):
+    run = run_here(train, settings | dict(variant="h2"), tmp_path / "moved")
     (tmp_path / "other").mkdir()
     make_corpus(tmp_path / "other", "quite different words")
     config = runtime.read_json(run / "config.json") | {"data": str(tmp_path / "other")}
     runtime.write_json(run / "config.json", config)
     with pytest.raises(ValueError, match="moved has read another tokenizer's ids than those of .*other"):
-        analyze(run, monkeypatch=monkeypatch)
-    run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain", monkeypatch=monkeypatch)
+        analyze(run)
+    run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain")
     with pytest.raises(ValueError, match="continued, which has no latents"):
-        analyze(run, monkeypatch=monkeypatch)
-    run = run_here(train, settings | dict(variant="h2"), tmp_path / "run", monkeypatch=monkeypatch)
+        analyze(run)
+    run = run_here(train, settings | dict(variant="h2"), tmp_path / "run")
     model, _ = coprocessor.load_run(run)
     with torch.no_grad():
         model.soft[1] = math.nan
     coprocessor.save(model, run / "checkpoint", run)
     with pytest.raises(ValueError, match="added.safetensors: soft is not finite"):
-        analyze(run, monkeypatch=monkeypatch)
+        analyze(run)

@@ -8,9 +8,7 @@ from configurator import one_line_errors
 
 import pytest
 import safetensors.torch
-from test_countdown import small as countdown_settings  # noqa: F401
 from test_data import make_corpus
-from test_reasoning import small as reasoning_settings  # noqa: F401
 
 import analyze_latents
 import coprocessor
@@ -35,7 +33,7 @@ class Upper(coprocessor.H1):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, countdown_settings, reasoning_settings):  # noqa: F811
+def runs(tmp_path_factory, countdown_settings, reasoning_settings):
     """-> {(kind, variant): a run's folder}, made in one place with relative names and moved to another."""
     here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
     (here / "corpus").mkdir()
@@ -104,7 +102,7 @@ def test_analyze(kind, variant, runs, call):
 
 
 @pytest.mark.parametrize("kind, variant", RUNS)
-def test_evaluate(kind, variant, runs, call, tmp_path, countdown_settings):  # noqa: F811
+def test_evaluate(kind, variant, runs, call, tmp_path, countdown_settings):
     (tmp_path / "two.json").write_text('[{"question": "Is 1 a 2 or 3?", "answer": 3}, {"question": "x", "answer": "y"}]')
     said = call(evaluate, f"--model={runs[kind, variant]}", "--questions=two.json", "--device=cpu", "--max_new_tokens=3")
     assert "two.json: 0 of 2 right" in said
@@ -127,7 +125,7 @@ def test_figures(runs, call):
     assert "| upper |" in call(figures, "figure3b", runs["countdown", "upper"])
 
 
-def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):  # noqa: F811
+def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):
     """With fewer latents, with none, at an earlier checkpoint, questions of another split; each has results of its own."""
     run = runs["reasoning", "h2"]
     assert "h2, with 1 latents every" in call(sample, run, "--n_latents=1", "--n_tokens=3")
@@ -166,7 +164,7 @@ def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):  # 
 
 
 @pytest.mark.parametrize("kind, variant", RUNS)
-def test_what_starts_from_it(kind, variant, runs, call, reasoning_settings):  # noqa: F811
+def test_what_starts_from_it(kind, variant, runs, call, reasoning_settings):
     """A run of any kind can be another's Base; the questions' tokenizer must be the run's."""
     run = runs[kind, variant]
     settings = reasoning_settings | dict(init_from=run, variant="soft", first_stage=3, last_stage_epochs=1, out_dir="next")

@@ -5,20 +5,20 @@ import json
 import math
 import random
 import shutil
-import subprocess
-import sys
 from collections import Counter
 
-from configurator import one_line_errors
-
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from helpers import (
-    ROOT,
+    MACHINE,
+    WEIGHTS,
     close,
     cut_and_resume,
     cut_off,
+    gradients,
     random_weights,
     run_here,
     run_ranks,
@@ -26,7 +26,7 @@ from helpers import (
     same_training,
     slow_nll,
     tiny,
-)  # fmt: skip
+)
 from transformers import AutoTokenizer
 
 import coprocessor
@@ -47,9 +47,6 @@ LINES = [
     "Tom runs 3 miles on 5 days a week. How many in 4 weeks, if he skips 6?||<<3*5=15>> <<15*4=60>> <<60-6=54>> #### 1,054",
     "What is 7?||#### 7",
 ]
-
-
-MACHINE = runtime.DistEnv(torch.device("cpu"), False)
 
 
 class Letters:
@@ -83,10 +80,6 @@ def system(variant, family="gpt2", n_latents=4, dtype=torch.float64):
     base.add_tokens(Letters.vocab_size - base.config.vocab_size + 3 * (variant == "coconut"), like=0)
     model = coprocessor.build(variant, base, n_latents, latents_per_step=min(2, n_latents))
     return random_weights(model, seed=1).to(dtype)
-
-
-def gradients(model):
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 # -----------------------------------------------------------------------------
@@ -215,43 +208,27 @@ def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_answers_do_not_depend_on_the_batch(variant, family):
-    c, tokenizer, machine = config(variant=variant, max_new_tokens=12), Letters(), MACHINE
+    c, tokenizer = config(variant=variant, max_new_tokens=12), Letters()
     model = system(variant, family).eval()
     items = items_of(tokenizer, model.ends_prompts_with)
     texts = []
     for micro_batch in (1, 3, 4):
         c.micro_batch = micro_batch
-        asked = finetuning.EvalSet([item.question for item in items], model, tokenizer, c, machine)
+        asked = finetuning.EvalSet([item.question for item in items], model, tokenizer, c, MACHINE)
         texts.append(asked.answer_questions(model))
     assert texts[0] == texts[1] == texts[2] and len(set(texts[0])) > 1
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_padding_and_question_tokens_carry_no_label(variant):
-    """Whatever ids fill the padding, the loss is the same to the bit; and the sum has one term per written token."""
-    c = config(variant=variant)
-    model = system(variant, dtype=torch.float32)
-    items = items_of(Letters(), model.ends_prompts_with)
-    plain, seen = finetuning.pad, []
-
-    def other_padding(rows, device):
-        padded, lengths = plain(rows, device)
-        beyond = torch.arange(padded.size(1)) >= lengths[:, None]
-        return padded.masked_fill(beyond, 5), lengths
+def test_every_written_token_has_one_term_and_the_question_none():
+    items, seen = items_of(Letters()), []
 
     class Count(torch.nn.Module):
         def forward(self, tokens, sites, ahead, steps):
             seen.append(ahead.shape)
             return torch.ones(ahead.shape)
 
-    loss = finetuning.text_nll(model, pairs(items, c, 1), "cpu")
-    finetuning.pad = other_padding
-    try:
-        assert torch.equal(finetuning.text_nll(model, pairs(items, c, 1), "cpu"), loss)
-    finally:
-        finetuning.pad = plain
-    assert finetuning.text_nll(Count(), pairs(items, c, 1), "cpu") == sum(len(item.written(c, 1).text) for item in items)
-    assert seen[0][1] == 1  # one branch each
+    loss = finetuning.text_nll(Count(), pairs(items, config(), 1), "cpu")
+    assert loss == sum(len(item.written(config(), 1).text) for item in items) and seen[0][1] == 1  # one branch each
 
 
 # -----------------------------------------------------------------------------
@@ -274,7 +251,7 @@ def test_forward_passes_are_counted_not_computed():
 
 
 def test_cost_until_the_answer_counts_the_steps_written_before_it():
-    tokenizer, machine = Letters(), MACHINE
+    tokenizer = Letters()
     model = system("soft", dtype=torch.float32).eval()
     text = tokenizer.encode("<<1+1=2>>\n### 2") + [tokenizer.eot]
 
@@ -287,7 +264,7 @@ def test_cost_until_the_answer_counts_the_steps_written_before_it():
 
     model.generate = scripted
     question = items_of(tokenizer)[0].question
-    answers = finetuning.EvalSet([question], model, tokenizer, config(max_new_tokens=40), machine)
+    answers = finetuning.EvalSet([question], model, tokenizer, config(max_new_tokens=40), MACHINE)
     cost = answers.cost(model, lambda text: "#" in text)
     assert cost["passes_to_answer"] == 2 + text.index(tokenizer.encode("#")[0])
     assert cost["passes_per_answer"] == 2 + len(text) - 1
@@ -366,13 +343,6 @@ def test_a_question_is_a_line_whatever_is_in_it(tmp_path):
         assert [e.where for e in found] == [f"{tmp_path}/train.txt:{n}" for n in range(1, len(lines) + 1)]
 
 
-@pytest.mark.parametrize("encoding, row", [("latin-1", 2), ("utf-16", 1)])
-def test_another_encoding_is_named_with_its_row(encoding, row, tmp_path):
-    (tmp_path / "train.txt").write_bytes("One?||#### 1\nWie groß?||#### 2\n".encode(encoding))
-    with pytest.raises(ValueError, match=f"train.txt:{row}: not UTF-8 text"):
-        questions.read(str(tmp_path), "train")
-
-
 def test_a_download_counts_the_rows_and_leaves_no_half_file(tmp_path):
     source = tmp_path / "source.json"
     source.write_text(json.dumps([{"question": "q"}] * 3))
@@ -382,8 +352,6 @@ def test_a_download_counts_the_rows_and_leaves_no_half_file(tmp_path):
     assert not path.exists()
     questions.download(source.as_uri(), str(path), 3)
     assert len(json.loads(path.read_text())) == 3
-    with pytest.raises(OSError, match="copy it to .*y.json"):
-        questions.download((tmp_path / "none.json").as_uri(), str(tmp_path / "y.json"), 3)
 
 
 # -----------------------------------------------------------------------------
@@ -459,8 +427,7 @@ def test_depth_matched_questions_cannot_be_answered_without_the_entity():
 
 def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tmp_path):
     for out in ("a", "b"):
-        command = [sys.executable, "prosqa.py", str(tmp_path / out), *"--nodes=8 --hops 2 3 --counts 40 20 20".split()]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        prosqa.main([str(tmp_path / out), *"--nodes=8 --hops 2 3 --counts 40 20 20".split()])
     a, b = ([json.loads((tmp_path / out / f"prosqa_{s}.json").read_text()) for s in questions.SPLITS] for out in "ab")
     train, valid, test = ({prosqa.structure(e) for e in split} for split in a)
     assert len(test) > 3 and not (train & valid or train & test or valid & test)
@@ -474,7 +441,7 @@ def test_the_generator_is_a_function_of_its_seed_and_splits_share_no_question(tm
 def test_a_structure_is_a_graph_up_to_isomorphism_with_its_candidates():
     """Against the smallest telling of all: nodes renumbered in every way, the candidates first."""
     rng, pairs = random.Random(5), set()
-    for _ in range(200):
+    for _ in range(120):
         e = prosqa.sample_question(rng, prosqa.Kind(7, (2, 3), (4, 8)))
         both = e["target"], e["neg_target"]
         others, ways = set(range(len(e["idx_to_symbol"]))) - {*both}, []
@@ -498,9 +465,8 @@ def test_questions_after_either_candidate_of_a_graph_stay_together():
 
 @pytest.mark.parametrize("worded", [False, True])
 def test_statements_are_also_shards_and_only_worded_ones_have_all_the_questions_words(worded, tmp_path):
-    options = "--nodes=7 --hops 2 3 --words 4 8 --counts 400 20 20".split()
-    more = ["--statements", *["--worded"] * worded]
-    subprocess.run([sys.executable, "prosqa.py", str(tmp_path), *options, *more], cwd=ROOT, check=True, capture_output=True)
+    options = "--nodes=7 --hops 2 3 --words 4 8 --counts 400 20 20 --statements".split()
+    prosqa.main([str(tmp_path), *options, *["--worded"] * worded])
     tokenizer, seen = data.tokenizer_of(str(tmp_path)), set()
     for name, split in (("train", "train"), ("val", "valid")):
         ids, _ = data.open_shard(str(tmp_path / f"{name}_000.bin"))
@@ -546,29 +512,9 @@ def test_statements_follow_from_the_telling_and_never_ask_what_the_questions_ask
 # Whole runs
 
 
-SMALL = dict(
-    init_from="random:tiny_qwen3", train_limit=24, valid_limit=6, test_limit=6, stages=2, latents_per_step=1,
-    epochs_per_stage=1, last_stage_epochs=2, batch_size=8, micro_batch=4, max_new_tokens=8, lr=1e-3, device="cpu", log_every=1,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Generated questions and a tokenizer of their words -> the settings of a run on them."""
-    from data import train_tokenizer
-
-    folder = tmp_path_factory.mktemp("small")
-    options = "--nodes=7 --hops 2 3 --counts 40 20 20".split()
-    command = [sys.executable, "prosqa.py", str(folder / "prosqa"), *options]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    rows = json.loads((folder / "prosqa" / "prosqa_train.json").read_text())
-    train_tokenizer([r["question"] + "\n### " + r["answer"] for r in rows], 400, str(folder / "tokenizer.json"))
-    return SMALL | dict(data=str(folder / "prosqa"), tokenizer=str(folder / "tokenizer.json"))
-
-
 @pytest.mark.parametrize("variant", [*VARIANTS, "no_cot", "no_thought"])
-def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_path, monkeypatch):
-    out = run_here(fr, small | dict(variant=variant), tmp_path / "run", monkeypatch=monkeypatch)
+def test_every_system_runs_from_questions_to_predictions(variant, reasoning_settings, tmp_path):
+    out = run_here(fr, reasoning_settings | dict(variant=variant), tmp_path / "run")
     records = runtime.read_metrics(out)
     stages = [r["stage"] for r in records if "stage" in r and "valid_accuracy" in r]
     expected = {"liu": [1, 2, 3, 3], "h1": [1, 2, 3, 3], "cot": [0], "no_cot": [3, 3]}.get(variant, [0, 1, 2, 3, 3])
@@ -583,26 +529,25 @@ def test_every_system_runs_from_questions_to_predictions(variant, small, tmp_pat
 
 
 @pytest.mark.parametrize("variant, mixed, stops", [("h2", 0.5, (2, 10)), ("coconut", 0, (5,))])
-def test_resuming_is_bitwise(variant, mixed, stops, small, tmp_path, monkeypatch):
+def test_resuming_is_bitwise(variant, mixed, stops, reasoning_settings, tmp_path):
     """Cut off after any step: the resumed run ends with the same bytes. Without optimiser resets, across stages."""
-    settings = small | dict(variant=variant, mix_stages=mixed, reset_optimizer="never", checkpoint_every=1)
-    whole = run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    settings = reasoning_settings | dict(variant=variant, mix_stages=mixed, reset_optimizer="never", checkpoint_every=1)
+    whole = run_here(fr, settings, tmp_path / "whole")
     for stop in stops:  # in stage 0, in the last stage; in stage 1
-        out = cut_and_resume(fr, settings, tmp_path / f"cut{stop}", stop, monkeypatch)
-        weights = ("best/base/model.safetensors", "checkpoint/optimizer.pt", "checkpoint/added.safetensors")
-        same_bytes(whole, out, *weights, "predictions.jsonl")
+        out = cut_and_resume(fr, settings, tmp_path / f"cut{stop}", stop)
+        same_bytes(whole, out, "best/base/model.safetensors", *WEIGHTS[1:], "predictions.jsonl")
 
 
 @pytest.mark.parametrize("name, steps", [("epoch", 3), ("stage", 6), ("never", 9)])
-def test_when_the_optimizer_forgets(name, steps, small, tmp_path, monkeypatch):
+def test_when_the_optimizer_forgets(name, steps, reasoning_settings, tmp_path):
     """Stages 2, 3 and 3, of three steps each: so many steps its moments are of in the end"""
-    settings = small | dict(variant="soft", first_stage=2, reset_optimizer=name)
-    out = run_here(fr, settings, tmp_path / "run", monkeypatch=monkeypatch)
+    settings = reasoning_settings | dict(variant="soft", first_stage=2, reset_optimizer=name)
+    out = run_here(fr, settings, tmp_path / "run")
     moments = torch.load(out / "checkpoint" / "optimizer.pt", weights_only=True)
     assert {int(m["step"]) for m in moments.values()} == {steps}
 
 
-def test_stages_can_be_mixed(monkeypatch):
+def test_stages_can_be_mixed():
     c, stages = config(mix_stages=0.25, epochs_per_stage=2), [0, 0, 1, 1, 2, 2, 3]
     drawn = [fr.stage_of_step(c, stages, 4, step) for step in range(4000)]
     assert Counter(drawn)[2] == pytest.approx(4000 * (0.75 + 0.25 / 4), rel=0.03)
@@ -614,11 +559,11 @@ def test_stages_can_be_mixed(monkeypatch):
         assert now.n_latents == fr.latents_at(c, drawn[step]) and written.keywords["stage"] == drawn[step]
 
 
-def test_two_ranks_equal_one(small, tmp_path, monkeypatch):
+def test_two_ranks_equal_one(reasoning_settings, tmp_path):
     """Same global batch, same loss and weights; stage 0 leaves the Coprocessor out of DDP, also in the midst of others."""
-    settings = small | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4, precision="fp32")
+    settings = reasoning_settings | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4, precision="fp32")
     settings |= dict(mix_stages=0.5, scale_latents=True)
-    one = run_here(fr, settings, tmp_path / "one", monkeypatch=monkeypatch)
+    one = run_here(fr, settings, tmp_path / "one")
     two = run_ranks(fr, settings, tmp_path / "two", 2)
     same_training(one, two)
     for a, b in zip(runtime.read_metrics(one), runtime.read_metrics(two), strict=True):
@@ -627,14 +572,12 @@ def test_two_ranks_equal_one(small, tmp_path, monkeypatch):
     assert (one / "predictions.jsonl").read_text() == (two / "predictions.jsonl").read_text()
 
 
-def test_where_a_run_starts(small, tmp_path, monkeypatch):
+def test_where_a_run_starts(reasoning_settings, tmp_path):
     """From a run of the same variant all is taken, from another its Base; too few latents are refused."""
-    settings = small | dict(variant="h2", first_stage=3, last_stage_epochs=1)
-    run_here(fr, settings | dict(latents_per_step=2), tmp_path / "four", monkeypatch=monkeypatch)
+    settings = reasoning_settings | dict(variant="h2", first_stage=3, last_stage_epochs=1)
+    run_here(fr, settings | dict(latents_per_step=2), tmp_path / "four")
     first, _ = coprocessor.load_run(str(tmp_path / "four"))
-    from data import Tokenizer, train_tokenizer
-
-    tokenizer = Tokenizer(small["tokenizer"])
+    tokenizer = data.Tokenizer(reasoning_settings["tokenizer"])
 
     def start(**changes):
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / "four")) | changes))
@@ -652,29 +595,22 @@ def test_where_a_run_starts(small, tmp_path, monkeypatch):
         start(latents_per_step=3)
     with pytest.raises(ValueError, match="has text_positions=own, this run asks for pushed"):
         start(text_positions="pushed")
-    train_tokenizer(["other words"], 300, str(tmp_path / "other.json"))
+    data.train_tokenizer(["other words"], 300, str(tmp_path / "other.json"))
     for init_from in ("four", "four/checkpoint/base", "four/best/base"):  # other ids would fit, and mean something else
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
         with pytest.raises(ValueError, match="another tokenizer's ids"):
-            finetuning.load_start(c, Tokenizer(str(tmp_path / "other.json")), 2, 1)
+            finetuning.load_start(c, data.Tokenizer(str(tmp_path / "other.json")), 2, 1)
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
+def test_settings_that_would_mean_nothing_are_refused(reasoning_settings, tmp_path):
+    for changes, message in (
         (dict(variant="continued"), "unknown variant 'continued'"),
-        (dict(batch_size=6), "not a multiple of micro_batch x ranks"),
         (dict(batch_size=32), "24 training questions do not fill a batch of 32"),
         (dict(first_stage=9), "no epochs to train"),
-        (dict(reset_optimizer="always"), "reset_optimizer must be epoch, stage or never"),
-        (dict(mix_stages=0.5, first_stage=3), "mix_stages=0.5 is a share, of a run of several stages; this one has [3]"),
-        (dict(variant="soft", scale_latents=True), "scale_latents=True is not for soft"),
-    ],
-)
-def test_wrong_settings_end_in_one_line(changes, message, small, tmp_path, monkeypatch):
-    with pytest.raises(SystemExit) as e:
-        one_line_errors(lambda: run_here(fr, small | changes, tmp_path / "x", monkeypatch=monkeypatch))
-    assert message in str(e.value.code) and "\n" not in str(e.value.code)
+        (dict(mix_stages=0.5, first_stage=3), "mix_stages=0.5 is a share, of a run of several stages"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_here(fr, reasoning_settings | changes, tmp_path / "x")
 
 
 # -----------------------------------------------------------------------------
@@ -733,9 +669,6 @@ def test_blank_cut_and_bad_rows(tmp_path):
 
 
 def test_short_numbers_in_parquet_are_read_as_they_were_written(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
     answers = pyarrow.array([0.3, 18.0, 1e17, math.nan], pyarrow.float32())
     table = pyarrow.table({"question": ["a?", "b?", "c?", "d?"], "answer": answers})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
@@ -760,9 +693,6 @@ def test_a_column_that_is_there_twice_is_refused(name, text, tmp_path):
 
 @pytest.mark.parametrize("name", ["{}.jsonl", "mine_{}.json", "{}.csv", "{}.txt", "{}.parquet"])
 def test_a_folder_of_one_s_own(name, tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
     folder = tmp_path / "a[1]"  # a name is no pattern
     folder.mkdir()
     for i, split in enumerate(questions.SPLITS):
@@ -782,12 +712,12 @@ def test_a_folder_of_one_s_own(name, tmp_path):
         questions.read(str(folder), "train")
 
 
-def test_questions_that_are_trained_on_and_asked_are_counted(small, tmp_path, monkeypatch, capsys):
+def test_questions_that_are_trained_on_and_asked_are_counted(reasoning_settings, tmp_path, capsys):
     folder = tmp_path / "q"
-    shutil.copytree(small["data"], folder)
+    shutil.copytree(reasoning_settings["data"], folder)
     shutil.copy(next(folder.glob("*train.*")), next(folder.glob("*test.*")))
     changes = dict(data=folder, variant="no_cot", last_stage_epochs=1, test_limit=5)
-    run_here(fr, small | changes, tmp_path / "run", monkeypatch=monkeypatch)
+    run_here(fr, reasoning_settings | changes, tmp_path / "run")
     said = capsys.readouterr().out
     assert "5 of 5 test questions are among those of training" in said and "valid questions are" not in said
 
@@ -802,19 +732,19 @@ def test_one_file_is_asked_and_never_trained_on(tmp_path):
 
 def test_an_answer_depends_on_its_own_question_alone():
     """However long the others are, and however little room they leave."""
-    tokenizer, machine = Letters(), MACHINE
+    tokenizer = Letters()
     model = system("h2").eval()
     asked = [item.question for item in items_of(tokenizer)]
     c = config(max_new_tokens=9)
 
     def answers(questions):
-        return finetuning.EvalSet(questions, model, tokenizer, c, machine).answer_questions(model)
+        return finetuning.EvalSet(questions, model, tokenizer, c, MACHINE).answer_questions(model)
 
     context = model.base.config.context
     longest = [(asked[0] * 100)[: context - room] for room in (1, 0, 4)]  # room for two tokens, for one, for five
     for more in (longest, longest[:1], []):
         assert answers([*asked, *more])[: len(asked)] == answers(asked)
-    evalset = finetuning.EvalSet(longest, model, tokenizer, c, machine)
+    evalset = finetuning.EvalSet(longest, model, tokenizer, c, MACHINE)
     assert [evalset.n_tokens(q) for q in longest] == [2, 1, 5]
     evalset.answer_questions(model)
     assert evalset.n_cut == sum(tokenizer.eot not in ids for ids in (
@@ -828,27 +758,27 @@ def test_an_answer_depends_on_its_own_question_alone():
 
 
 @pytest.mark.parametrize("variant", ["h2", "coconut"])
-def test_an_unfinished_run_is_asked_with_the_latents_that_it_was_trained_with(variant, small, tmp_path, monkeypatch):
+def test_an_unfinished_run_is_asked_with_the_latents_that_it_was_trained_with(variant, reasoning_settings, tmp_path):
     """3 steps an epoch, an epoch a stage: cut off after stage 0 and stage 1, and run to the end"""
-    settings = small | dict(variant=variant, init_from="random:tiny_qwen3", mix_stages=0.5)
+    settings = reasoning_settings | dict(variant=variant, init_from="random:tiny_qwen3", mix_stages=0.5)
     for stop, n_latents in ((3, 0), (6, 1)):
-        run = cut_off(fr, settings, tmp_path / f"{stop}", stop, monkeypatch)
+        run = cut_off(fr, settings, tmp_path / f"{stop}", stop)
         model, config = coprocessor.load_run(run)
         assert model.n_latents == n_latents and config["n_latents"] == 2
         assert type(model) is (coprocessor.CoT if stop == 3 and variant != "coconut" else coprocessor.VARIANTS[variant])
-    assert coprocessor.load_run(run_here(fr, settings, tmp_path / "end", monkeypatch=monkeypatch))[0].n_latents == 2
+    assert coprocessor.load_run(run_here(fr, settings, tmp_path / "end"))[0].n_latents == 2
     assert coprocessor.load_run(tmp_path / "end", n_latents=1)[0].n_latents == 1
     with pytest.raises(ValueError, match="has 2 latents, this asks for 3"):
         coprocessor.load_run(tmp_path / "end", n_latents=3)
 
 
-def test_a_schedule_that_writes_steps_wants_some(small, tmp_path, monkeypatch):
+def test_a_schedule_that_writes_steps_wants_some(reasoning_settings, tmp_path):
     for split in questions.SPLITS:
         (tmp_path / f"{split}.jsonl").write_text('{"question": "Is 1 a 2?", "answer": "no"}\n' * 24)
-    settings = small | dict(data=tmp_path, variant="cot")
+    settings = reasoning_settings | dict(data=tmp_path, variant="cot")
     with pytest.raises(ValueError, match="only 0 of 24 training questions have steps"):
-        run_here(fr, settings, tmp_path / "run", monkeypatch=monkeypatch)
-    run_here(fr, settings | dict(variant="no_cot", last_stage_epochs=1), tmp_path / "run", monkeypatch=monkeypatch)
+        run_here(fr, settings, tmp_path / "run")
+    run_here(fr, settings | dict(variant="no_cot", last_stage_epochs=1), tmp_path / "run")
 
 
 def test_a_sample_ends_where_an_answer_ends_and_asks_with_the_marker_every_time():
@@ -866,14 +796,14 @@ def test_a_sample_ends_where_an_answer_ends_and_asks_with_the_marker_every_time(
         assert prompt == [*tokenizer.encode("ab"), *new, *model.ends_prompts_with]
 
 
-def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypatch):
+def test_a_coconut_under_another_name_has_its_markers(reasoning_settings, tmp_path, monkeypatch):
     class Noisy(coprocessor.Coconut):
         pass
 
     monkeypatch.setitem(coprocessor.VARIANTS, "noisy", Noisy)
     changes = dict(variant="noisy", first_stage=2, last_stage_epochs=1)
-    run_here(fr, small | changes, tmp_path / "noisy", monkeypatch=monkeypatch)
-    run_here(fr, small | changes | dict(variant="coconut"), tmp_path / "plain", monkeypatch=monkeypatch)
+    run_here(fr, reasoning_settings | changes, tmp_path / "noisy")
+    run_here(fr, reasoning_settings | changes | dict(variant="coconut"), tmp_path / "plain")
     same_bytes(tmp_path / "plain", tmp_path / "noisy", "best/base/model.safetensors", "predictions.jsonl")
     # transformers finds them in the exported Base, and words as they were
     model, _ = coprocessor.load_run(tmp_path / "noisy")
@@ -883,12 +813,11 @@ def test_a_coconut_under_another_name_has_its_markers(small, tmp_path, monkeypat
     assert theirs.encode(text) == ours.encode(text.partition("<")[0]) + model.ends_prompts_with
     assert len(theirs.get_vocab()) == ours.vocab_size + 3 and theirs.convert_tokens_to_ids("<|latent|>") == model.end + 1
     for script in (train, cd):  # which have no markers for it
-        monkeypatch.setattr("sys.argv", ["x.py", "--variant=noisy"])
         with pytest.raises(ValueError, match="noisy"):
-            script.main()
+            script.main(["--variant=noisy"])
 
 
-def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(small, tmp_path, monkeypatch):
+def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(reasoning_settings, tmp_path, monkeypatch):
     drawn = []
 
     class Restless(coprocessor.H2):
@@ -898,18 +827,15 @@ def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(s
             return start._replace(x=drawn[-1] * start.x)
 
     monkeypatch.setitem(coprocessor.VARIANTS, "restless", Restless)
-    settings = small | dict(variant="restless", first_stage=2, last_stage_epochs=1)
-    run_here(fr, settings, tmp_path / "whole", monkeypatch=monkeypatch)
+    settings = reasoning_settings | dict(variant="restless", first_stage=2, last_stage_epochs=1)
+    run_here(fr, settings, tmp_path / "whole")
     whole = drawn[-9:]
-    cut_and_resume(fr, settings, tmp_path / "cut", 6, monkeypatch)  # behind the last step, before the test
+    cut_and_resume(fr, settings, tmp_path / "cut", 6)  # behind the last step, before the test
     assert drawn[-9:] == whole
 
 
-@pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "h1"])
-def test_every_system_that_has_latents_can_be_told_to_spell(variant, small, tmp_path, monkeypatch):
-    settings = small | dict(variant=variant, step_weight=0.5, first_stage=2, last_stage_epochs=1)
-    run = run_here(fr, settings, tmp_path / "run", monkeypatch=monkeypatch)
-    assert "test_accuracy" in runtime.read_metrics(run)[-1]
-    if variant == "rounds":
-        out = cut_and_resume(fr, settings, tmp_path / "cut", 3, monkeypatch)
-        same_bytes(run, out, "best/base/model.safetensors", "best/added.safetensors", "predictions.jsonl")
+def test_a_run_that_spells_its_steps_resumes_to_the_same_bytes(reasoning_settings, tmp_path):
+    settings = reasoning_settings | dict(variant="rounds", step_weight=0.5, first_stage=2, last_stage_epochs=1)
+    whole = run_here(fr, settings, tmp_path / "whole")
+    out = cut_and_resume(fr, settings, tmp_path / "cut", 3)
+    same_bytes(whole, out, "best/base/model.safetensors", "best/added.safetensors", "predictions.jsonl")

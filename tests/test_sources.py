@@ -95,8 +95,8 @@ def test_every_text_says_its_encoding(path):
 
 
 def test_scripts_need_no_optional_package():
-    """With only the packages of requirements.txt, and none of those that one command alone wants."""
-    optional = "wandb transformers datasets lm_eval pyarrow matplotlib.animation pandas scipy.signal accelerate".split()
+    """With only the packages of requirements.txt, and none of those that one command alone wants; nor fcntl, on Windows."""
+    optional = "fcntl wandb transformers datasets lm_eval pyarrow matplotlib.animation pandas scipy.signal accelerate".split()
     block = f"import sys; sys.modules.update(dict.fromkeys({optional!r}))"
     imports = "; ".join(f"import {path.stem}" for path in SCRIPTS)
     command = [sys.executable, "-c", f"{block}; {imports}"]

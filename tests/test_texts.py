@@ -5,7 +5,6 @@ import json
 import pytest
 import tiktoken
 from helpers import run_here
-from test_train import SMALL
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -174,7 +173,7 @@ def test_so_is_a_hub_repository_s(gpt2, tmp_path, monkeypatch):
         data.tokenizer_of("someone/model")
 
 
-def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, tmp_path, monkeypatch):
+def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, train_settings, tmp_path):
     """transformers finds it, and reads it as it is: it has a reader of its own for each family, with a pattern of its own."""
     transformers = pytest.importorskip("transformers")
     folder, text = tmp_path / "corpus", "12, 34 equals  56\nit's <|endoftext|>!"
@@ -182,8 +181,8 @@ def test_a_run_s_base_has_the_run_s_tokenizer_beside_it(family, tmp_path, monkey
     data.train_tokenizer(["12, 34 equals 56\n"] * 9, 290, str(folder / "tokenizer.json"), r"[0-9]|, | equals |\n")
     for split in ("train", "val"):
         data.write_text(str(folder), split, ["12, 34 equals 56\n" * 9] * 40)
-    settings = SMALL | dict(data=folder, init_from=f"random:tiny_{family}", tokens=96)
-    run, tokenizer = run_here(train, settings, tmp_path / "run", monkeypatch=monkeypatch), data.tokenizer_of(str(folder))
+    settings = train_settings | dict(data=folder, init_from=f"random:tiny_{family}", tokens=96)
+    run, tokenizer = run_here(train, settings, tmp_path / "run"), data.tokenizer_of(str(folder))
     base = str(run / "checkpoint" / "base")
     for name in (run, base):
         assert data.tokenizer_of(str(name)).name == tokenizer.name == evaluate.load(str(name))[1].name
