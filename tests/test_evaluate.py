@@ -111,8 +111,8 @@ def test_left_truncation_gives_choices_prefixes_of_their_own():
 
 
 def some_docs():
-    lines = ["abc", "hello world", "x y", "the quick brown fox jumps", "no"]
-    choices = [" one", " a longer one", " z", " two words"]
+    lines = ["abc", "x y", "the quick brown", "no"]
+    choices = [" one", " a longer", " z", " two"]
     docs = [ev.Doc([line], choices[: 2 + i % 3], 0) for i, line in enumerate(lines)]
     return [*docs, ev.Doc(["first ctx", "the second"], [" same"] * 2, 1)]
 

@@ -9,7 +9,9 @@ from helpers import (
     VOCAB,
     close,
     empty_past,
+    gradients,
     random_tokens,
+    same_gradients,
     slow_latents,
     slow_nll,
     slow_read,
@@ -68,10 +70,10 @@ def slow_step_loss(case, model):
     return torch.stack(rows).view(B, M)
 
 
-def gradients(model, loss):
+def gradients_of(model, loss):
     model.zero_grad()
     loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return gradients(model)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -79,12 +81,9 @@ def test_equal_to_a_slow_separate_computation(case, family):
     model = variant_of(case, family).train()
     plain, slow = model.ahead_nll(TOKENS, SITES, AHEAD), slow_step_loss(case, model)
     assert (slow[:2] > 0).all() and (slow[2] == 0).all(), "the last row has no step"
-    close(model(TOKENS, SITES, AHEAD, STEPS), plain + WEIGHT * slow[..., None], 1e-9)
-    fast = gradients(model, model(TOKENS, SITES, AHEAD, STEPS).sum())
-    slow = gradients(model, (model.ahead_nll(TOKENS, SITES, AHEAD) + WEIGHT * slow_step_loss(case, model)[..., None]).sum())
-    assert fast.keys() == slow.keys()
-    for name in fast:
-        close(fast[name], slow[name], 1e-9)
+    fast, expected = model(TOKENS, SITES, AHEAD, STEPS), plain + WEIGHT * slow[..., None]
+    close(fast, expected, 1e-9)
+    same_gradients(gradients_of(model, fast.sum()), gradients_of(model, expected.sum()))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -121,20 +120,20 @@ def test_it_is_told_the_latents_and_nothing_else(case, family):
             assert same[2].all() and same[:2].all() == (latent >= C) and same[:2].any() == (latent >= C)
 
 
-@pytest.mark.parametrize("case", ["h2", "rounds", "h1", "coconut", "pause"])
+@pytest.mark.parametrize("case", ["rounds", "h1", "coconut", "pause"])
 @torch.no_grad()
 def test_spelling_is_greedy_decoding_of_each_step_alone(case, family):
     model = variant_of(case, family).eval()
     prefix, sites = model.pass1_prefix(TOKENS), SITES[:, :1]
     start = model.pass2_start(prefix, sites)
     hidden, _ = model.base.branch(start.x, prefix.kv, start.sites, start.positions, start.kv)
-    said = model.spell(model.step_latents(start, hidden), prefix.kv, 6)
-    assert said.shape == (B, K, 6)
+    said = model.spell(model.step_latents(start, hidden), prefix.kv, 4)
+    assert said.shape == (B, K, 4)
     for b in range(B):
         z = slow_step_latents(case, model, TOKENS[b], slow_read(model.base, TOKENS[b])[1], sites[b].item())
         for j in range(K):
             xs, new = z[j * C : (j + 1) * C], []
-            while len(new) < 6:
+            while len(new) < 4:
                 hidden, _ = slow_run(model.base, xs, range(len(xs)), empty_past(model.base))
                 new.append((model.base.wte.weight @ hidden[-1]).argmax())
                 xs = torch.cat([xs, model.base.wte.weight[new[-1]][None]])
@@ -185,6 +184,6 @@ def test_step_latents_get_their_gradient_from_the_steps(family):
     prefix = model.pass1_prefix(TOKENS)
     start = model.pass2_start(prefix, SITES)
     loss = model.step_nll(model.step_latents(start, None), STEPS, prefix.kv).sum()
-    grads = gradients(model, loss)
+    grads = gradients_of(model, loss)
     assert all(grads[f"coprocessor.{name}"].abs().sum() > 0 for name, _ in model.coprocessor.named_parameters())
     assert grads["soft"].abs().sum() > 0
