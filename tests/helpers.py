@@ -4,14 +4,18 @@ The slow one goes one branch and one token per call. Its cache is a plain list o
 cut at the site where a branch is attached: there is no mask anywhere, so nothing to get wrong in one.
 """
 
+import importlib
+import itertools
 import math
+import multiprocessing
 import os
+import signal
 import socket
-import subprocess
-import sys
 import types
 from dataclasses import replace
 from pathlib import Path
+
+from configurator import one_line_errors
 
 import pytest
 import torch
@@ -320,12 +324,51 @@ def free_port():
         return free.getsockname()[1]
 
 
+# Processes of their own are forked from one that has imported torch, which takes most of the time of a tiny run.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["train", "finetune_reasoning", "countdown"])
+
+
+def child(script, argv, folder, env, log, dies_at):
+    os.chdir(folder)
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
+    os.dup2(1, 2)
+    syncs, sync = itertools.count(1), runtime.sync
+
+    def sync_or_die(path):
+        if next(syncs) == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(path)
+
+    runtime.sync = sync_or_die
+    one_line_errors(lambda: importlib.import_module(script).main(argv))
+
+
+def launch(script, settings, out, *more, folder=None, env=None, dies_at=0):
+    """A process that runs the script and writes what it says to <out>.log
+
+    dies_at: it ends itself with SIGKILL as it syncs that many files to the disk, inside a checkpoint
+    """
+    argv = [*arguments(settings, out), *more]
+    process = FORKS.Process(target=child, args=(script.__name__, argv, folder or out.parent, env or {}, f"{out}.log", dies_at))
+    process.start()
+    return process
+
+
+def launch_ranks(script, settings, out, ranks, *more):
+    """As torchrun starts them on one machine"""
+    env = dict(WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    return [launch(script, settings, out, *more, env=env | dict(RANK=str(n), LOCAL_RANK=str(n))) for n in range(ranks)]
+
+
 def run_ranks(script, settings, out, ranks, *more):
-    """The script under torchrun, with so many ranks on this machine -> out"""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    command += [f"{script.__name__}.py", *arguments(settings, out), *more]
-    done = subprocess.run(command, env=ENV, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    """-> out"""
+    processes = launch_ranks(script, settings, out, ranks, *more)
+    for process in processes:
+        process.join()
+    assert not any(process.exitcode for process in processes), Path(f"{out}.log").read_text()
     return out
 
 

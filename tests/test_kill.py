@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from configurator import one_line_errors
 
@@ -26,6 +27,8 @@ from helpers import (
     cut_and_resume,
     cut_off,
     free_port,
+    launch,
+    launch_ranks,
     run_here,
     run_ranks,
     same_bytes,
@@ -49,21 +52,16 @@ both_loops = pytest.mark.parametrize("job", ["train", "finetune_reasoning"], ind
 
 @pytest.fixture(params=["train", "finetune_reasoning", "countdown"])
 def job(request):
-    """-> a script, the settings of a run of some hundred steps with a checkpoint at each, the files that its end is known by"""
+    """-> a script, the settings of a run of some thirty steps with a checkpoint at each, the files that its end is known by"""
     name = request.param
     if name == "train":
-        settings = request.getfixturevalue("train_settings") | dict(tokens=60 * 96, checkpoint_every=1)
+        settings = request.getfixturevalue("train_settings") | dict(tokens=40 * 96, checkpoint_every=1)
         return train, settings, WEIGHTS
     if name == "countdown":
-        settings = request.getfixturevalue("countdown_settings") | dict(epochs=8, checkpoint_every=1)
+        settings = request.getfixturevalue("countdown_settings") | dict(epochs=6, checkpoint_every=1)
         return countdown, settings, [*WEIGHTS, "predictions.jsonl"]
-    settings = request.getfixturevalue("reasoning_settings") | dict(epochs_per_stage=3, last_stage_epochs=5, checkpoint_every=1)
+    settings = request.getfixturevalue("reasoning_settings") | dict(epochs_per_stage=2, last_stage_epochs=3, checkpoint_every=1)
     return finetune_reasoning, settings, [*WEIGHTS, "best/base/model.safetensors", "predictions.jsonl"]
-
-
-def launch(script, settings, out, *more, before=()):
-    command = [sys.executable, *before, str(ROOT / f"{script.__name__}.py"), *arguments(settings, out), *more]
-    return subprocess.Popen(command, cwd=out.parent, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def logged(out):
@@ -71,10 +69,14 @@ def logged(out):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def said(out):
+    return Path(f"{out}.log").read_text()
+
+
 def wait_for_news(process, out):
     """Until it has logged more than it had: importing torch takes most of the time."""
     seen = logged(out)
-    while process.poll() is None and logged(out) <= seen + 1:
+    while process.is_alive() and logged(out) <= seen + 1:
         time.sleep(0.003)
 
 
@@ -92,7 +94,7 @@ def wholes():
 def whole(job, wholes, tmp_path_factory):
     script, settings, _ = job
     if script not in wholes:
-        wholes[script] = run_here(script, settings, tmp_path_factory.mktemp("whole") / "run")
+        wholes[script] = run_here(script, settings | dict(checkpoint_every=10**6), tmp_path_factory.mktemp("whole") / "run")
     return wholes[script]
 
 
@@ -102,17 +104,15 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(job, whole, tmp_pat
     rng, kills = np.random.default_rng(), 0
     for n in range(KILLS):
         if n % 2:  # inside a checkpoint
-            process = launch(
-                script, settings, out, *resume_of(out), before=[ROOT / "tests" / "dies.py", str(rng.integers(1, 60))]
-            )
+            process = launch(script, settings, out, *resume_of(out), dies_at=rng.integers(1, 60))
         else:
             process = launch(script, settings, out, *resume_of(out))
             wait_for_news(process, out)
             time.sleep(rng.uniform(0, 0.2))
             process.kill()
-        _, problem = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), problem
-        kills += process.returncode != 0
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL), said(out)
+        kills += process.exitcode != 0
     assert kills >= 1, "the run was over before it could be killed"
     run_here(script, settings, out, *resume_of(out))
     same_bytes(whole, out, *files)
@@ -129,10 +129,10 @@ def test_told_to_stop_a_run_saves_and_leaves(job, number, whole, tmp_path):
     settings = settings | dict(checkpoint_every=10**6)
     process = launch(script, settings, out)
     wait_for_news(process, out)
-    process.send_signal(number)
-    said, problem = process.communicate()
-    assert process.returncode == 128 + number and not problem.replace("\n", ""), problem
-    (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 128 + number and "Traceback" not in said(out)
+    (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said(out))
     assert runtime.read_state(out / "checkpoint")["step"] == int(step)
     run_here(script, settings, out, "--resume")
     same_bytes(whole, out, *files)
@@ -142,27 +142,26 @@ def test_told_to_stop_a_run_saves_and_leaves(job, number, whole, tmp_path):
 # Ranks
 
 
-def two_ranks(settings, out):
-    """The agent of a run of train.py"""
-    return launch(train, settings, out, before=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
-
-
 def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, train_settings):
     settings = train_settings | dict(batch_size=2, tokens=10**5 * 96, checkpoint_every=10**6, eval_every=10**6, log_every=5)
     out = tmp_path / "run"
-    agent = two_ranks(settings, out)
-    wait_for_news(agent, out)
-    agent.terminate()
-    said, _ = agent.communicate(timeout=60)
-    (step,) = re.findall(r"stopped at step ([0-9]+) and saved", said)
-    assert agent.returncode and runtime.read_state(out / "checkpoint")["step"] == int(step)
+    ranks = launch_ranks(train, settings, out, 2)
+    wait_for_news(ranks[0], out)
+    for rank in ranks[::-1]:
+        rank.terminate()
+    for rank in ranks:
+        rank.join(60)
+        assert rank.exitcode == 128 + signal.SIGTERM
+    (step,) = re.findall(r"stopped at step ([0-9]+) and saved", said(out))
+    assert runtime.read_state(out / "checkpoint")["step"] == int(step)
 
 
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, train_settings):
     """With as many ranks to the same bytes, with another number as far as sums in another order allow."""
-    settings = train_settings | dict(batch_size=2, tokens=100 * 96, checkpoint_every=5, eval_every=1000)
+    settings = train_settings | dict(batch_size=2, tokens=60 * 96, checkpoint_every=5, eval_every=1000)
     out = tmp_path / "two"
-    agent = two_ranks(settings, out)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
+    agent = subprocess.Popen([*command, *arguments(settings, out)], env=ENV, stderr=subprocess.PIPE, text=True)
     while agent.poll() is None and not (out / "checkpoint" / "state.json").exists():
         time.sleep(0.01)
     workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True).stdout.split()
@@ -293,8 +292,8 @@ def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path
             one_line_errors(lambda: run_here(script, settings, out))
     tensor = dict(weight=r"\S+", moment=r"\S+/exp_avg_sq", useless="the loss")[what]
     good = runtime.read_state(out / "checkpoint")["step"]
-    said = f"step {len(steps)}: after the update {tensor} is not finite; the last good checkpoint is that of step {good}"
-    assert re.fullmatch(rf"error: {said} \(TRACE=1 shows where\)", e.value.code), e.value.code
+    told = f"step {len(steps)}: after the update {tensor} is not finite; the last good checkpoint is that of step {good}"
+    assert re.fullmatch(rf"error: {told} \(TRACE=1 shows where\)", e.value.code), e.value.code
     assert before and weights() == before and 0 < good < len(steps)
     assert "done: " not in capsys.readouterr().out
     run_here(script, settings, out, "--resume")
@@ -330,15 +329,15 @@ def test_nodes_may_keep_things_in_different_places(tmp_path, train_settings):
     random_model("tiny_gpt2", 50).save_pretrained(tmp_path / "0" / "base")
     shutil.copytree(train_settings["data"], tmp_path / "0" / "corpus")
     shutil.copytree(tmp_path / "0", tmp_path / "1")
-    ranks, port = [], free_port()
+    ranks, meet = [], dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     for rank in range(2):
         here = tmp_path / str(rank)
         settings = train_settings | dict(data=here / "corpus" if rank else "corpus", init_from=here / "base", batch_size=2)
-        env = ENV | dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        command = [sys.executable, str(ROOT / "train.py"), *arguments(settings, tmp_path / "two")]
-        ranks.append(subprocess.Popen(command, cwd=here, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
-    said = [rank.communicate(timeout=120)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+        env = meet | dict(RANK=str(rank), LOCAL_RANK=str(rank))
+        ranks.append(launch(train, settings, tmp_path / "two", folder=here, env=env))
+    for rank in ranks:
+        rank.join(120)
+        assert rank.exitcode == 0, said(tmp_path / "two")
     settings = train_settings | dict(init_from=tmp_path / "0" / "base")
     same_training(run_here(train, settings, tmp_path / "one"), tmp_path / "two")
 
@@ -457,15 +456,15 @@ def test_two_processes_do_not_share_a_folder(tmp_path, train_settings):
     settings, out = train_settings | dict(tokens=10**4 * 96, eval_every=10**4), tmp_path / "run"
     process = launch(train, settings, out)
     try:
-        while process.poll() is None and not (out / "checkpoint").exists():
+        while process.is_alive() and not (out / "checkpoint").exists():
             time.sleep(0.01)
         for more in ("--resume", "--overwrite"):
             with pytest.raises(SystemExit, match="another process is writing to"):
                 one_line_errors(lambda more=more: run_here(train, settings, out, more))
-        assert process.poll() is None and (out / "metrics.jsonl").exists()
+        assert process.is_alive() and (out / "metrics.jsonl").exists()
     finally:
         process.kill()
-        process.communicate()
+        process.join()
     run_here(train, train_settings, out, "--overwrite")  # the dead hold nothing
 
 
