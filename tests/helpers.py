@@ -324,9 +324,9 @@ def free_port():
         return free.getsockname()[1]
 
 
-# Processes of their own are forked from one that has imported torch, which takes most of the time of a tiny run.
+# Processes of their own are forked from one that has imported torch, and what AdamW asks of it: most of a tiny run's time.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["train", "finetune_reasoning", "countdown"])
+FORKS.set_forkserver_preload(["pytest", "torch._dynamo", "train", "finetune_reasoning", "countdown"])
 
 
 def child(script, argv, folder, env, log, dies_at):

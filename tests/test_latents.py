@@ -2,13 +2,11 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
+from helpers import VOCAB, close, cut, random_tokens, run_here, slow_passes, slow_read, slow_run, slow_step, tiny_variant
 from test_data import make_corpus
 
 import analyze_latents as al
@@ -17,7 +15,7 @@ import countdown as cd
 import finetune_reasoning as fr
 import runtime
 import train
-from data import tokenizer_of as data_tokenizer
+from data import tokenizer_of
 from model import token_nll
 
 RNG = np.random.default_rng(0)
@@ -395,16 +393,13 @@ def test_overlap_of_one_latent_and_of_known_ones():
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
+def settings(train_settings, tmp_path_factory):
     corpus = tmp_path_factory.mktemp("corpus")
     make_corpus(corpus)
-    return dict(
-        init_from="random:tiny_gpt2", data=corpus, seq_len=32, n_sites=4, n_ahead=4, n_latents=3, tokens=384,
-        tokens_per_step=64, batch_size=2, eval_rows=4, device="cpu", precision="fp32",
-    )  # fmt: skip
+    return train_settings | dict(data=corpus, tokens=6 * 96, eval_rows=4)
 
 
-def analyze(run, *more, monkeypatch):
+def analyze(run, *more):
     al.main([str(run), "--device=cpu", *more])
     with open(run / "latents.json") as f:
         return json.load(f, parse_constant=lambda x: pytest.fail(f"{x} in latents.json"))
@@ -413,14 +408,13 @@ def analyze(run, *more, monkeypatch):
 @pytest.mark.parametrize("variant, n_latents", [("h2", 3), ("h1", 2), ("soft", 2), ("liu", 1)])
 def test_a_large_scale_run(variant, n_latents, settings, tmp_path, capsys):
     changes = dict(variant=variant, n_latents=n_latents, orthogonality_weight=0.1)
-    run = run_here(train, settings | changes, tmp_path / "run")
+    run = run_here(train, settings | changes, tmp_path / "run_$1_or_$2^")  # a dollar sign is no formula
     result = analyze(run, "--examples=10", "--batch_size=2")
     assert result["setting"] == "text" and result["examples"] == 10 and len(result["words"]) == n_latents
     assert "fewer occurrences than dimensions" in capsys.readouterr().out
     names = [*result["interventions"]]
-    assert names[:5] == ["untouched", "zero", "mean", "swapped", "none"] and len(names) == (
-        5 if n_latents == 1 else 5 + (variant != "h1") + n_latents
-    )
+    assert names[:5] == ["untouched", "zero", "mean", "swapped", "none"]
+    assert len(names) == (5 if n_latents == 1 else 5 + (variant != "h1") + n_latents)
     assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
     whole = analyze(run, "--examples=16", "--batch_size=3")
     last = runtime.read_metrics(run)[-1]["val_ppl"]
@@ -428,9 +422,8 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, capsys):
     ppl, effect = whole["interventions"], whole["effect"]
     assert effect["presence"][0] == pytest.approx(100 * math.log(ppl["none"] / ppl["swapped"]), abs=1e-6)
     assert effect["content"][0] == pytest.approx(100 * math.log(ppl["swapped"] / ppl["untouched"]), abs=1e-6)
-    assert (effect["content"][1] > 0) == (variant != "soft") and effect["presence"][1] > 0, (
-        "one's own soft tokens are another's"
-    )
+    assert (effect["content"][1] > 0) == (variant != "soft"), "one's own soft tokens are another's"
+    assert effect["presence"][1] > 0
     if variant == "soft":
         same = [whole["interventions"][name] for name in ("untouched", "mean", "swapped")]
         assert max(same) - min(same) < 1e-4 and not np.any(whole["capture"])
@@ -444,41 +437,39 @@ def test_a_large_scale_run(variant, n_latents, settings, tmp_path, capsys):
         assert whole["above_chance"][0] == pytest.approx(expected) and whole["above_chance"][1] > 0
 
 
-@pytest.mark.parametrize("script, variant", [(cd, "h1"), (fr, "h2"), (fr, "coconut")])
-def test_runs_on_questions(script, variant, request, tmp_path):
-    settings = request.getfixturevalue("countdown_settings" if script is cd else "reasoning_settings") | dict(variant=variant)
-    run = run_here(script, settings, tmp_path / "run")
-    result = analyze(run, "--examples=1000", "--batch_size=4")
-    last = runtime.read_metrics(run)[-1]
+def test_a_run_whose_weights_are_not_finite_or_whose_ids_are_another_tokenizer_s_is_refused(settings, tmp_path):
+    run = run_here(train, settings, tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    make_corpus(tmp_path / "other", "quite different words")
+    config = runtime.read_json(run / "config.json")
+    runtime.write_json(run / "config.json", config | {"data": str(tmp_path / "other")})
+    with pytest.raises(ValueError, match="run has read another tokenizer's ids than those of .*other"):
+        analyze(run)
+    runtime.write_json(run / "config.json", config)
+    model, _ = coprocessor.load_run(run)
+    with torch.no_grad():
+        model.soft[1] = math.nan
+    coprocessor.save(model, run / "checkpoint", run)
+    with pytest.raises(ValueError, match="added.safetensors: soft is not finite"):
+        analyze(run)
+
+
+def test_a_run_on_countdown(countdown_settings, tmp_path):
+    run = run_here(cd, countdown_settings | dict(variant="h1"), tmp_path / "run")
+    result, last = analyze(run, "--examples=1000", "--batch_size=4"), runtime.read_metrics(run)[-1]
+    assert (result["setting"], result["what"], result["examples"]) == ("Countdown", "accuracy", last["test_questions"])
+    assert result["interventions"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
+
+
+def test_a_run_on_questions_whose_latents_spell_their_steps(reasoning_settings, tmp_path):
+    run = run_here(fr, reasoning_settings | dict(variant="rounds", step_weight=1.0), tmp_path / "run")
+    result, last = analyze(run, "--examples=1000", "--batch_size=4"), runtime.read_metrics(run)[-1]
     assert result["examples"] == last["test_questions"]
-    assert result["setting"] == ("Countdown" if script is cd else "ProsQA")
-    if variant == "coconut":
-        assert result["interventions"] == {}
-    else:
-        assert result["what"] == "accuracy"
-        assert result["interventions"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
-    assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_run_may_have_any_name(settings, tmp_path):
-    """A dollar sign is no formula, and what was computed is not lost to it."""
-    run = run_here(train, settings | dict(variant="h2"), tmp_path / "cost_$1_or_$2^")
-    assert analyze(run, "--examples=4")["run"] == "cost_$1_or_$2^"
-    assert (run / "latents.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, tmp_path, capsys):
-    changes = dict(variant="rounds", step_weight=1.0)
-    run = run_here(fr, reasoning_settings | changes, tmp_path / "run")
-    result = analyze(run, "--examples=6")
-    assert len(result["spelled"]) == 2 and all(0 <= share <= 1 for share in result["spelled"])
-    assert "spelled by its own latents alone: step 1 " in capsys.readouterr().out
-    # as often as greedy decoding from the latents of one question at a time says the step
-    model, config = coprocessor.load_run(run)
-    tokenizer = data_tokenizer(str(run))
-    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-    right = [[], []]
-    for line in lines:
+    assert result["interventions"]["untouched"] == pytest.approx(100 * last["test_accuracy"])
+    # spelled as often as greedy decoding from the latents of one question at a time says the step
+    model, _ = coprocessor.load_run(run)
+    tokenizer, right = tokenizer_of(str(run)), [[], []]
+    for line in map(json.loads, (run / "predictions.jsonl").read_text().splitlines()):
         ids = torch.tensor([tokenizer.encode(line["question"] + "\n")])
         prefix = model.pass1_prefix(ids)
         start = model.pass2_start(prefix, torch.tensor([[ids.size(1) - 1]]))
@@ -487,29 +478,3 @@ def test_steps_are_read_out_of_a_run_that_has_to_spell_them(reasoning_settings, 
             said = model.spell(model.as_input(start.z), prefix.kv, len(step))[0, j].tolist()
             right[j].append(said == step)
     assert result["spelled"] == [np.mean(found) for found in right]
-
-
-def test_a_notebook_keeps_its_backend():
-    """Pictures are drawn without pyplot, whose backend belongs to whoever imports these."""
-    code = "import sys, analyze_latents, paper.page; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_bad_runs_are_refused(settings, tmp_path):
-    run = run_here(train, settings | dict(variant="h2"), tmp_path / "moved")
-    (tmp_path / "other").mkdir()
-    make_corpus(tmp_path / "other", "quite different words")
-    config = runtime.read_json(run / "config.json") | {"data": str(tmp_path / "other")}
-    runtime.write_json(run / "config.json", config)
-    with pytest.raises(ValueError, match="moved has read another tokenizer's ids than those of .*other"):
-        analyze(run)
-    run = run_here(train, settings | dict(variant="continued"), tmp_path / "plain")
-    with pytest.raises(ValueError, match="continued, which has no latents"):
-        analyze(run)
-    run = run_here(train, settings | dict(variant="h2"), tmp_path / "run")
-    model, _ = coprocessor.load_run(run)
-    with torch.no_grad():
-        model.soft[1] = math.nan
-    coprocessor.save(model, run / "checkpoint", run)
-    with pytest.raises(ValueError, match="added.safetensors: soft is not finite"):
-        analyze(run)
