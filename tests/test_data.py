@@ -93,15 +93,6 @@ def test_rows_refuse_what_they_cannot_serve(tmp_path):
         data.Rows(tmp_path, "train", 5)
 
 
-def test_a_folder_is_the_one_that_is_named(tmp_path):
-    """Also where its name would be a pattern that another's fits."""
-    make_shards(tmp_path / "corp1", [40])
-    with pytest.raises(FileNotFoundError):
-        data.Rows(tmp_path / "corp[1]", "train", 10)
-    make_shards(tmp_path / "corp[1]", [90])
-    assert data.Rows(tmp_path / "corp[1]", "train", 10).count == 9
-
-
 def small_tokenizer(folder, text="def f(): return 'héllo'\n"):
     folder.mkdir(exist_ok=True)
     data.train_tokenizer([text], 300, str(folder / "tokenizer.json"))
@@ -211,12 +202,6 @@ def test_text_of_one_s_own(tmp_path, capsys):
     assert data.tokenizer_of(str(tmp_path / "out")).name == tokenizer.name
     with pytest.raises(ValueError, match="holds a corpus already"):
         data.main(command)
-
-
-def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"one\ntwo\ncaf\xe9\n")
-    with pytest.raises(ValueError, match="a.txt:3: not UTF-8 text .invalid continuation byte at byte 11."):
-        list(data.own_text([tmp_path / "a.txt"]))
 
 
 def test_a_folder_of_another_tokenizer_s_ids_is_not_added_to(tmp_path):

@@ -9,7 +9,6 @@ import torch
 from helpers import ROOT, bare_run
 
 import runtime
-from runtime import DistEnv
 
 CPU = torch.device("cpu")
 
@@ -62,12 +61,6 @@ def test_without_a_reader_the_program_goes_on():
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait() == 0
-
-
-def test_other_ranks_print_nothing(capsys):
-    DistEnv(CPU, False, 1, 2).print("a")
-    DistEnv(CPU, False, 0, 2).print("b", "c")
-    assert capsys.readouterr().out == "b\nc\n"
 
 
 def test_the_throughput_is_that_of_the_steps_alone(tmp_path, monkeypatch):

@@ -102,22 +102,6 @@ def test_save_then_load_gives_back_every_bit_and_the_config(family, tmp_path):
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
-def test_half_precision_files_become_fp32(family, folder):
-    rewrite(folder, lambda t: {k: v.bfloat16() for k, v in t.items()})
-    model = load_pretrained(str(folder))
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    theirs = hugging_face(family)
-    for p in theirs.parameters():  # not .bfloat16(), which would round the rotary frequencies too
-        p.data = p.data.bfloat16().float()
-    close(our_logits(model), their_logits(theirs), 1e-5)
-
-
-def test_gpt2_with_the_mlp_width_left_out(tmp_path):
-    theirs = hugging_face("gpt2", n_inner=None)  # as in the published checkpoint: four times the width
-    theirs.save_pretrained(tmp_path)
-    close(our_logits(load_pretrained(str(tmp_path))), their_logits(theirs), 1e-5)
-
-
 @pytest.mark.parametrize("prefix", ["", "transformer."])
 @pytest.mark.parametrize("masks", [False, True])
 def test_gpt2_files_old_and_new(prefix, masks, tmp_path):
