@@ -372,7 +372,7 @@ def run_ranks(script, settings, out, ranks, *more):
     return out
 
 
-def cut_off(script, settings, out, stop):
+def cut_off(script, settings, out, stop, *more):
     """A run that is killed right after its checkpoint of that step, and has logged a little more -> out"""
     save = runtime.Run.save
 
@@ -383,7 +383,7 @@ def cut_off(script, settings, out, stop):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(runtime.Run, "save", save_then_stop)
-        run_here(script, settings, out)
+        run_here(script, settings, out, *more)
     with open(out / "metrics.jsonl", "a") as f:
         f.write('{"step": 99, "loss": 0}\n')
     return out

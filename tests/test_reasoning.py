@@ -183,17 +183,16 @@ def test_markers_start_as_the_embedding_of_a_step_s_beginning():
 # Ragged batches
 
 
-@pytest.mark.parametrize("stage", [0, 1, 3])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant, stage", [*((v, 1) for v in VARIANTS), ("coconut", 0), ("soft", 0), ("coconut", 3), ("h2", 3)]
+)
 def test_a_ragged_batch_is_its_examples_one_by_one(variant, stage, family):
     """Loss, gradients; and the mean is over all label tokens, not over examples."""
     c = config(variant=variant)
     model = system(variant, family)
     items = items_of(Letters(), model.ends_prompts_with)
     model.n_latents = fr.latents_at(c, stage) if model.has_latents else 0
-    if stage == 0 and variant not in ("coconut", "cot"):
-        if not model.trains_base:
-            return
+    if (variant, stage) == ("soft", 0):  # without latents, the Base alone
         model = coprocessor.CoT(model.base, 0)
     together = finetuning.text_nll(model, pairs(items, c, stage), "cpu")
     together.backward()
@@ -296,8 +295,6 @@ def test_formats_of_questions():
     assert questions.parse(hub, "f:1")[:3] == ("How?", ["<<48/2=24>>", "<<24+48=72>>"], "1072")
     aug = {"question": "How?", "steps": ["<<1+1=2>>"], "answer": "2"}
     assert questions.parse(aug, "f:1")[:3] == ("How?", ["<<1+1=2>>"], "2")
-    cot = {"question": "How?", "cot": "<<1+1=2>> <<2+1=3>>", "answer": "3"}
-    assert questions.parse(cot, "f:1")[:3] == ("How?", ["<<1+1=2>>", "<<2+1=3>>"], "3")
     graph = prosqa.sample_question(random.Random(0), prosqa.Kind())
     assert questions.parse(graph, "f:1")[:3] == (graph["question"], graph["steps"], graph["answer"])
 
@@ -311,20 +308,13 @@ BAD = [
 ]
 
 
-def write_folder(folder, train, valid=LINES, test=LINES):
-    folder.mkdir(exist_ok=True)
-    for name, lines in (("train", train), ("valid", valid), ("test", test)):
-        (folder / f"{name}.txt").write_text("".join(line + "\n" for line in lines))
-    return folder
-
-
 @pytest.mark.parametrize("line, reason", BAD)
 def test_a_bad_row_is_one_line_with_its_place_or_is_counted(line, reason, tmp_path):
-    write_folder(tmp_path / "q", [LINES[0], line, LINES[1]])
-    c, model = config(data=str(tmp_path / "q")), system("h2", dtype=torch.float32)
+    (tmp_path / "train.txt").write_text("\n".join([LINES[0], line, LINES[1]]))
+    c, model = config(data=str(tmp_path)), system("h2", dtype=torch.float32)
     with pytest.raises(ValueError) as e:
         fr.read_items(c, "train", Letters(), model)
-    assert f"{tmp_path}/q/train.txt:2: " in str(e.value) and reason in str(e.value) and "\n" not in str(e.value)
+    assert f"{tmp_path}/train.txt:2: " in str(e.value) and reason in str(e.value) and "\n" not in str(e.value)
     c.skip_bad = True
     items, bad = fr.read_items(c, "train", Letters(), model)
     assert len(items) == 2 and len(bad) == 1 and reason in bad[0]
@@ -514,10 +504,12 @@ def test_statements_follow_from_the_telling_and_never_ask_what_the_questions_ask
 
 @pytest.mark.parametrize("variant", [*VARIANTS, "no_cot", "no_thought"])
 def test_every_system_runs_from_questions_to_predictions(variant, reasoning_settings, tmp_path):
-    out = run_here(fr, reasoning_settings | dict(variant=variant), tmp_path / "run")
+    """An epoch of one step at every stage"""
+    settings = reasoning_settings | dict(variant=variant, train_limit=8, last_stage_epochs=1)
+    out = run_here(fr, settings, tmp_path / "run")
     records = runtime.read_metrics(out)
     stages = [r["stage"] for r in records if "stage" in r and "valid_accuracy" in r]
-    expected = {"liu": [1, 2, 3, 3], "h1": [1, 2, 3, 3], "cot": [0], "no_cot": [3, 3]}.get(variant, [0, 1, 2, 3, 3])
+    expected = {"liu": [1, 2, 3], "h1": [1, 2, 3], "cot": [0], "no_cot": [3]}.get(variant, [0, 1, 2, 3])
     assert stages == expected
     assert {"test_accuracy", "passes_to_answer", "seconds_to_answer", "passes_per_answer"} <= records[-1].keys()
     predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
@@ -528,12 +520,19 @@ def test_every_system_runs_from_questions_to_predictions(variant, reasoning_sett
     assert saved["variant"] == variant and model.n_latents == dict.fromkeys(("cot", "no_cot", "no_thought"), 0).get(variant, 2)
 
 
-@pytest.mark.parametrize("variant, mixed, stops", [("h2", 0.5, (2, 10)), ("coconut", 0, (5,))])
-def test_resuming_is_bitwise(variant, mixed, stops, reasoning_settings, tmp_path):
-    """Cut off after any step: the resumed run ends with the same bytes. Without optimiser resets, across stages."""
-    settings = reasoning_settings | dict(variant=variant, mix_stages=mixed, reset_optimizer="never", checkpoint_every=1)
+@pytest.mark.parametrize(
+    "changes, stops",
+    [
+        (dict(variant="h2", mix_stages=0.5, reset_optimizer="never"), (1, 7)),  # in stage 0, in the last stage
+        (dict(variant="coconut", reset_optimizer="never"), (3,)),  # in stage 1
+        (dict(variant="rounds", step_weight=0.5, first_stage=2), (3,)),  # which spells its steps
+    ],
+)
+def test_resuming_is_bitwise(changes, stops, reasoning_settings, tmp_path):
+    """Two steps a stage, cut off after any of them: the resumed run ends with the same bytes."""
+    settings = reasoning_settings | dict(train_limit=16, last_stage_epochs=1, checkpoint_every=1) | changes
     whole = run_here(fr, settings, tmp_path / "whole")
-    for stop in stops:  # in stage 0, in the last stage; in stage 1
+    for stop in stops:
         out = cut_and_resume(fr, settings, tmp_path / f"cut{stop}", stop)
         same_bytes(whole, out, "best/base/model.safetensors", *WEIGHTS[1:], "predictions.jsonl")
 
@@ -561,8 +560,8 @@ def test_stages_can_be_mixed():
 
 def test_two_ranks_equal_one(reasoning_settings, tmp_path):
     """Same global batch, same loss and weights; stage 0 leaves the Coprocessor out of DDP, also in the midst of others."""
-    settings = reasoning_settings | dict(variant="h2", micro_batch=2, last_stage_epochs=1, lr=1e-4, precision="fp32")
-    settings |= dict(mix_stages=0.5, scale_latents=True)
+    settings = reasoning_settings | dict(variant="h2", micro_batch=2, lr=1e-4, precision="fp32")
+    settings |= dict(train_limit=16, last_stage_epochs=1, mix_stages=0.5, scale_latents=True)
     one = run_here(fr, settings, tmp_path / "one")
     two = run_ranks(fr, settings, tmp_path / "two", 2)
     same_training(one, two)
@@ -604,7 +603,6 @@ def test_where_a_run_starts(reasoning_settings, tmp_path):
 
 def test_settings_that_would_mean_nothing_are_refused(reasoning_settings, tmp_path):
     for changes, message in (
-        (dict(variant="continued"), "unknown variant 'continued'"),
         (dict(batch_size=32), "24 training questions do not fill a batch of 32"),
         (dict(first_stage=9), "no epochs to train"),
         (dict(mix_stages=0.5, first_stage=3), "mix_stages=0.5 is a share, of a run of several stages"),
@@ -759,17 +757,18 @@ def test_an_answer_depends_on_its_own_question_alone():
 
 @pytest.mark.parametrize("variant", ["h2", "coconut"])
 def test_an_unfinished_run_is_asked_with_the_latents_that_it_was_trained_with(variant, reasoning_settings, tmp_path):
-    """3 steps an epoch, an epoch a stage: cut off after stage 0 and stage 1, and run to the end"""
-    settings = reasoning_settings | dict(variant=variant, init_from="random:tiny_qwen3", mix_stages=0.5)
-    for stop, n_latents in ((3, 0), (6, 1)):
-        run = cut_off(fr, settings, tmp_path / f"{stop}", stop)
+    """An epoch of one step at every stage: cut off after stage 0 and after stage 1, and run to the end"""
+    settings = reasoning_settings | dict(variant=variant, train_limit=8, last_stage_epochs=1, mix_stages=0.5)
+    run = tmp_path / "run"
+    for stop, n_latents in ((1, 0), (2, 1)):
+        cut_off(fr, settings, run, stop, *["--resume"] * (stop > 1))
         model, config = coprocessor.load_run(run)
         assert model.n_latents == n_latents and config["n_latents"] == 2
-        assert type(model) is (coprocessor.CoT if stop == 3 and variant != "coconut" else coprocessor.VARIANTS[variant])
-    assert coprocessor.load_run(run_here(fr, settings, tmp_path / "end"))[0].n_latents == 2
-    assert coprocessor.load_run(tmp_path / "end", n_latents=1)[0].n_latents == 1
+        assert type(model) is (coprocessor.CoT if stop == 1 and variant != "coconut" else coprocessor.VARIANTS[variant])
+    assert coprocessor.load_run(run_here(fr, settings, run, "--resume"))[0].n_latents == 2
+    assert coprocessor.load_run(run, n_latents=1)[0].n_latents == 1
     with pytest.raises(ValueError, match="has 2 latents, this asks for 3"):
-        coprocessor.load_run(tmp_path / "end", n_latents=3)
+        coprocessor.load_run(run, n_latents=3)
 
 
 def test_a_schedule_that_writes_steps_wants_some(reasoning_settings, tmp_path):
@@ -778,7 +777,6 @@ def test_a_schedule_that_writes_steps_wants_some(reasoning_settings, tmp_path):
     settings = reasoning_settings | dict(data=tmp_path, variant="cot")
     with pytest.raises(ValueError, match="only 0 of 24 training questions have steps"):
         run_here(fr, settings, tmp_path / "run")
-    run_here(fr, settings | dict(variant="no_cot", last_stage_epochs=1), tmp_path / "run")
 
 
 def test_a_sample_ends_where_an_answer_ends_and_asks_with_the_marker_every_time():
@@ -832,10 +830,3 @@ def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(r
     whole = drawn[-9:]
     cut_and_resume(fr, settings, tmp_path / "cut", 6)  # behind the last step, before the test
     assert drawn[-9:] == whole
-
-
-def test_a_run_that_spells_its_steps_resumes_to_the_same_bytes(reasoning_settings, tmp_path):
-    settings = reasoning_settings | dict(variant="rounds", step_weight=0.5, first_stage=2, last_stage_epochs=1)
-    whole = run_here(fr, settings, tmp_path / "whole")
-    out = cut_and_resume(fr, settings, tmp_path / "cut", 3)
-    same_bytes(whole, out, "best/base/model.safetensors", "best/added.safetensors", "predictions.jsonl")
