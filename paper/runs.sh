@@ -117,6 +117,10 @@ look "1 2 3" text_h2                   $OTHER --variant=h2
 look "1 2 3" text_h2_scaled            $OTHER --variant=h2 --scale_latents
 run "1 2 3"  text_h2_1_latent          $OTHER --variant=h2 --n_latents=1
 look "1 2 3" text_h2_8_latents         $OTHER --variant=h2 --n_latents=8
+# and with 12.3M tokens, once (13)
+TWELVE="--tokens=12288000"
+run 1 text12M_continued                $OTHER --variant=continued $TWELVE
+run 1 text12M_h2_scaled                $OTHER --variant=h2 --scale_latents $TWELVE
 
 # Text in its own place, and pushed on by latents (OLD), which was the default until 2026-11-30 (1 to 2 minutes)
 OLD="--text_positions=pushed"
@@ -159,7 +163,10 @@ run "1 2 3" steps_h2_straight          $STEPS $FROM --first_stage=3 --last_stage
 
 # Chains that are a step longer (10), from a Base of statements as long
 LONG="--data=data/prosqa_14 $LONG_TOKENS --init_from=results/bases/statements_14 --stages=3"
-run "1 2 3" long_rounds                $STEPS $LONG --variant=rounds
+for v in rounds coconut; do
+    run "1 2 3" long_$v                $STEPS $LONG --variant=$v
+done
+run 1 long_h2                          $STEPS $LONG
 run "1 2 3" long_rounds_scaled         $STEPS $LONG --variant=rounds --scale_latents
 
 # Countdown from random weights (5 to 11 minutes); made when text was pushed on by default
@@ -169,6 +176,11 @@ run "1 2 3"  countdown_h2_4_latents    $COUNTDOWN --n_latents=4
 look "1 2 3" countdown_h2_16_latents   $COUNTDOWN --n_latents=16
 run "1 2 3"  countdown_soft_4_latents  $COUNTDOWN --variant=soft
 run "1 2 3"  countdown_no_cot          $COUNTDOWN --variant=no_cot --n_latents=0
+
+# in its own place, with and without spelled steps
+PLACE="countdown.py config/tiny_countdown.py --operands=3"
+run "1 2" countdown_place_h2           $PLACE
+run "1 2" countdown_place_h2_steps     $PLACE --step_weight=1
 
 # Text with 37M parameters, where there is a GPU (3 minutes, then 1 each)
 if [[ $LIST ]] || command -v nvidia-smi > /dev/null; then
