@@ -161,17 +161,6 @@ def test_after_its_eos_a_row_holds_eos_only_and_the_others_go_on(family):
     assert ends & set(range(1, len(PROMPTS)))  # some rows ended while others went on
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_generation_stops_when_every_row_has_met_eos(case, family):
-    model = tiny_variant(case, family, n_latents=N_L)
-    for b in range(3):
-        prompt, length = PROMPTS[b : b + 1], LENGTHS[b : b + 1]
-        free = model.generate(prompt, length, N_NEW)
-        eos = free[0, 2].item()
-        stopped = model.generate(prompt, length, N_NEW, eos=eos)
-        assert torch.equal(stopped, cut_at_eos(free, eos)) and stopped.size(1) <= 3
-
-
 # -----------------------------------------------------------------------------
 # Sampling
 

@@ -88,20 +88,6 @@ def test_a_bad_command_line_exits_with_one_line(argv, message, monkeypatch):
     assert message in e.value.code and "\n" not in e.value.code
 
 
-@pytest.mark.parametrize("script", [train, finetune_reasoning, countdown, evaluate])
-def test_help_lists_every_key_with_default_and_comment(script, capsys):
-    with pytest.raises(SystemExit) as e:
-        configure(script.Config, script.__doc__, ["--help"])
-    lines = {line.strip().partition("=")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert e.value.code == 0
-    for key, field in script.Config.__dataclass_fields__.items():
-        default = lines[f"--{key}"].partition("=")[2]
-        if isinstance(field.default, str):
-            assert default.startswith(f'"{field.default}"')
-        else:
-            assert default[0] in "-.0123456789TF"
-
-
 @pytest.mark.parametrize(
     "argv, expected",
     [
@@ -164,13 +150,6 @@ def test_a_runs_folder_says_what_it_is(some_run, argv, name, tmp_path):
     assert folder(some_run, *argv, "--out_dir=x") == folder(some_run, "--out_dir=x", *argv) == "x"
 
 
-def test_a_files_name_is_no_setting(tmp_path):
-    for name in ("some,name=b", "some"):
-        (tmp_path / f"{name}.py").write_text("")
-    assert folder(str(tmp_path / "some,name=b.py")) == "out/some%2Cname%3Db"
-    assert folder(str(tmp_path / "some.py"), "--name=b") == "out/some,name=b"
-
-
 @given(st.lists(st.dictionaries(st.sampled_from(["name", "other"]), st.text(max_size=20)), min_size=2, max_size=2))
 def test_two_settings_never_share_a_folder(settings):
     @dataclass
@@ -182,25 +161,6 @@ def test_two_settings_never_share_a_folder(settings):
     one, two = (configure(Two, "", [f"--{k}={v}" for k, v in s.items()]).out_dir for s in settings)
     assert (one == two) == ([*settings[0].items()] == [*settings[1].items()])
     assert not set(one.removeprefix("out" + os.sep)) & set('/\\:*?"<>|\0\n')
-
-
-def test_a_run_is_resumed_and_overwritten_by_the_settings_that_made_it(tmp_path, train_settings, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings = train_settings | dict(tokens=2 * train_settings["tokens_per_step"])
-    (tmp_path / "small.py").write_text("".join(f"{k} = {v!r}\n" for k, v in settings.items()))
-    train.main(["small.py", "--n_latents=1", "--eval_every=8"])
-    train.main(["small.py", "--n_latents=1", "--resume"])
-    train.main(["small.py", "--overwrite", "--n_latents=1"])
-    with pytest.raises(FileExistsError, match="out/small,n_latents=1 exists"):
-        train.main(["small.py", "--n_latents=1"])
-    with pytest.raises(FileNotFoundError, match="out/small,n_latents=2 has no checkpoint"):
-        train.main(["small.py", "--n_latents=2", "--resume"])
-    assert os.listdir("out") == ["small,n_latents=1"]
-
-
-def test_evaluations_are_named_after_their_model():
-    c = configure(evaluate.Config, "", ["--model=out/h2_gpt2,n_latents=4", "--limit=5"])
-    assert c.out_dir == evaluate.Config.out_dir and c.out_dir.startswith("out/<model>_")
 
 
 # -----------------------------------------------------------------------------

@@ -178,12 +178,6 @@ def test_the_prompt_is_the_paper_s():
     )
 
 
-def test_statistics_are_counted_over_labels():
-    labels = ["1 + 2 + 3", "(1 + 2) * 3", "9 / 3 - 3", "1 + 2 + 3"]
-    line = cd.statistics([{"numbers": numbers_in(x), "target": 9, "solution": x} for x in labels])
-    assert "+ 62.5%, - 12.5%, * 12.5%, / 12.5%; 25.0% with parentheses; 2 distinct" in line
-
-
 # -----------------------------------------------------------------------------
 # The verifier
 
@@ -209,10 +203,15 @@ NUMBERS, TARGET = [19, 36, 55, 7], 65
         ("<answer> 55 + 36 - 07 - 19 </answer>", "bad syntax"),
         ("<answer> 55 + 36 - ７ - 19 </answer>", "bad syntax"),
         ("<answer> 55\u00a0+ 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55.0 + 36 - 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - <answer> 7 </answer> - 19 </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - x 7 - 19 </answer>", "bad syntax"),
+        ("<answer> 55 ** 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 // 36 - 7 - 19 </answer>", "bad syntax"),
         ("<answer> 55 (36) - 7 - 19 </answer>", "bad syntax"),
         ("<answer> ((((55)) + ((36))) - ((7))) - ((19)) </answer>", "bad syntax"),
         ("<answer> </answer>", "bad syntax"),
+        ("<answer> 55 + 36 - 7 - 18 </answer>", "wrong numbers"),
         ("<answer> 55 + 36 - 7 </answer>", "wrong numbers"),
         ("<answer> 55 + 36 - 7 - 19 + 7 - 7 </answer>", "wrong numbers"),
         ("<answer> 65 </answer>", "wrong numbers"),
@@ -259,51 +258,6 @@ def test_hostile_answers_get_a_verdict_at_once(name):
     began = time.process_time()  # of this process: others may keep the machine busy
     assert cd.verify(f"<answer> {HOSTILE[name]} </answer>", NUMBERS, TARGET) == (False, "bad syntax")
     assert time.process_time() - began < 2
-
-
-LABELS = [p for n in (3, 4, 5) for p in cd.sample_problems(n, 3, "train", 0)[:60]]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.sampled_from(LABELS), st.data())
-def test_a_mutated_answer_never_verifies(p, data):
-    """Whatever is done to the numbers or the form of a right answer, the verdict is no, by the right reason."""
-    tokens = re.findall("[0-9]+|[^ ]", p["solution"])
-    at = data.draw(st.sampled_from([i for i, t in enumerate(tokens) if t.isdigit()]))
-    operators = [i for i, t in enumerate(tokens) if t in cd.OPERATIONS]
-    o = data.draw(st.sampled_from(operators))
-    before, number, after = tokens[:at], tokens[at], tokens[at + 1 :]
-    kind = data.draw(
-        st.sampled_from("changed repeated dropped trailing doubled floor decimal unicode nested noise cut".split())
-    )
-    expected, tail = "bad syntax", ""
-    if kind == "changed":
-        other = data.draw(st.integers(0, 99).filter(lambda x: str(x) != number))
-        new, expected = [*before, str(other), *after], "wrong numbers"
-    elif kind == "repeated":
-        new, expected = [*tokens, "+", number], "wrong numbers"
-    elif kind == "dropped":
-        neighbour = operators[0] if at < operators[0] else max(i for i in operators if i < at)  # goes with its number
-        new = [t for i, t in enumerate(tokens) if i not in (at, neighbour)]
-        expected = None if "(" in new else "wrong numbers"  # (7) may be left of (7 + 3)
-    elif kind == "trailing":
-        new, tail = tokens, data.draw(st.text(min_size=1).filter(lambda t: t.strip() and "answer>" not in t))
-    elif kind in ("doubled", "floor"):
-        new = [*tokens[:o], {"doubled": "**", "floor": "//"}[kind], *tokens[o + 1 :]]
-    elif kind == "decimal":
-        new = [*before, number + ".0", *after]
-    elif kind == "unicode":
-        new = [*before, "".join(chr(0x0660 + int(d)) for d in number), *after]
-    elif kind == "nested":
-        new = [*before, f"<answer> {number} </answer>", *after]
-    elif kind == "noise":
-        noise = data.draw(st.text(st.characters(exclude_characters="0123456789+-*/×÷() \t\n"), min_size=1))
-        new = [*before, noise, number, *after]
-    else:
-        new = tokens[:o]
-        expected = None  # half an expression, for whichever reason
-    ok, reason = cd.verify(f"<answer> {' '.join(new)} </answer>{tail}", p["numbers"], p["target"])
-    assert not ok and reason in cd.REASONS[1:] and expected in (None, reason)
 
 
 @settings(max_examples=100, deadline=None)

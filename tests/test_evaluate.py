@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ import finetuning
 import questions
 import runtime
 import train
-from data import tokenizer_of, train_tokenizer
+from data import train_tokenizer
 from model import random_model
 
 # A row of each task with all its oddities, as the hub's files have them
@@ -214,25 +213,6 @@ def checkpoint(tmp_path):
     random_model("tiny_qwen3", 300).save_pretrained(folder)
     train_tokenizer(["Question: which is a plant?\nAnswer: a fern is not in the box"] * 3, 290, str(folder / "tokenizer.json"))
     return folder
-
-
-def test_what_cannot_be_is_said_before_anything_is_computed(hub, checkpoint, tmp_path, monkeypatch):
-    make_shards(tmp_path / "corpus", [3000], split="val", tokenizer=tokenizer_of(str(checkpoint)).name)
-    shutil.copy(checkpoint / "tokenizer.json", tmp_path / "corpus")
-    monkeypatch.setattr(ev, "log_likelihoods", lambda *_: pytest.fail("a task is computed"))
-    settings = dict(model=checkpoint, tasks="piqa,perplexity", limit=2, device="cpu", data=tmp_path / "corpus", seq_len=2000)
-    with pytest.raises(ValueError, match="seq_len=2000 is more than"):
-        run_here(ev, settings, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_each_task_is_kept_when_it_is_done(hub, checkpoint, tmp_path, monkeypatch):
-    score = ev.log_likelihoods
-    calls = iter([score])
-    monkeypatch.setattr(ev, "log_likelihoods", lambda *a: next(calls)(*a))
-    with pytest.raises(StopIteration):  # in the second task
-        run_here(ev, dict(model=checkpoint, tasks="piqa,winogrande", limit=2, device="cpu"), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["tasks"].keys() == {"piqa"}
 
 
 def test_no_score_is_made_of_what_is_not_finite():

@@ -46,6 +46,12 @@ def drawn(monkeypatch):
     return found
 
 
+def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path):
+    """Not as a formula: the name of a folder of one's own, in a title and beside a line"""
+    for name in ("$1_or_$2^", "a$b$c"):
+        figures.curves({name: {("h2", name): {1: [1.0], 2: [2.0]}}}, str(tmp_path / "1.png"), dict(xlabel="x"))
+
+
 # -----------------------------------------------------------------------------
 # Records
 
@@ -173,12 +179,6 @@ def test_accuracy_is_drawn_along_latents_and_operands_and_seeds_are_not_pooled(d
         figures.FIGURES["figure3a"]([reasoning("q", "no_cot", 0.5, n_latents=0)], "3a.png")
 
 
-def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path):
-    """Not as a formula: the name of a folder of one's own, in a title and beside a line"""
-    for name in ("$1_or_$2^", "a$b$c"):
-        figures.curves({name: {("h2", name): {1: [1.0], 2: [2.0]}}}, str(tmp_path / "1.png"), dict(xlabel="x"))
-
-
 # -----------------------------------------------------------------------------
 # Tables
 
@@ -247,13 +247,8 @@ def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
     runs += [save("d", "checkpoint", 0.28)]
     figures.table1(runs)
     lines = capsys.readouterr().out.splitlines()[4:]
-    names = [
-        "| b | continued pretraining |",
-        "| a | Hypothesis 2 (co-finetuned) |",
-        "| d | checkpoint |",
-        "| c | soft embeddings |",
-    ]
-    assert [line[: len(name)] for line, name in zip(lines, names, strict=True)] == names
+    names = ["b | continued pretraining", "a | Hypothesis 2 (co-finetuned)", "d | checkpoint", "c | soft embeddings"]
+    assert all(line.startswith(f"| {name} |") for line, name in zip(lines, names, strict=True))
     assert "| 16 | 35.0 ± 1.0 (+5.0) \\| 31.2 (+0.5) | - \\| 55.8 (+1.6) |" in lines[1]
     assert "| - | 30.0 ± 1.0 \\| 30.7 (+0.0) |" in lines[0] and "| 28.0 ± 1.0 (-2.0) \\| - |" in lines[2]
     assert "| 40.0 ± 1.0 \\| 25.9 (-0.7) |" in lines[3]
@@ -271,26 +266,18 @@ def test_table1_puts_the_paper_beside_ours(tmp_path, capsys):
 
 
 def test_the_command_takes_of_runs_and_evaluations_what_it_is_made_from(tmp_path, monkeypatch, capsys):
-    def command(*arguments):
-        figures.main([*map(str, arguments)])
-
     monkeypatch.chdir(tmp_path)
     save_run(tmp_path / "run", lines=[{"step": n, "tokens": n * 10**6, "val_ppl": 9.0 - n} for n in (0, 1)])
     save_evaluation(tmp_path / "run_eval", "h2", {"piqa": 0.3}, n_latents=16)
     (tmp_path / "run_eval/config.json").write_text("{}")
-    command("figure2", "run", "run_eval", "--out=x/2.png")  # run*
-    command("figure2", "run")
-    command("figure5")
-    assert all(
-        (tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in ("x/2.png", "out/figure2.png", "out/figure5.png")
-    )
+    figures.main(["figure2", "run", "run_eval", "--out=x/2.png"])  # run*
+    figures.main(["figure5"])
+    assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in ("x/2.png", "out/figure5.png"))
     capsys.readouterr()
-    command("table1", "run", "run_eval")
+    figures.main(["table1", "run", "run_eval"])
     assert capsys.readouterr().out.endswith("| - \\| 52.1 (+1.6) | - \\| 48.5 (+1.0) |\n")
     for what, folders, message in (("figure2", ["run_eval"], "made from runs"), ("table1", ["run"], "made from evaluations")):
         with pytest.raises(ValueError, match=message):
-            command(what, *folders)
+            figures.main([what, *folders])
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        command("figure2", "run", "nowhere")
-    with pytest.raises(SystemExit):
-        command("table6", "run")
+        figures.main(["figure2", "run", "nowhere"])

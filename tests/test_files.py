@@ -16,7 +16,6 @@ import pytest
 from helpers import ROOT
 from huggingface_hub import errors
 
-import countdown
 import data
 import prosqa
 import questions
@@ -84,19 +83,6 @@ def test_a_killed_process_frees_the_folder_and_what_it_left_is_cleared(tmp_path)
     holder.wait()
 
 
-def test_a_disk_without_locks_serves(tmp_path, monkeypatch, capsys):
-    def lock(fd, blocking=True):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(data, "lock_descriptor", lock)
-    another_s = tmp_path / "x.0123abcd.tmp"
-    another_s.write_text("being written")
-    with data.folder_lock(str(tmp_path)), data.atomic_write(str(tmp_path / "x")) as unfinished:
-        Path(unfinished).write_text("x")
-    assert (tmp_path / "x").read_text() == "x" and another_s.exists()
-    assert capsys.readouterr().err.count("on a disk that cannot lock files") == 1
-
-
 def test_eight_ranks_download_a_file_once(tmp_path):
     asked = []
 
@@ -121,24 +107,6 @@ def test_eight_ranks_download_a_file_once(tmp_path):
         server.shutdown()
     assert len(asked) == 1 and len(json.loads(path.read_text())) == 3
     assert sorted(os.listdir(path.parent)) == [".lock", "x.json"]
-
-
-def test_problems_are_made_once(tmp_path, monkeypatch):
-    made = []
-
-    def generate(n, seed):
-        made.append(n)
-        time.sleep(0.2)
-        return {split: [{"numbers": [1, 2, 3], "target": 6, "solution": "1 + 2 + 3"}] for split in countdown.SPLITS}
-
-    monkeypatch.setattr(countdown, "generate", generate)
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: countdown.make_problems(str(tmp_path), 3, 0), range(4)))
-    assert made == [3]
-    assert sorted(os.listdir(tmp_path)) == [".lock", "3_seed0_test.jsonl", "3_seed0_train.jsonl", "tokenizer.json"]
-    os.remove(tmp_path / ".lock")
-    countdown.make_problems(str(tmp_path), 3, 0)  # a folder of others, which may only be read, is not locked
-    assert not (tmp_path / ".lock").exists() and made == [3]
 
 
 def test_two_prosqa_commands_leave_the_files_of_one(tmp_path):

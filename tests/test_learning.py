@@ -99,14 +99,6 @@ def test_the_base_is_frozen_under_liu_and_h1_alone(variant, family):
     assert all(p.requires_grad for p in again.parameters())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_no_grad_outside_is_no_grad_inside(variant, family):
-    model = tiny_variant(variant, family)
-    with torch.no_grad():
-        assert not any(t.requires_grad for pair in model.pass1_prefix(TOKENS).kv for t in pair)
-        assert not model(TOKENS, SITES, ahead_tokens(TOKENS, SITES, N_A)).requires_grad
-
-
 @pytest.mark.parametrize("variant", ["liu", "h1", "h2"])
 def test_the_coprocessor_starts_as_a_copy_that_never_reads_a_token(variant, family):
     base = tiny(family)
@@ -147,11 +139,6 @@ def test_the_latent_scale_starts_at_the_rms_of_the_embeddings(family):
     x = model.pass2_start(model.pass1_prefix(TOKENS), SITES).x
     rms = base.wte.weight.square().mean().sqrt()
     close(x.square().mean(dim=-1).sqrt(), rms.expand(x.shape[:-1]), 1e-9)
-
-
-def test_without_soft_tokens_or_latents_nothing_is_added(family):
-    model = build("continued", tiny(family), N_L)
-    assert model.n_latents == 0 and all(name.startswith("base.") for name, _ in model.named_parameters())
 
 
 @pytest.mark.parametrize("variant", ["soft", "h1", "coconut"])

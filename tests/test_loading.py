@@ -133,12 +133,6 @@ def test_the_frequencies_that_old_llama_files_hold_are_not_weights(tmp_path):
     same_logits(tmp_path)
 
 
-def test_kv_heads_of_null_are_as_many_as_the_heads(tmp_path):
-    hugging_face("qwen3", num_key_value_heads=4).save_pretrained(tmp_path)
-    reconfigure(tmp_path, num_key_value_heads=None)
-    same_logits(tmp_path)
-
-
 # -----------------------------------------------------------------------------
 # config.json: what is refused, since something else would be computed without a word
 

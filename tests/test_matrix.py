@@ -151,14 +151,10 @@ def test_a_run_is_asked_otherwise(runs, call, tmp_path, reasoning_settings):
 
     model, config = coprocessor.load_run(run)
     coprocessor.save(model, os.path.join(run, "checkpoint_3"), run)
-    with_latents = {"latents": "1 of 2"}  # as a checkpoint of stage 1 says
-    safetensors.torch.save_file(
-        safetensors.torch.load_file(os.path.join(run, "checkpoint_3", "added.safetensors")),
-        os.path.join(run, "checkpoint_3", "added.safetensors"), with_latents,
-    )  # fmt: skip
+    added = os.path.join(run, "checkpoint_3", "added.safetensors")  # as a checkpoint of stage 1 is
+    safetensors.torch.save_file(safetensors.torch.load_file(added), added, {"latents": "1 of 2"})
     assert "h2, with 1 latents every" in call(sample, run, "--checkpoint=3", "--n_tokens=3")
     assert "has 1 latents, this asks for 2" in call(sample, run, "--checkpoint=3", "--n_latents=2")
-    assert "No such file" in call(sample, run, "--checkpoint=4")
     assert "split=valid is one of questions" in call(analyze_latents, runs["text", "h2"], "--split=valid")
     assert "split=valid is one of questions" in call(evaluate, run, "--split=valid", "--tasks=perplexity")
 

@@ -78,22 +78,6 @@ def test_imports_point_one_way():
         assert not imports[name] & {"model", "coprocessor", "questions", "prosqa"}, name
 
 
-def without_encoding(source):
-    """Where text is read or written in whichever encoding the system prefers: on some it is not UTF-8."""
-    for node in ast.walk(ast.parse(source)):
-        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-        if called == "open" or called.endswith((".read_text", ".write_text")):
-            mode = [a for a in (*node.args[1:], *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
-            binary = called == "open" and any(isinstance(a.value, str) and "b" in a.value for a in mode)
-            if not binary and "encoding" not in [k.arg for k in node.keywords]:
-                yield ast.unparse(node)
-
-
-@pytest.mark.parametrize("path", EVERYTHING)
-def test_every_text_says_its_encoding(path):
-    assert [*without_encoding((ROOT / path).read_text(encoding="utf-8"))] == []
-
-
 def test_scripts_need_no_optional_package():
     """With only the packages of requirements.txt, and none of those that one command alone wants; nor fcntl, on Windows."""
     optional = "fcntl wandb transformers datasets lm_eval pyarrow matplotlib.animation pandas scipy.signal accelerate".split()
