@@ -35,7 +35,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data import draw_sites, name_tokens, tokenizer_of
@@ -500,17 +500,14 @@ def save(model, folder, run):
 def load(model, folder, base=None):
     """The inverse of save, into a Variant of the same shape; base: its Base, if that is loaded already.
 
-    Raises ValueError if the shapes are not the same, and for a weight that is not finite.
+    Raises ValueError for a weight that is not finite, RuntimeError if the shapes are not the same.
     """
     base = base or load_pretrained(os.path.join(folder, "base"))
-    try:
-        added = load_file(os.path.join(folder, "added.safetensors"))
-        for name, tensor in added.items():
-            if not tensor.isfinite().all():
-                raise ValueError(f"added.safetensors: {name} is not finite")
-        model.load_state_dict({f"base.{name}": x for name, x in base.state_dict().items()} | added)
-    except (ValueError, RuntimeError, SafetensorError) as e:
-        raise ValueError(f"{folder}: {e}") from None
+    added = load_file(path := os.path.join(folder, "added.safetensors"))
+    for name, tensor in added.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{path}: {name} is not finite")
+    model.load_state_dict({f"base.{name}": x for name, x in base.state_dict().items()} | added)
 
 
 def load_base(name, tokenizer, source, vocab_size=None):
@@ -579,28 +576,28 @@ def load_variant(folder, config):
 def load_run(run, n_latents=None, checkpoint=None):
     """A run folder -> (its trained Variant in eval mode on the CPU, its config as a dict).
 
-    n_latents: as many as its weights were trained with (fewer than in the end, where a curriculum is not over), or given.
-    checkpoint: the step of an earlier one that --keep_checkpoints kept; else the best, or the last.
+    n_latents: the first so many of those that its weights were trained with (fewer than in the end, where a curriculum is not
+    over); None: all of these. checkpoint: the step of an earlier one that --keep_checkpoints kept; else the best, or the last.
+    Raises ValueError for latents that were not trained.
     """
     config = read_json(os.path.join(run, "config.json"), like={"variant": "", "n_latents": 0, "data": ""})
     there = os.path.join(config.get("started_in", ""), config["data"])
     if not os.path.exists(config["data"]) and os.path.exists(there):
         config["data"] = there  # asked from another folder than it was trained in
     model = load_variant(os.path.join(run, f"checkpoint_{checkpoint}") if checkpoint else weights_of(run), config)
-    if (n_latents or 0) > model.n_slots:
-        raise ValueError(f"{run} has {model.n_slots} latents, this asks for {n_latents}")
-    return with_latents(model, model.n_latents if n_latents is None else n_latents).eval(), config
+    if n_latents is None:
+        n_latents = model.n_latents
+    if n_latents > model.n_latents:
+        raise ValueError(f"{run} has {model.n_latents} latents, this asks for {n_latents}")
+    return with_latents(model, n_latents).eval(), config
 
 
 def load_run_as(run, c):
-    """A run folder, RunOptions -> as load_run. Raises ValueError for latents that its weights were not trained with."""
-    model, config = load_run(run, checkpoint=c.checkpoint)
-    if c.n_latents > model.n_latents:
-        raise ValueError(f"{run} has {model.n_latents} latents, this asks for {c.n_latents}")
+    """A run folder, RunOptions -> as load_run"""
+    model, config = load_run(run, 0 if c.without_latents else c.n_latents or None, c.checkpoint)
     if c.split != "test" and not getattr(c, "questions", "valid_limit" in config):  # those that are asked, or the run's own
         raise ValueError(f"split={c.split} is one of questions: those of a run of finetune_reasoning.py, or --questions=")
-    n_latents = 0 if c.without_latents else c.n_latents or model.n_latents
-    return with_latents(model, n_latents).eval(), config
+    return model, config
 
 
 def options_in_name(c):

@@ -318,22 +318,22 @@ def load_start(c, tokenizer, n_latents, latents_per_step, checkpoint=None):
     """init_from -> (Variant, what it starts from in words, that Base's checksum): a run of the same variant is taken whole, of
     anything else the Base. checkpoint: the folder that a resumed run goes on from, which holds all that it needs.
     """
-    if checkpoint:
-        settings = vars(c) | dict(n_latents=n_latents, latents_per_step=latents_per_step)
-        model = coprocessor.load_variant(checkpoint, settings)
-        model.n_latents = n_latents
-        return model, f"all of {checkpoint}", coprocessor.checksum(model.base)
-    if runtime.is_run(c.init_from):
+    settings, whole = vars(c) | dict(n_latents=n_latents, latents_per_step=latents_per_step), checkpoint
+    if not checkpoint and runtime.is_run(c.init_from):
         before = runtime.read_json(os.path.join(c.init_from, "config.json"), like={"variant": "", "n_latents": 0})
         if before["variant"] == c.variant and before["n_latents"]:
-            model, _ = coprocessor.load_run(c.init_from, n_latents)
-            coprocessor.check_tokenizer(model.base, c.init_from, tokenizer, c.tokenizer)
+            settings["n_latents"], whole = before["n_latents"], runtime.weights_of(c.init_from)
             for name in ("text_positions", "scale_latents"):
-                if (had := coprocessor.options_of(before)[name]) != getattr(c, name):
-                    raise ValueError(f"{c.init_from} has {name}={had}, this run asks for {getattr(c, name)}")
-            model.latents_per_step = latents_per_step
-            model.orthogonality_weight, model.step_weight = c.orthogonality_weight, c.step_weight
-            return model, f"all of {c.init_from}", coprocessor.checksum(model.base)
+                if (had := coprocessor.options_of(before)[name]) != settings[name]:
+                    raise ValueError(f"{c.init_from} has {name}={had}, this run asks for {settings[name]}")
+    if whole:
+        model = coprocessor.load_variant(whole, settings)
+        if n_latents > model.n_slots:
+            raise ValueError(f"{whole} has {model.n_slots} latents, this asks for {n_latents}")
+        if not checkpoint:
+            coprocessor.check_tokenizer(model.base, c.init_from, tokenizer, c.tokenizer)
+        model.n_latents = n_latents
+        return model, f"all of {checkpoint or c.init_from}", coprocessor.checksum(model.base)
     base = coprocessor.load_base(c.init_from, tokenizer, c.tokenizer)
     base_crc32 = coprocessor.checksum(base)  # before Coconut's tokens join it
     if added := coprocessor.VARIANTS[c.variant].adds_tokens:

@@ -68,10 +68,7 @@ SIZES = {
     "gpt2": gpt2_config(),
     "qwen3-0.6b": Config("qwen3", 151936, 40960, 28, 16, 8, 128, 1024, 3072, 1e-6, 1e6),
     "tiny_gpt2": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=64),
-    # of as many parameters as a tiny_gpt2 and its Coprocessor: by depth, and by width; and the shallowest
-    "tiny_gpt2_twice": gpt2_config(vocab_size=512, context=256, n_layer=4, n_head=2, width=64),
-    "tiny_gpt2_wide": gpt2_config(vocab_size=512, context=256, n_layer=2, n_head=2, width=90),
-    "tiny_gpt2_once": gpt2_config(vocab_size=512, context=256, n_layer=1, n_head=2, width=64),
+    "tiny_gpt2_twice": gpt2_config(vocab_size=512, context=256, n_layer=4, n_head=2, width=64),  # as deep as a pair of them
     "small_gpt2": gpt2_config(vocab_size=8192, n_layer=8, n_head=9, width=576),
     "tiny_qwen3": Config("qwen3", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-6, 1e4),
     "tiny_llama": Config("llama", 512, 1024, 2, 2, 1, 32, 64, 160, 1e-5, 1e4),
@@ -308,8 +305,6 @@ class Model(nn.Module):
         greedy. Returns tokens (B, n <= n_tokens); after a row's eos it holds eos only, and all stop when every row has met
         it. Raises ValueError where n_tokens do not fit.
         """
-        if n_tokens < 1:
-            raise ValueError(f"n_tokens must be at least 1, not {n_tokens}")
         cache, mask = decoding_cache(prefix_kv, sites, branch_kv, n_tokens - 1)  # the last token is not fed
         self.check_positions(int(positions.max()) + n_tokens - 1)
         out, done, finite = [], torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device), hidden.isfinite().all()
@@ -392,28 +387,24 @@ class Model(nn.Module):
 
 
 def decoding_cache(prefix_kv, sites, branch_kv, n):
-    """What each row of one branch (M = 1) sees, copied side by side, and room for n keys more, to be written in place.
+    """What each row of one branch (M = 1) sees, side by side, with room for n keys more, to be written in place.
 
-    All rows end in the same column, so a token's keys are one slice; a shorter row has a gap before it, which the mask
-    hides. sites (B,1) -> per layer K, V (B, H_kv, longest prefix + P + n, D); mask (B,1,1,columns), added to the scores, or
-    None where all prefixes are equally long. Layers may hold different P: the gap is the same.
+    sites (B,1) -> per layer K, V (B, H_kv, longest prefix + P + n, D); mask (B,1,1,columns), added to the scores, which hides
+    what stands behind a shorter row's site, or None where all prefixes are equally long. Layers may hold different P.
     """
-    shortest, longest = torch.stack(sites.aminmax()).add(1).tolist()
-    gap = longest - 1 - sites  # (B, 1)
-    column = torch.arange(longest + max(k.size(3) for k, _ in branch_kv) + n, device=sites.device)
-    mask = None
-    if shortest < longest:
-        mask = prefix_kv[0][0].new_zeros(len(sites), 1, 1, len(column)).masked_fill(column < gap[:, None, None], -torch.inf)
-    row, place = torch.arange(len(sites), device=sites.device)[:, None], (column[:longest] - gap).clamp(min=0)  # (B, longest)
-
-    def lay_out(prefix, branch):
-        end = longest + branch.size(3)
-        whole = prefix.new_empty(*prefix.shape[:2], end + n, prefix.size(3))
-        whole[:, :, :longest] = prefix[:, :, :longest] if mask is None else prefix[row, :, place].transpose(1, 2)
-        whole[:, :, longest:end] = branch[:, :, 0]
-        return whole
-
-    return [[lay_out(*pair) for pair in zip(*layer, strict=True)] for layer in zip(prefix_kv, branch_kv, strict=True)], mask
+    longest, kv = int(sites.max()) + 1, []
+    for prefix, branch in zip(prefix_kv, branch_kv, strict=True):
+        kv.append(
+            [
+                torch.cat([p[:, :, :longest], b[:, :, 0], b.new_empty(*p.shape[:2], n, p.size(3))], dim=2)
+                for p, b in zip(prefix, branch, strict=True)
+            ]
+        )
+    if longest == int(sites.min()) + 1:
+        return kv, None
+    column = torch.arange(max(k.size(2) for k, _ in kv), device=sites.device)
+    hidden = (column > sites) & (column < longest)  # (B, columns)
+    return kv, kv[0][0].new_zeros(hidden.shape).masked_fill(hidden, -torch.inf)[:, None, None]
 
 
 def sample_token(logits, temperature, top_k, generator):
@@ -750,12 +741,9 @@ def weight_files(name):
     """-> paths of safetensors. Larger models keep theirs in shards, with an index."""
     try:
         return [fetch(name, "model.safetensors")]
-    except FileNotFoundError as e:
-        try:
-            index = read_json(fetch(name, "model.safetensors.index.json"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{e}; if it has pytorch_model.bin, load and save it with transformers") from None
-    return [fetch(name, shard) for shard in sorted(set(index["weight_map"].values()))]
+    except FileNotFoundError:
+        index = read_json(fetch(name, "model.safetensors.index.json"))
+        return [fetch(name, shard) for shard in sorted(set(index["weight_map"].values()))]
 
 
 def random_model(size, vocab_size=None):

@@ -3,6 +3,7 @@
 SOAK=5 python -m pytest -q -s tests/test_kill.py     # make soak: five kills of every script, instead of two
 """
 
+import copy
 import math
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 import torch
 from helpers import (
     ENV,
+    MACHINE,
     ROOT,
     WEIGHTS,
     arguments,
@@ -285,7 +287,7 @@ def test_no_number_that_is_not_finite_is_overlooked():
     """Wherever it stands, on whichever rank; a tensor without numbers is no offence."""
     model = torch.nn.Linear(300, 7)
     model.register_parameter("none", torch.nn.Parameter(torch.zeros(0, 7)))
-    run = bare_run("nowhere", model=model)
+    run = bare_run("nowhere", copy.copy(MACHINE), model)
     run.step = 1
 
     def check():
