@@ -105,11 +105,11 @@ def branch_mask(sites, S, P, T):
 QUERIES_PER_GROUP = 256  # the fastest of 128 to 1,024 on two CPUs
 
 
-def branch_attention(path, sites, S, P, T):
+def branch_attention(path, sites, S, P, T, dtype):
     """One call per branch pass: builds what all layers share (masks), returns the function that each layer calls.
 
-    The function takes q (B,H,M,T,D), the prefix's k and v (B,H_kv,S,D) and the branches' (B,H_kv,M,P+T,D), and returns
-    (B,H,M,T,D). Three paths compute the same thing:
+    The function takes q (B,H,M,T,D) of that dtype, the prefix's k and v (B,H_kv,S,D) and the branches' (B,H_kv,M,P+T,D), and
+    returns (B,H,M,T,D). Three paths compute the same thing:
 
       dense    one softmax over all keys under branch_mask: the reference, and the wasteful one
       grouped  the same over groups of neighbouring branches, the prefix cut at the last site of each group: any device
@@ -126,7 +126,10 @@ def branch_attention(path, sites, S, P, T):
     near = sites.split(size, dim=1)
     whole = M <= size or torch.compiler.is_compiling()  # a cut that depends on data would compile anew every step
     cuts = [S if whole else int(group.max()) + 1 for group in near]  # sorted sites make for short cuts
-    masks = [branch_mask(group, cut, P, T)[:, None] for group, cut in zip(near, cuts, strict=True)]
+    masks = []  # as numbers that are added to the scores, which each layer would else make of them anew
+    for group, cut in zip(near, cuts, strict=True):
+        hidden = ~branch_mask(group, cut, P, T)[:, None]
+        masks.append(torch.zeros(hidden.shape, dtype=dtype, device=sites.device).masked_fill(hidden, -torch.inf))
     ends = sorted({0, S, *cuts})  # the prefix in pieces, of which every group sees the first few
     pieces = [end - start for start, end in zip(ends, ends[1:], strict=False)]
 
@@ -191,6 +194,12 @@ def flex_attention(sites, S, P, T):
         return y.unflatten(2, (-1, T))[..., : T - more, :]
 
     return attend
+
+
+def dtype_of_products(x):
+    """What x is multiplied in: autocast's dtype, where that is on"""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def heads(x, n):
@@ -270,7 +279,10 @@ class Model(nn.Module):
                 raise ValueError(f"sites must lie in [-1, {S - 1}], the prefix has {S} positions")
             self.check_positions(int(positions.max()) + 1)
         x, rope = self.add_positions(x, positions)
-        attend = {n: branch_attention(self.attention, sites, S, n, T) for n in set(held)}  # one for all layers, as a rule
+        dtype = dtype_of_products(x)
+        attend = {
+            n: branch_attention(self.attention, sites, S, n, T, dtype) for n in set(held)
+        }  # one for all layers, as a rule
         kv = []
         for i, block in enumerate(self.blocks):
             q, k, v = block.qkv(x, rope)  # (B, H, M, T, D), (B, H_kv, M, T, D) twice
@@ -437,8 +449,7 @@ class TokenNLL(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets):
-        device = hidden.device.type
-        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        ctx.dtype = dtype_of_products(hidden)
         narrow, rows = weight.to(ctx.dtype), max(1, max_logits_per_chunk(hidden.device) // len(weight))
         ctx.chunks = [slice(i, min(i + rows, len(hidden))) for i in range(0, len(hidden), rows)]
         lse, own = [], []  # of each row's logits: logsumexp, and the target's
