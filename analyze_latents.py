@@ -40,7 +40,7 @@ import coprocessor
 import finetuning
 import runtime
 from countdown import verify
-from data import Rows, tokenizer_of
+from data import tokenizer_of
 from questions import answers_match, extract
 
 
@@ -56,7 +56,6 @@ class Config(coprocessor.RunOptions):
 
 TAU = 0.97  # the share of variance that a latent's subspace holds (section 4.3)
 SILHOUETTE_POINTS, SILHOUETTE_DRAWS = 6000, 3  # all pairs of that many occurrences are compared, for so many random draws
-RESAMPLES = 20  # of the bootstrap
 MAX_VALUES = 2**26  # of Z; 512 MB in fp64
 
 
@@ -119,25 +118,6 @@ def mean_and_interval(values):
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else None
 
 
-def above(z, null, seed=0):
-    """How much more the latents of Z capture of each other than those of null do -> (difference, half of its 95 % interval)
-
-    The interval is over examples: Student's t from so many bootstrap samples; None for a single example. (Leaving examples out
-    in turn would not do: ranks are whole numbers, and jump.)
-    """
-
-    def difference(a, b):
-        return off_diagonal(cross_capture(a)) - off_diagonal(cross_capture(b))
-
-    def resample(x, draw):  # numbers in [0, 1) choose the same examples of both, where both have all of them
-        return x[(draw[: len(x)] * len(x)).astype(int)]
-
-    draws = np.random.default_rng(seed).random((RESAMPLES, max(len(z), len(null))))
-    found = [difference(resample(z, draw), resample(null, draw)) for draw in draws]
-    half = float(stats.t.ppf(0.975, RESAMPLES - 1) * np.std(found, ddof=1))
-    return difference(z, null), half if min(len(z), len(null)) > 1 else None
-
-
 def silhouette(z):
     """Z (n, N_L, d) -> (global, per latent (N_L,)), by Euclidean distances; 0 where a latent occurs once.
 
@@ -169,11 +149,8 @@ def subsampled_silhouette(z, seed=0):
 def text_evaluation(run, config, model, examples, batch_size, machine):
     """Validation sequences, with the sites that the run itself was validated at -> batches, score"""
     c = argparse.Namespace(**config)
-    rows = Rows(c.data, "val", c.seq_len)
-    coprocessor.check_tokenizer(model.base, run, tokenizer_of(c.data), c.data, rows.vocab_size)
-    limit = coprocessor.site_limit(c, model.base.config.context, model.branch_offset())
-    read = coprocessor.Batches(rows, c, limit, machine.device)
-    numbers = range(min(rows.count, math.ceil(examples / c.n_sites)))
+    read = coprocessor.validation_batches(c, model, run, machine.device)
+    numbers = range(min(read.rows.count, math.ceil(examples / c.n_sites)))
     batches = [read(numbers[i : i + batch_size]) for i in range(0, len(numbers), batch_size)]
 
     @torch.no_grad()
@@ -449,9 +426,6 @@ def specialisation(z, tokens, seed):
     nulls = {"tokens": tokens, "shuffled": shuffled(z, seed)}  # a prompt of one token has no others to compare
     chance = result["chance"] = {name: off_diagonal(cross_capture(x)) for name, x in nulls.items() if x.shape[1] > 1}
     print(f"    capture off the diagonal {result['off_diagonal']:.4f}; of {describe_chance(chance)}")
-    if "tokens" in chance:
-        result["above_chance"] = above(z, tokens, seed)
-        print("    above ordinary tokens {:+.4f} ± {:.4f}".format(*result["above_chance"]))
     overall, each, spread = subsampled_silhouette(z, seed)
     print(f"    silhouette {overall:.4f}" + (f" ± {spread:.4f} over random samples" if spread else ""))
     return result | dict(silhouette=overall, silhouette_spread=spread, silhouettes=list(each))

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from data import draw_sites, name_tokens, tokenizer_of
+from data import Rows, draw_sites, name_tokens, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
 from runtime import is_run, read_json, to_device, weights_of
 
@@ -639,6 +639,13 @@ class Batches:
     def __call__(self, numbers):
         pair = self.rows.batch(numbers), draw_sites(self.seed, numbers, self.n_sites, self.limit)
         return [to_device(torch.from_numpy(a), self.device) for a in pair]
+
+
+def validation_batches(c, model, name, device):
+    """-> the Batches of c's validation text for the model of that name, whose tokenizer it must be in"""
+    rows = Rows(c.data, "val", c.seq_len)
+    check_tokenizer(model.base, name, tokenizer_of(c.data), c.data, rows.vocab_size)
+    return Batches(rows, c, site_limit(c, model.base.config.context, model.branch_offset()), device)
 
 
 @torch.no_grad()

@@ -396,19 +396,23 @@ def fineweb_edu(name):
 def own_text(paths):
     """Documents of text files, divided by <|endoftext|> if at all. The last twentieth of each file is for validation."""
     for path in paths:
-        with open(path, "rb") as f:
-            raw = f.read()
-        try:
-            text = raw.decode("utf-8-sig")  # a byte-order mark is no part of it
-        except UnicodeDecodeError as e:
-            line = raw.count(b"\n", 0, e.start) + 1
-            raise ValueError(f"{path}:{line}: not UTF-8 text ({e.reason} at byte {e.start})") from None
-        documents = text.split("<|endoftext|>")
+        documents = read_text(path).split("<|endoftext|>")
         left = sum(map(len, documents)) * 19 // 20  # characters for training
         for document in documents:
             yield document[:left], False
             yield document[left:], True
             left = max(0, left - len(document))
+
+
+def read_text(path):
+    """A UTF-8 file, line ends and all, without its byte-order mark. Raises ValueError that names file and line."""
+    with open(path, "rb") as f:
+        raw = f.read()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = raw.count(b"\n", 0, e.start) + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 text ({e.reason} at byte {e.start})") from None
 
 
 def train_tokenizer(texts, vocab_size, path, apart=None):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import coprocessor
 import runtime
-from data import Rows, hub_file, tokenizer_of
+from data import hub_file, tokenizer_of
 from finetuning import EvalSet, Item, pad, share_interval
 from model import token_nll
 from questions import grade_answers, read, rows_in
@@ -266,10 +266,7 @@ def text_targets(c, model, trained, machine):
         trained = {}
     settings = {key: getattr(c, key) or trained.get(key) or default for key, default in LARGE_SCALE.items()}
     t = argparse.Namespace(init_from=c.model, n_latents=model.n_latents, batch_size=c.batch_size, **settings)
-    rows = Rows(t.data, "val", t.seq_len)
-    coprocessor.check_tokenizer(model.base, c.model, tokenizer_of(t.data), t.data, rows.vocab_size)
-    limit = coprocessor.site_limit(t, model.base.config.context, model.branch_offset())
-    batches = coprocessor.Batches(rows, t, limit, machine.device)
+    batches = coprocessor.validation_batches(t, model, c.model, machine.device)
     batches([0])  # fails now if fewer sites fit than are asked for
     return t, batches
 

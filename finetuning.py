@@ -209,14 +209,11 @@ def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, at_s
             record = dict(step=run.step, epoch=epoch, **about, tokens=run.state["tokens"], loss=mean, lr=c.lr)
             record |= dict(grad_norm=norm.item(), seconds=run.elapsed()) | model.report()
             said = "".join(f"{key} {value}, " for key, value in about.items())
-            line = f"step {run.step}/{steps * epochs}: {said}loss {mean:.4f}"
-            if speed := run.throughput():  # steps per second
-                line += f", {runtime.format_duration((steps * epochs - run.step) / speed)} left"
+            line = f"step {run.step}/{steps * epochs}: {said}loss {mean:.4f}{run.time_left(steps * epochs)}"
             if epoch_ends and evaluate:
                 check()
                 model.eval()
-                with run.saved_if_it_fails():
-                    result, said = evaluate()
+                result, said = evaluate()
                 model.train()
                 record, line = record | result, line + said
             run.log(record, line)

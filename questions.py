@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data import atomic_write, folder_lock, hub_file
+from data import atomic_write, folder_lock, hub_file, read_text
 
 SPLITS = ("train", "valid", "test")
 GSM8K = "openai/gsm8k", "740312add88f781978c0658806c59bc2815b9866"
@@ -126,13 +126,7 @@ def rows_in(path):
         for row in rows:  # a number of 4 bytes as it was written: 0.3, which read as a longer one is 0.300000011920929
             row |= {name: float(str(np.float32(row[name]))) for name in short if row[name] is not None}
         return [(f"{path}:{n}", row) for n, row in enumerate(rows, start=1)]
-    with open(path, "rb") as f:
-        raw = f.read()
-    try:
-        text = raw.decode("utf-8-sig")  # a byte-order mark is not part of the first question
-    except UnicodeDecodeError as e:
-        number = raw.count(b"\n", 0, e.start) + 1
-        raise ValueError(f"{path}:{number}: not UTF-8 text ({e.reason} at byte {e.start})") from None
+    text = read_text(path)
     if path.endswith(".json"):
         rows = from_json(text, path)
     elif path.endswith(".csv"):

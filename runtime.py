@@ -168,13 +168,6 @@ def finish(code=0):
         sys.exit(code)
 
 
-def format_duration(seconds):
-    """3661 -> '1h01m'"""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
-
-
 # -----------------------------------------------------------------------------
 # A run
 
@@ -228,7 +221,7 @@ class Run:
         if self.checkpoint:
             moments = torch.load(os.path.join(self.checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True)
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-            self.state |= read_state(self.checkpoint, self.state)
+            self.state |= read_json(os.path.join(self.checkpoint, "state.json"), like=self.state)
             if self.state["data_crc32"] != state["data_crc32"]:
                 raise ValueError(f"{c.data} holds other rows than when the run began")
             self.saved = self.state["step"]
@@ -275,6 +268,11 @@ class Run:
     def throughput(self):
         """Steps per second since the last line or checkpoint; None before the first line: the first step compiles."""
         return (self.step - self.mark[0]) / (self.elapsed() - self.mark[1]) if self.mark else None
+
+    def time_left(self, steps):
+        """-> ", 1:02:03 left" until so many steps are done; nothing where there is no throughput yet"""
+        speed = self.throughput()
+        return f", {datetime.timedelta(seconds=int((steps - self.step) / speed))} left" if speed else ""
 
     def log(self, record, line):
         """A dict to metrics.jsonl, a line to whoever looks on. Raises ValueError if a number is not finite."""
@@ -340,15 +338,6 @@ class Run:
             for step in sorted(int(end) for end in ends if end.isdigit())[:-keep]:
                 shutil.rmtree(f"{final}_{step}")
         self.mark = self.step, self.elapsed()
-
-    @contextlib.contextmanager
-    def saved_if_it_fails(self):
-        """Around validation: what breaks it does not take the steps since the last checkpoint with it."""
-        try:
-            yield
-        except Exception:
-            self.save()
-            raise
 
     def save_best(self):
         """The weights as they are, to best/"""
@@ -514,7 +503,3 @@ def read_lines(path, like=(), growing=False):
 def read_metrics(run):
     """A run folder -> list of dicts"""
     return read_lines(os.path.join(run, "metrics.jsonl"), growing=True)
-
-
-def read_state(folder, like=None):
-    return read_json(os.path.join(folder, "state.json"), like or {"step": 0})

@@ -241,12 +241,11 @@ def main(argv=None):
                 line += f", {speed * c.tokens_per_step:,.0f} tokens/s"
                 if machine.peak_flops():
                     line += f", MFU {speed * per_step * flops / machine.peak_flops() / machine.world:.1%}"
-                line += f", {runtime.format_duration((steps - done) / speed)} left"
+            line += run.time_left(steps)
             if evaluate_now:
                 check()
                 # the module itself, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
-                with run.saved_if_it_fails():
-                    record |= coprocessor.validate(model, val_batches, c, machine)
+                record |= coprocessor.validate(model, val_batches, c, machine)
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             run.log(record, line)
         # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from configurator import one_line_errors
+from configurator import one_line_errors, read_json
 
 import numpy as np
 import pytest
@@ -134,7 +134,7 @@ def test_told_to_stop_a_run_saves_and_leaves(job, number, whole, tmp_path):
     process.join()
     assert process.exitcode == 128 + number and "Traceback" not in said(out)
     (step,) = re.findall(r"stopped at step ([0-9]+) and saved: --resume goes on", said(out))
-    assert runtime.read_state(out / "checkpoint")["step"] == int(step)
+    assert read_json(out / "checkpoint/state.json")["step"] == int(step)
     run_here(script, settings, out, "--resume")
     same_bytes(whole, out, *files)
 
@@ -154,7 +154,7 @@ def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, train_s
         rank.join(60)
         assert rank.exitcode == 128 + signal.SIGTERM
     (step,) = re.findall(r"stopped at step ([0-9]+) and saved", said(out))
-    assert runtime.read_state(out / "checkpoint")["step"] == int(step)
+    assert read_json(out / "checkpoint/state.json")["step"] == int(step)
 
 
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, train_settings):
@@ -274,7 +274,7 @@ def test_an_update_that_ruins_the_weights_is_not_saved(what, last, job, tmp_path
         with pytest.raises(SystemExit) as e:
             one_line_errors(lambda: run_here(script, settings, out))
     tensor = dict(weight=r"\S+", moment=r"\S+/exp_avg_sq", useless="the loss")[what]
-    good = runtime.read_state(out / "checkpoint")["step"]
+    good = read_json(out / "checkpoint/state.json")["step"]
     told = f"step {len(steps)}: after the update {tensor} is not finite; the last good checkpoint is that of step {good}"
     assert re.fullmatch(rf"error: {told} \(TRACE=1 shows where\)", e.value.code), e.value.code
     assert before and weights() == before and 0 < good < len(steps)
