@@ -213,7 +213,8 @@ def train_epoch(run, model, optimizer, items, epoch, epochs, evaluate=None, at_s
             if epoch_ends and evaluate:
                 check()
                 model.eval()
-                result, said = evaluate()
+                with run.saved_if_it_fails():
+                    result, said = evaluate()
                 model.train()
                 record, line = record | result, line + said
             run.log(record, line)

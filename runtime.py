@@ -339,6 +339,15 @@ class Run:
                 shutil.rmtree(f"{final}_{step}")
         self.mark = self.step, self.elapsed()
 
+    @contextlib.contextmanager
+    def saved_if_it_fails(self):
+        """Around validation: what breaks it does not take the steps since the last checkpoint with it."""
+        try:
+            yield
+        except Exception:
+            self.save()
+            raise
+
     def save_best(self):
         """The weights as they are, to best/"""
         if self.machine.master:

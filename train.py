@@ -245,7 +245,8 @@ def main(argv=None):
             if evaluate_now:
                 check()
                 # the module itself, on all ranks: through DDP's wrapper, or on one rank alone, collectives would not match
-                record |= coprocessor.validate(model, val_batches, c, machine)
+                with run.saved_if_it_fails():
+                    record |= coprocessor.validate(model, val_batches, c, machine)
                 line += f", validation perplexity {record['val_ppl']:.3f}"
             run.log(record, line)
         # a checkpoint is all that a resumed run needs to end with the same bytes; who stops a run gets one, too
