@@ -106,7 +106,7 @@ for lr in 1e-3 3e-4; do
     run 4 rate_h2_scaled_$lr           $OTHER --variant=h2 --scale_latents --lr=$lr
 done
 
-# With these rates, 4.9M tokens: every system; h2 with 1 and 8 latents
+# With these rates, 4.9M tokens: every system; h2 and h1 with 1, 4 and 8 latents
 OTHER="$OTHER --tokens=4915200 --eval_every=300"
 for v in continued soft tied; do
     run "1 2 3" text_$v                $OTHER --variant=$v
@@ -117,10 +117,15 @@ look "1 2 3" text_h2                   $OTHER --variant=h2
 look "1 2 3" text_h2_scaled            $OTHER --variant=h2 --scale_latents
 run "1 2 3"  text_h2_1_latent          $OTHER --variant=h2 --n_latents=1
 look "1 2 3" text_h2_8_latents         $OTHER --variant=h2 --n_latents=8
-# and with 12.3M tokens, once (13)
-TWELVE="--tokens=12288000"
-run 1 text12M_continued                $OTHER --variant=continued $TWELVE
-run 1 text12M_h2_scaled                $OTHER --variant=h2 --scale_latents $TWELVE
+run "1 2"    text_h2_4_latents         $OTHER --variant=h2 --n_latents=4
+for n in 1 4 8; do
+    run "1 2" text_h1_${n}_latents     $OTHER --variant=h1 --lr=3e-3 --n_latents=$n
+done
+# and with 12.3M and 30.7M tokens, once (5 to 30)
+for tokens in 12288000 30720000; do
+    run 1 text${tokens:0:2}M_continued $OTHER --variant=continued --tokens=$tokens
+    run 1 text${tokens:0:2}M_h2_scaled $OTHER --variant=h2 --scale_latents --tokens=$tokens
+done
 
 # Text in its own place, and pushed on by latents (OLD), which was the default until 2026-11-30 (1 to 2 minutes)
 OLD="--text_positions=pushed"
@@ -160,13 +165,17 @@ for v in liu h1; do
     run "1 2 3" steps_$v               $STEPS $WORDED --variant=$v --last_stage_epochs=9
 done
 run "1 2 3" steps_h2_straight          $STEPS $FROM --first_stage=3 --last_stage_epochs=15
+for weight in 0.1 10; do
+    run 1 steps_h2_weight_$weight      $STEPS $FROM --step_weight=$weight
+done
 
 # Chains that are a step longer (10), from a Base of statements as long
 LONG="--data=data/prosqa_14 $LONG_TOKENS --init_from=results/bases/statements_14 --stages=3"
-for v in rounds coconut; do
+for v in rounds coconut h2 tied; do
     run "1 2 3" long_$v                $STEPS $LONG --variant=$v
 done
-run 1 long_h2                          $STEPS $LONG
+run "1 2 3" long_coconut_plain         $STEPS $LONG --variant=coconut --step_weight=0
+run 1       long_cot                   $STEPS $LONG --variant=cot --step_weight=0 --epochs_per_stage=18
 run "1 2 3" long_rounds_scaled         $STEPS $LONG --variant=rounds --scale_latents
 
 # Countdown from random weights (5 to 11 minutes); made when text was pushed on by default
