@@ -13,12 +13,14 @@ import ast
 import dataclasses
 import functools
 import itertools
+import multiprocessing
 import operator
 import os
 import random
 import re
+import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 
 from configurator import Count, configure, one_line_errors
@@ -62,16 +64,17 @@ def forms(operands):
 def combine(a, b):
     """Values (A,1,P), (1,B,P) -> four of (A,B,P), one for each of OPERATIONS; nan where a quotient is no whole number"""
     larger, smaller = np.maximum(a, b), np.minimum(a, b)
-    quotient = larger / smaller
-    quotient[~(quotient - np.floor(quotient) == 0)] = np.nan  # a division by zero, too
-    return a + b, larger - smaller, a * b, quotient
+    quotient = larger / smaller  # a division by zero is not finite, and its floor no less
+    return a + b, larger - smaller, a * b, np.where(quotient - np.floor(quotient) == 0, quotient, np.nan)
 
 
 def matches_target(a, b, target):
-    """Which of combine(a, b) are the target, without making them: at the root, where most of the forms are, that saves half"""
-    divisor = np.where((b > 0) & (target > 0), b, np.nan)
-    difference, quotient = (a == b + target) | (a == b - target), (a == divisor * target) | (a == divisor / target)
-    return a == target - b, difference, a * b == target, quotient
+    """Which of combine(a, b) are the target, without making them: at the root, where most of the forms are. What the larger
+    table has to hold is worked out from the smaller one."""
+    a, b = (a, b) if a.size < b.size else (b, a)
+    factor = np.where((a > 0) & (target > 0), a, np.nan)
+    difference, quotient = (b == a + target) | (b == a - target), (b == factor * target) | (b == factor / target)
+    return b == target - a, difference, a * b == target, quotient
 
 
 def solutions(numbers, targets):
@@ -140,14 +143,20 @@ def sample_problems(n, seed, split, chunk):
     return problems
 
 
+def end_with_parent():
+    """In a process of a pool: where its parent was killed, nobody would tell it that there is no more to do."""
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+
+
 def generate(n, seed):
     """-> {"test": no two problems with the same operands and target, "train": none with those of a held-out one}"""
     problems, held_out = {}, set()
-    with ThreadPoolExecutor(min(8, os.cpu_count())) as pool, tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands") as bar:
+    # spawned: a process that is forked from one with threads may wait for a lock of theirs for ever
+    pool = ProcessPoolExecutor(min(8, os.cpu_count()), multiprocessing.get_context("spawn"), end_with_parent)
+    with pool, tqdm(total=HELD_OUT + TRAIN, desc=f"{n} operands") as bar:
         for split, count in (("test", HELD_OUT), ("train", TRAIN)):
             kept, chunks, sample = [], itertools.count(), functools.partial(sample_problems, n, seed, split)
             while len(kept) < count:
-                # numpy computes in several threads at once
                 for problem in itertools.chain.from_iterable(pool.map(sample, itertools.islice(chunks, 16))):
                     if key(problem) not in held_out and len(kept) < count:
                         kept.append(problem)
