@@ -19,8 +19,9 @@ from paper.collect import INTERVENTIONS
 from paper.figures import differing
 
 TASKS = {  # the first word of a run's name
-    "text": "Text", "text37M": "Text, 37M parameters, pushed", "prosqa": "ProsQA", "steps": "ProsQA, steps spelled",
-    "long": "ProsQA, 3 steps", "countdown": "Countdown, pushed", "place": "Text it has read",
+    "text": "Text", "text12M": "Text, 12M tokens", "text30M": "Text, 31M tokens", "place": "Text it has read",
+    "text37M": "Text, 37M parameters, pushed", "prosqa": "ProsQA", "steps": "ProsQA, steps spelled", "long": "ProsQA, 3 steps",
+    "countdown": "Countdown, pushed", "equations": "Countdown",
 }  # fmt: skip
 PARTS = {"before": "the Base", "swapped": "another's message", "none": "no message", "tokens": "that of ordinary tokens"}
 

@@ -188,8 +188,8 @@ run "1 2 3"  countdown_no_cot          $COUNTDOWN --variant=no_cot --n_latents=0
 
 # in its own place, with and without spelled steps
 PLACE="countdown.py config/tiny_countdown.py --operands=3"
-run "1 2" countdown_place_h2           $PLACE
-run "1 2" countdown_place_h2_steps     $PLACE --step_weight=1
+run "1 2" equations_h2                 $PLACE
+run "1 2" equations_h2_steps           $PLACE --step_weight=1
 
 # Text with 37M parameters, where there is a GPU (3 minutes, then 1 each)
 if [[ $LIST ]] || command -v nvidia-smi > /dev/null; then
