@@ -527,9 +527,8 @@ def check_tokenizer(base, name, tokenizer, source, vocab_size=None):
 
     Other ids fit as well, and mean something else. Where nothing says which tokenizer is its own, their number has to do.
     """
-    above = os.path.normpath(os.path.join(name, "..", ".."))  # out/x/best/base is of a run, too
     try:
-        own = tokenizer_of(above if is_run(above) else name)
+        own = tokenizer_of(name)
         if own.vocab_size <= base.config.vocab_size and not own.same(tokenizer):
             raise ValueError(f"{name} has read another tokenizer's ids than those of {source}")
     except FileNotFoundError:
