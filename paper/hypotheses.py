@@ -89,15 +89,11 @@ def system_of(name):
 def label_of(row, side):
     """What a side of a comparison is called: its system, or, where both sides are of one run, its part of it"""
     part = side.partition(":")[2]
-    if part or is_number(side):
+    if part or side[0].isdigit():
         return PARTS.get(part, side)
     if row.a.partition(":")[0] == row.b.partition(":")[0] and not row.b.endswith(":before"):
         return "its latents" if row.measure == "capture" else "its own message"
     return system_of(side) + f" ({title_of(side)})" * (system_of(row.a) == system_of(row.b))  # then tasks are compared
-
-
-def is_number(side):
-    return re.fullmatch(r"[\d.]+", side)
 
 
 # -----------------------------------------------------------------------------
@@ -235,7 +231,7 @@ def compare(row, records):
     """-> Result"""
     measure, runs = MEASURES[row.measure], [runs_of(records, side) for side in (row.a, row.b)]
     a, b = (values_of(records, side, row.measure) for side in (row.a, row.b))
-    b = dict.fromkeys(a, float(row.b)) if is_number(row.b) else b
+    b = dict.fromkeys(a, float(row.b)) if row.b[0].isdigit() else b
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return Result(f"{title_of(row.a)}: {label_of(row, row.a)} against {label_of(row, row.b)}: not run", "not run")

@@ -63,8 +63,11 @@ def message(table, runs, out):
     """The message: what the Base makes of a run's own latents, of another example's, and of none. On text by ahead token, a
     mean over seeds; else a line is a seed, and runs on ProsQA that guess have nothing to lose, and are left out."""
     names = names_in(table, runs, "perplexity_by_message", "accuracy_by_message")
-    figure, axes = figures.subplots(1, len(names), (3.2 * len(names), 3.4))
-    for ax, (name, row) in zip(axes[0], names.items(), strict=True):
+    rows = -(-len(names) // 3)
+    figure, axes = figures.subplots(rows, 3, (10.5, 3.3 * rows))
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
+    for ax, (name, row) in zip(axes.flat, names.items(), strict=False):
         found, parts = runs_of(runs, name), {"untouched": "its own", "swapped": "another's", "none": "none"}
         seeds = values_of(runs, name, row.measure)
         if row.measure == "perplexity_by_message":

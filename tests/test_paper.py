@@ -96,7 +96,7 @@ def test_the_page_is_that_of_the_kept_runs(monkeypatch):
 
 def test_every_row_compares_runs_of_the_list_and_every_kept_run_is_told(listed):
     rows = [row for h in hypotheses.hypotheses() for row in h.rows]
-    told = {side.partition(":")[0] for row in rows for side in (row.a, row.b) if not hypotheses.is_number(side)}
+    told = {side.partition(":")[0] for row in rows for side in (row.a, row.b) if not side[0].isdigit()}
     systems = {re.sub(r"_s\d+$", "", name) for name in listed}
     assert told <= systems, "names that no run has"
     assert all(row.measure in hypotheses.MEASURES and row.sign in "<>=" and (row.sign != "=" or row.limit > 0) for row in rows)
