@@ -6,7 +6,6 @@ A run's commit and command are the first line of its log, out/paper/<name>.log, 
 """
 
 import os
-import platform
 import sys
 
 from configurator import one_line_errors, read_json
@@ -16,8 +15,10 @@ import torch
 from filelock import FileLock
 from safetensors import safe_open
 
+import coprocessor
 import runtime
-from data import Rows
+from data import Rows, tokenizer_of
+from questions import rows_in
 
 RECORDS = "results/tiny.jsonl"
 EVALUATED = {"val_ppl", "valid_accuracy", "test_accuracy"}
@@ -48,6 +49,20 @@ def read(folder):
     return record
 
 
+@torch.no_grad()
+def likelier(run, rows):
+    """Questions of ProsQA, as in its files -> the share whose right candidate a run finds likelier, whatever it would write"""
+    model, tokenizer = coprocessor.load_run(run)[0], tokenizer_of(run)
+
+    def nll(row, candidate):
+        tokens = torch.tensor([[*tokenizer.encode(row["question"] + "\n"), *model.ends_prompts_with]])  # (1, S)
+        name, answer = (row["idx_to_symbol"][row[key]] for key in ("root", candidate))
+        text = torch.tensor([[[*tokenizer.encode(f"### {name} is a {answer}."), tokenizer.eot]]])  # (1, 1, N)
+        return model.ahead_nll(tokens, torch.tensor([[tokens.size(1) - 1]]), text).sum()
+
+    return float(np.mean([bool(nll(row, "target") < nll(row, "neg_target")) for row in rows]))
+
+
 def collect(folder):
     """A run's folder -> its record, with how and where it was made; of runs on text rows, of their training data
 
@@ -62,8 +77,10 @@ def collect(folder):
         raise ValueError(f"{folder} stopped at step {end['step']}, before its end")
     if "seq_len" in config:  # how much text there was to train on
         record["rows"] = Rows(config["data"], "train", config["seq_len"]).count
-    record |= dict(command=command, commit=commit, seconds=round(end["seconds"]), machine=platform.machine())
-    record |= dict(python=platform.python_version(), cores=os.cpu_count())
+    record |= dict(command=command, commit=commit, seconds=round(end["seconds"]))
+    asked = os.path.join(config["data"], "prosqa_test.json")
+    if "stages" in config and os.path.exists(asked) and (rows := [row for _, row in rows_in(asked) if "root" in row]):
+        record["likelier"] = likelier(folder, rows)
     on_gpu = config["device"] != "cpu" and torch.cuda.is_available()
     return record | (dict(gpu=torch.cuda.get_device_name()) if on_gpu else {})
 

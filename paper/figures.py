@@ -83,10 +83,8 @@ TABLES3AND4 = {
 
 
 def protocol(config):
-    """Of a run on GSM8K or ProsQA: "curriculum", or one of two readings of the paper's "straight to 16"
-
-    Straight means that all latents are there from the first epoch on. They stand for the first k steps and the later ones
-    stay in words to the end; or no step is ever written out.
+    """Of a run on GSM8K or ProsQA: "curriculum", or one of two readings of the paper's "straight to 16": all latents are there
+    from the first epoch on, for the first k steps, and the later ones stay in words; or no step is ever written out.
     """
     if config["first_stage"] > config["stages"]:
         return NO_STEPS
@@ -103,12 +101,10 @@ def setting(config):
     task = task_of(config)
     if task == "text":
         return "large-scale"
-    words = [task]
-    if task == "Countdown":
-        words.append(f"{config['operands']} operands")
-    elif (how := protocol(config)) != "curriculum":
-        words.append("no curriculum" if how == NO_STEPS and not is_resumed(config) else how)
-    return ", ".join(words + ["resumed"] * is_resumed(config))
+    how = f"{config['operands']} operands" if task == "Countdown" else protocol(config)
+    if how == NO_STEPS and not is_resumed(config):
+        how = "no curriculum"
+    return ", ".join([task, *[how] * (how != "curriculum"), *["resumed"] * is_resumed(config)])
 
 
 def model_name(record):
@@ -178,11 +174,6 @@ def last(record, name):
     raise ValueError(f"{record['name']} has no {name} in its metrics.jsonl: is it unfinished, or a run of another script?")
 
 
-def tested(records):
-    """-> [test accuracy in percent]"""
-    return [100 * last(record, "test_accuracy") for record in records]
-
-
 def evaluations(records, x, y):
     """-> {x: [y of each seed]}. Raises ValueError if some have been evaluated at other x, or never."""
     found = [{line[x]: line[y] for line in record["metrics"] if {x, y} <= line.keys()} for record in records]
@@ -215,10 +206,11 @@ def style_of(variant):
     return STYLES.get(variant, (variant, OWN_COLORS[zlib.crc32(variant.encode()) % len(OWN_COLORS)]))
 
 
-def subplots(rows, columns, size, **how):
-    """-> a Figure, its axes (rows, columns)"""
-    figure = Figure(figsize=size)
-    return figure, figure.subplots(rows, columns, squeeze=False, **how)
+def panels_of(n, columns, width, height):
+    """-> a Figure, its n axes, so many in a row; width and height of each in inches"""
+    rows, columns = -(-n // columns), min(n, columns)
+    figure = Figure(figsize=(width * columns, height * rows))
+    return figure, [figure.add_subplot(rows, columns, i) for i in range(1, n + 1)]
 
 
 def save(figure, out):
@@ -250,9 +242,9 @@ def curves(panels, out, labels, marks=()):
 
     labels: settings of the axes; marks: [(x, name)], upright
     """
-    figure, axes = subplots(1, len(panels), (8 * len(panels), 4.6))
-    figure.subplots_adjust(wspace=0.25 + 0.016 * max(len(name) for lines in panels.values() for _, name in lines))
-    for ax, (title, lines) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = panels_of(len(panels), 2, 8, 4.6)
+    figure.subplots_adjust(hspace=0.35, wspace=0.25 + 0.016 * max(len(name) for lines in panels.values() for _, name in lines))
+    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         ends, colors = [], []
         for (variant, name), points in lines.items():
             x, color = sorted(points), style_of(variant)[1]
@@ -324,7 +316,7 @@ def sweep(along, records, out):
     at = sorted({r["config"][field] for r in records})
 
     def points(runs):
-        found = {x: tested(r for r in runs if r["config"][field] == x) for x in at}
+        found = {x: [100 * last(r, "test_accuracy") for r in runs if r["config"][field] == x] for x in at}
         return {x: values for x, values in found.items() if values}
 
     draw(lines_of(records, along), points, out, dict(xlabel=field, ylabel="test accuracy (%)", xticks=at, ylim=(0, None)), at)
@@ -338,8 +330,8 @@ def figure4(records, out):
     for record in records:
         if "latents" not in record:
             raise FileNotFoundError(f"{record['name']} has no latents.json: analyze_latents.py makes it")
-    figure, axes = subplots(1, len(records), (5.2 * len(records), 4.8))
-    for ax, record in zip(axes[0], records, strict=True):
+    figure, axes = panels_of(len(records), 4, 5.2, 4.8)
+    for ax, record in zip(axes, records, strict=True):
         system = style_of(record["config"]["variant"])[0]
         heatmap(ax, record["latents"], f"{setting(record['config'])}: {system}\n{model_name(record)}")
     figure.tight_layout()
@@ -356,8 +348,9 @@ def figure5(out):
         ("Pass 2: the Coprocessor's latents", soft, soft, branch_mask(torch.tensor([sites]), S, 0, n_latents)[0]),
         ("Pass 3: the Base predicts", fed, fed, branch_mask(torch.tensor([sites]), S, 0, len(fed) // M)[0]),
     ]
-    figure, axes = subplots(1, 3, (14, 4.1), width_ratios=[S, S + len(soft), S + len(fed)])
-    for ax, (title, rows, own, mask) in zip(axes[0], passes, strict=True):
+    figure = Figure(figsize=(14, 4.1))
+    axes = figure.subplots(1, 3, width_ratios=[S, S + len(soft), S + len(fed)])
+    for ax, (title, rows, own, mask) in zip(axes, passes, strict=True):
         kind = torch.where(mask, 1, 0)
         kind[:, S:] *= 2  # own branch in another colour
         ax.imshow(kind.numpy(), cmap=ListedColormap(["#f4f4f4", "#56B4E9", "#D55E00"]), vmin=0, vmax=2)
@@ -412,11 +405,6 @@ def table1(folders):
     table(title, ["model", "system", "N_L", *BENCHMARKS.values(), "mean of the five"], rows)
 
 
-def beside(ours, paper):
-    """A cell: ours, and the paper's where it has that number"""
-    return f"{ours} \\| {paper}" if paper else ours
-
-
 def cells_of(records):
     """Reasoning runs -> {(variant, N_L, model, task, one of PROTOCOLS): [test accuracy of each seed]}
 
@@ -431,13 +419,12 @@ def cells_of(records):
         if apart := differing(runs):
             names = ", ".join(r["name"] for r in runs)
             raise ValueError(f"{names} are one cell of the table, and differ in {', '.join(apart)}")
-    return {key: tested(runs) for key, runs in cells.items()}
+    return {key: [100 * last(r, "test_accuracy") for r in runs] for key, runs in cells.items()}
 
 
 def shown(cells, belongs):
     """Those of cells_of whose key belongs to a table. The others are named."""
-    for key in [key for key in cells if not belongs(key)]:
-        variant, n, model, task, (resumed, way) = key
+    for variant, n, model, task, (resumed, way) in (key for key in cells if not belongs(key)):
         note(f"not in this table: {variant} with {n} latents on {task}, {model}, {way}" + ", resumed" * resumed)
     return {key: values for key, values in cells.items() if belongs(key)}
 
@@ -450,7 +437,8 @@ def table2(records):
     columns = [*PAPERS, *sorted({key[2:] for key in ours} - {*PAPERS})]
     rows = []
     for row in dict.fromkeys(key[:2] for key in [*theirs, *sorted(ours)]):
-        cells = [beside(spread(ours.get((*row, *where))), theirs.get((*row, *where))) for where in columns]
+        cells = [spread(ours.get((*row, *where))) + f" \\| {theirs.get((*row, *where))}" for where in columns]
+        cells = [cell.removesuffix(" \\| None") for cell in cells]
         rows.append([style_of(row[0])[0], row[1] or "-", *cells])
     table("Accuracy in %, ours \\| the paper's.", ["system", "N_L", *(f"{t}, {m}" for m, t in columns)], rows)
 
@@ -464,7 +452,7 @@ def tables_3_and_4(task, records):
         for n, seeds in enumerate(values):
             change = f" ({np.mean(seeds) - np.mean(values[0]):+.1f})" if n and seeds and values[0] else ""
             its = paper and f"{paper[min(n, 2)]}" + f" ({paper[min(n, 2)] - paper[0]:+.1f})" * (n > 0)
-            cells.append(beside(spread(seeds) + change, its))
+            cells.append(spread(seeds) + change + (f" \\| {its}" if its else ""))
         rows.append([*row, *cells])
     title = f"Accuracy in % on {task}, ours \\| the paper's (N_L = 16), and the change against scratch."
     table(f"{title} Its way straight to 16 can be read in two ways.", ["system", "N_L", "model", *PROTOCOLS], rows)

@@ -133,6 +133,7 @@ class Measure(NamedTuple):
 MEASURES = {
     "perplexity": Measure(lambda r, part: r["metrics"][0 if part == "before" else -1]["val_ppl"], "% worse", "% better", True),
     "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], "points better", "points worse"),
+    "likelier": Measure(lambda r, _: 100 * r["likelier"] if "likelier" in r else None, "points better", "points worse"),
     "epochs": Measure(lambda r, _: solved_after(r), "later", "sooner", digits=-1),
     "perplexity_by_message": Measure(by_message, "% worse", "% better", True),
     "accuracy_by_message": Measure(by_message, "points better", "points worse"),
@@ -258,9 +259,8 @@ def sentence(row, ends, n):
     size, low, high = (f"{round(x, measure.digits) + 0.0:.{measure.digits}f}" for x in (size, *interval))  # never "-0.0"
     noun = f"the {row.measure} of " * (measure.digits > 1)
     within, beyond = row.sign == "=", (row.sign == ">") == (row.limit > 0)
-    limit = (
-        f"{'within' if within else 'by more than' if beyond else 'no more than'} {abs(row.limit):g} {measure.more.split()[0]}"
-    )
+    how = "within" if within else "by more than" if beyond else "no more than"
+    limit = f"{how} {abs(row.limit):g} {measure.more.split()[0]}"
     limit += "" if within or beyond else " above" if row.limit > 0 else " below"
     meaning = f"; '{row.word}' means {limit}" * bool(row.word)
     told = f"{noun}{a} is {size} {measure.more if ends[0] > 0 else measure.less} than {b}"

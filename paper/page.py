@@ -33,15 +33,14 @@ def color_of(name):
 def forest(table, runs, out):
     """Every comparison of perplexities or accuracies, with its 95 % interval; the number before it is its hypothesis, a tick
     the limit that was asked for. Circles hold, open squares do not, diamonds are inconclusive; pale ones do not decide."""
-    blue, red, grey = "#0072B2", "#D55E00", "#7f7f7f"
-    holds, fails, open_ = dict(fmt="o", color=blue), dict(fmt="s", color=red, mfc="white"), dict(fmt="D", color=grey, ms=5)
-    marks, panels = {"holds": holds, "does not hold": fails, "inconclusive": open_}, defaultdict(list)
+    marks = {"holds": dict(fmt="o", color="#0072B2"), "does not hold": dict(fmt="s", color="#D55E00", mfc="white")}
+    marks, panels = marks | {"inconclusive": dict(fmt="D", color="#7f7f7f", ms=5)}, defaultdict(list)
     for number, h in enumerate(table, 1):
         for row in h.rows:
             if row.measure in ("perplexity", "accuracy") and (result := compare(row, runs)).ends:
                 panels[row.measure].append((number, row, result))
-    figure, axes = figures.subplots(1, len(panels), (15, 1 + 0.23 * max(map(len, panels.values()))))
-    for ax, (measure, rows) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = figures.panels_of(len(panels), 2, 7.5, 1 + 0.23 * max(map(len, panels.values())))
+    for ax, (measure, rows) in zip(axes, panels.items(), strict=True):
         names, most = [], 1.15 * max(abs(result.ends[0]) for _, _, result in rows)
         for y, (number, row, result) in enumerate(rows):
             mean, low, high = np.clip(result.ends, -most, most)
@@ -63,11 +62,8 @@ def message(table, runs, out):
     """The message: what the Base makes of a run's own latents, of another example's, and of none. On text by ahead token, a
     mean over seeds; else a line is a seed, and runs on ProsQA that guess have nothing to lose, and are left out."""
     names = names_in(table, runs, "perplexity_by_message", "accuracy_by_message")
-    rows = -(-len(names) // 3)
-    figure, axes = figures.subplots(rows, 3, (10.5, 3.3 * rows))
-    for ax in axes.flat[len(names) :]:
-        ax.remove()
-    for ax, (name, row) in zip(axes.flat, names.items(), strict=False):
+    figure, axes = figures.panels_of(len(names), 3, 3.5, 3.3)
+    for ax, (name, row) in zip(axes, names.items(), strict=True):
         found, parts = runs_of(runs, name), {"untouched": "its own", "swapped": "another's", "none": "none"}
         seeds = values_of(runs, name, row.measure)
         if row.measure == "perplexity_by_message":
@@ -145,14 +141,12 @@ def captured(table, runs, out):
     """How much of one latent's variance lies in another's subspace, beside ordinary tokens at the same places, and the same
     latents shuffled across their slots, which is the most there can be. A mark is a seed."""
     names = names_in(table, runs, "capture")
-    figure, ((ax,),) = figures.subplots(1, 1, (9, 0.42 * len(names) + 1))
-    blue, red = dict(color="#0072B2", marker="o"), dict(color="#D55E00", marker="s", mfc="none")
-    grey = dict(color="#7f7f7f", marker="x")
-    parts = {"": ("latents", blue), "tokens": ("ordinary tokens", red), "shuffled": ("shuffled latents", grey)}
-    for n, (part, (label, style)) in enumerate(parts.items()):
+    figure, (ax,) = figures.panels_of(1, 1, 9, 0.42 * len(names) + 1)
+    marks = {"latents": ("", "#0072B2", "o"), "ordinary tokens": ("tokens", "#D55E00", "s")}
+    for n, (label, (part, color, mark)) in enumerate((marks | {"shuffled latents": ("shuffled", "#7f7f7f", "x")}).items()):
         lanes = [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
         x, y = np.array(lanes).T
-        ax.plot(x, y + 0.22 * (n - 1), ls="", ms=5, label=label, **style)
+        ax.plot(x, y + 0.22 * (n - 1), mark, ms=5, label=label, color=color, mfc=color if mark == "o" else "none")
     ax.set_yticks(range(len(names)), [f"{title_of(name)}: {system_of(name)}" for name in names])
     ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.02), xlabel="capture off the diagonal")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 from configurator import configure
@@ -406,6 +407,23 @@ def test_runs_are_made_kept_and_not_made_again(place):
     (place / "out/paper/start/config.json").write_text(json.dumps(config | {"tokens": 384}))
     with pytest.raises(ValueError, match="out/paper/start stopped at step 2, before its end"):
         collect.collect("out/paper/start/")
+
+
+def test_the_likelier_candidate_is_that_of_the_lower_loss(monkeypatch):
+    """A model that finds a text the less likely the larger its ids: of "y" and "x" it takes x, whatever it would write."""
+
+    class Model:
+        ends_prompts_with = [7]
+
+        def ahead_nll(self, tokens, sites, ahead):
+            assert tokens[0, -1] == 7 and sites.tolist() == [[tokens.size(1) - 1]] and ahead[0, 0, -1] == 0
+            return ahead.float()
+
+    tokenizer = types.SimpleNamespace(encode=lambda text: [*text.encode()], eot=0)
+    monkeypatch.setattr(coprocessor, "load_run", lambda run: (Model(), {}))
+    monkeypatch.setattr(collect, "tokenizer_of", lambda run: tokenizer)
+    rows = [dict(question="?", idx_to_symbol=["A", "x", "y"], root=0, target=t, neg_target=3 - t) for t in (1, 1, 2, 1)]
+    assert collect.likelier("a run", rows) == 0.75
 
 
 def test_the_answers_are_kept_bit_by_bit(tmp_path):
