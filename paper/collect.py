@@ -51,7 +51,7 @@ def read(folder):
 
 @torch.no_grad()
 def likelier(run, rows):
-    """Questions of ProsQA, as in its files -> the share whose right candidate a run finds likelier, whatever it would write"""
+    """Questions of ProsQA, as in its files -> of how many, in %, a run finds the right answer likelier, whatever it writes"""
     model, tokenizer = coprocessor.load_run(run)[0], tokenizer_of(run)
 
     def nll(row, candidate):
@@ -60,7 +60,7 @@ def likelier(run, rows):
         text = torch.tensor([[[*tokenizer.encode(f"### {name} is a {answer}."), tokenizer.eot]]])  # (1, 1, N)
         return model.ahead_nll(tokens, torch.tensor([[tokens.size(1) - 1]]), text).sum()
 
-    return float(np.mean([bool(nll(row, "target") < nll(row, "neg_target")) for row in rows]))
+    return 100 * float(np.mean([bool(nll(row, "target") < nll(row, "neg_target")) for row in rows]))
 
 
 def collect(folder):

@@ -133,7 +133,7 @@ class Measure(NamedTuple):
 MEASURES = {
     "perplexity": Measure(lambda r, part: r["metrics"][0 if part == "before" else -1]["val_ppl"], "% worse", "% better", True),
     "accuracy": Measure(lambda r, _: 100 * r["metrics"][-1]["test_accuracy"], "points better", "points worse"),
-    "likelier": Measure(lambda r, _: 100 * r["likelier"] if "likelier" in r else None, "points better", "points worse"),
+    "likelier": Measure(lambda r, _: r.get("likelier"), "points better, by likelihood,", "points worse, by likelihood,"),
     "epochs": Measure(lambda r, _: solved_after(r), "later", "sooner", digits=-1),
     "perplexity_by_message": Measure(by_message, "% worse", "% better", True),
     "accuracy_by_message": Measure(by_message, "points better", "points worse"),
@@ -275,8 +275,8 @@ def compare_ranks(row, a, b):
         when = f", after {' to '.join(map(str, dict.fromkeys([done[0], done[-1]])))} epochs" if done else ""
         told.append(f"{label_of(row, side)} solves it in {len(done)} of {len(epochs)} runs{when}")
     every_way = stats.PermutationMethod(n_resamples=10**6)  # more than there are: exact, ties and all
-    p = float(stats.mannwhitneyu(a, b, method=every_way).pvalue)
+    p = float(stats.mannwhitneyu(a, b, method=every_way).pvalue) if min(len(a), len(b)) > 1 else None
     ranks = stats.rankdata(a + b)
     as_asked = (ranks[: len(a)].mean() < ranks[len(a) :].mean()) == (row.sign == "<")
-    verdict = "not run" if min(len(a), len(b)) < 2 else "inconclusive" if p > 0.05 else "holds" if as_asked else "does not hold"
-    return Result(f"{title_of(row.a)}: {told[0]}; {told[1]} (exact rank test, p = {p:.2g})", verdict, p)
+    verdict = "not run" if p is None else "inconclusive" if p > 0.05 else "holds" if as_asked else "does not hold"
+    return Result(f"{title_of(row.a)}: {told[0]}; {told[1]}" + (f" (exact rank test, p = {p:.2g})" if p else ""), verdict, p)

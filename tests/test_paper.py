@@ -423,7 +423,7 @@ def test_the_likelier_candidate_is_that_of_the_lower_loss(monkeypatch):
     monkeypatch.setattr(coprocessor, "load_run", lambda run: (Model(), {}))
     monkeypatch.setattr(collect, "tokenizer_of", lambda run: tokenizer)
     rows = [dict(question="?", idx_to_symbol=["A", "x", "y"], root=0, target=t, neg_target=3 - t) for t in (1, 1, 2, 1)]
-    assert collect.likelier("a run", rows) == 0.75
+    assert collect.likelier("a run", rows) == 75
 
 
 def test_the_answers_are_kept_bit_by_bit(tmp_path):
