@@ -72,7 +72,7 @@ def test_the_kept_runs_are_runs_of_these_commands(listed, monkeypatch):
         assert record["command"] == listed[name]
         c, then = config_of(listed[name]), record["config"]
         now, young = ({k: v for k, v in dataclasses.asdict(x).items() if k not in gone} for x in (c, type(c)()))
-        assert then.keys() - now.keys() <= {"started_from", "started_in", "base_crc32", "n_latents", *gone}
+        assert then.keys() - now.keys() <= {"started_from", "started_in", "base_crc32", "n_latents", "latents_per_step", *gone}
         assert "stages" not in now or then["n_latents"] in (0, c.stages * c.latents_per_step)
         # a run from before there was a choice pushed its text on, if it had latents to do so
         young |= {"text_positions": "pushed" if coprocessor.VARIANTS[c.variant].has_latents else now["text_positions"]}
