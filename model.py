@@ -280,9 +280,8 @@ class Model(nn.Module):
             self.check_positions(int(positions.max()) + 1)
         x, rope = self.add_positions(x, positions)
         dtype = dtype_of_products(x)
-        attend = {
-            n: branch_attention(self.attention, sites, S, n, T, dtype) for n in set(held)
-        }  # one for all layers, as a rule
+        # one for all layers, as a rule: in some a branch may hold less than in others
+        attend = {n: branch_attention(self.attention, sites, S, n, T, dtype) for n in set(held)}
         kv = []
         for i, block in enumerate(self.blocks):
             q, k, v = block.qkv(x, rope)  # (B, H, M, T, D), (B, H_kv, M, T, D) twice
@@ -404,14 +403,13 @@ def decoding_cache(prefix_kv, sites, branch_kv, n):
     sites (B,1) -> per layer K, V (B, H_kv, longest prefix + P + n, D); mask (B,1,1,columns), added to the scores, which hides
     what stands behind a shorter row's site, or None where all prefixes are equally long. Layers may hold different P.
     """
-    longest, kv = int(sites.max()) + 1, []
-    for prefix, branch in zip(prefix_kv, branch_kv, strict=True):
-        kv.append(
-            [
-                torch.cat([p[:, :, :longest], b[:, :, 0], b.new_empty(*p.shape[:2], n, p.size(3))], dim=2)
-                for p, b in zip(prefix, branch, strict=True)
-            ]
-        )
+    longest = int(sites.max()) + 1
+
+    def lay_out(prefix, branch):
+        room = branch.new_empty(*prefix.shape[:2], n, prefix.size(3))
+        return torch.cat([prefix[:, :, :longest], branch[:, :, 0], room], dim=2)
+
+    kv = [[lay_out(*pair) for pair in zip(*layer, strict=True)] for layer in zip(prefix_kv, branch_kv, strict=True)]
     if longest == int(sites.min()) + 1:
         return kv, None
     column = torch.arange(max(k.size(2) for k, _ in kv), device=sites.device)
