@@ -497,17 +497,24 @@ def save(model, folder, run):
     save_file(added, os.path.join(folder, "added.safetensors"), metadata=latents)
 
 
-def load(model, folder, base=None):
-    """The inverse of save, into a Variant of the same shape; base: its Base, if that is loaded already.
+def load_variant(folder, config):
+    """What save wrote, and the settings of its run -> the Variant, with as many latents as are trained by now
 
-    Raises ValueError for a weight that is not finite, RuntimeError if the shapes are not the same.
+    Raises ValueError for a weight that is not finite, RuntimeError for one of another shape.
     """
-    base = base or load_pretrained(os.path.join(folder, "base"))
-    added = load_file(path := os.path.join(folder, "added.safetensors"))
+    base, path = load_pretrained(os.path.join(folder, "base")), os.path.join(folder, "added.safetensors")
+    with safe_open(path, framework="pt") as f:
+        latents = (f.metadata() or {}).get("latents", "{0} of {0}".format(config["n_latents"]))
+    n_latents, n_slots = map(int, latents.split(" of "))
+    c = config.get("latents_per_step", 0)
+    model = build(config["variant"], base, n_slots, latents_per_step=c, **options_of(config))
+    added = load_file(path)
     for name, tensor in added.items():
         if not tensor.isfinite().all():
             raise ValueError(f"{path}: {name} is not finite")
     model.load_state_dict({f"base.{name}": x for name, x in base.state_dict().items()} | added)
+    model.n_latents = n_latents
+    return model
 
 
 def load_base(name, tokenizer, source, vocab_size=None):
@@ -558,18 +565,6 @@ def with_latents(model, n_latents):
     """
     model.n_latents = n_latents
     return model if n_latents or model.adds_tokens or not model.has_latents else CoT(model.base, 0)
-
-
-def load_variant(folder, config):
-    """A checkpoint's folder, the settings of its run -> its Variant, with as many latents as are trained by now"""
-    with safe_open(os.path.join(folder, "added.safetensors"), framework="pt") as f:
-        saved = (f.metadata() or {}).get("latents", "{0} of {0}".format(config["n_latents"]))
-    n_latents, n_slots = map(int, saved.split(" of "))
-    base, c = load_pretrained(os.path.join(folder, "base")), config.get("latents_per_step", 0)
-    model = build(config["variant"], base, n_slots, latents_per_step=c, **options_of(config))
-    load(model, folder, base)
-    model.n_latents = n_latents
-    return model
 
 
 def load_run(run, n_latents=None, checkpoint=None):

@@ -194,8 +194,8 @@ def main(argv=None):
     if run.state["best"] < 0:
         run.save_best()  # validation failed after each of its epochs, so what is in best/ is of an earlier stage
     machine.barrier()  # until the best is on the disk
-    coprocessor.load(model, os.path.join(c.out_dir, "best"))
-    asked = model_for_stage(c, stages[-1], model, n_latents).eval()
+    best = coprocessor.load_variant(os.path.join(c.out_dir, "best"), run.config).to(machine.device)
+    asked = model_for_stage(c, stages[-1], best, n_latents).eval()
     predictions = grade_answers([item.example for item in items["test"]], test.answer_questions(asked))
     if machine.master:
         correct = sum(p["correct"] for p in predictions)

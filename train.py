@@ -155,17 +155,16 @@ def main(argv=None):
     # the Base, new or the checkpoint's, and the variant around it
     torch.manual_seed(c.seed)
     train_rows, val_rows = Rows(c.data, "train", c.seq_len, c.seed), Rows(c.data, "val", c.seq_len)
-    init_from = os.path.join(run.checkpoint, "base") if c.resume else c.init_from
-    base = coprocessor.load_base(init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
-    coprocessor.site_limit(c, base.config.context)  # fails now if no site fits
-    base_crc32 = coprocessor.checksum(base)
-    model = coprocessor.build(c.variant, base, c.n_latents, **coprocessor.options_of(vars(c)))
-    if c.resume:
-        coprocessor.load(model, run.checkpoint, base)
+    if run.checkpoint:
+        model = coprocessor.load_variant(run.checkpoint, vars(c))
+    else:
+        base = coprocessor.load_base(c.init_from, tokenizer_of(c.data), c.data, train_rows.vocab_size)
+        model = coprocessor.build(c.variant, base, c.n_latents, **coprocessor.options_of(vars(c)))
+    base_crc32 = coprocessor.checksum(model.base)
     model = model.to(machine.device).train()
 
     # which rows and sites a step trains on, and what updates the weights
-    limit = coprocessor.site_limit(c, base.config.context, model.branch_offset())
+    limit = coprocessor.site_limit(c, model.base.config.context, model.branch_offset())
     train_batches = coprocessor.Batches(train_rows, c, limit, machine.device)
     val_batches = coprocessor.Batches(val_rows, c, limit, machine.device)
     train_batches([0])  # fails now if fewer sites fit than are asked for
