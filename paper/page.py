@@ -97,7 +97,7 @@ def solved(table, runs, out):
         names = [name for name in names_in(table, runs, "accuracy", "epochs") if name.partition("_")[0] in tasks]
         for n, name in enumerate(names):
             found, color = [*runs_of(runs, name).values()], color_of(name)
-            x = [r["metrics"][-1]["passes_to_answer"] + 0.05 * (n - len(names) / 2) for r in found]
+            x = [r["metrics"][-1]["passes_to_answer"] + 0.02 * (n - len(names) / 2) for r in found]
             y, spells = [*values_of(runs, name, "accuracy").values()], bool(found[0]["config"].get("step_weight"))
             ax.plot(x, y, "o", ms=5, color=color, mfc=color if spells else "white")
             ends.append((x[0], np.mean(y), f"{system_of(name)}{', steps spelled' * spells}: {np.mean(y):.0f}", color))
@@ -132,7 +132,7 @@ def distance(table, runs, out):
                 if line["tokens"]:
                     above = 100 * (line["val_ppl"] / its["val_ppl"] - 1)
                     panels[f"{task}, by millions of tokens"][key][line["tokens"] / 1e6].append(above)
-            for n, nll in enumerate(np.subtract(line.get("val_nll", []), its.get("val_nll", [])), 1):
+            for n, nll in enumerate(np.subtract(line.get("val_nll", []), its.get("val_nll", [])) if len(ours) > 1 else (), 1):
                 panels[f"{task}, by ahead token"][key][n].append(100 * np.expm1(nll))
     figures.curves(panels, out, dict(ylabel="% above continued pretraining", xlim=(0, None)))
 
