@@ -35,8 +35,8 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from data import Rows, draw_sites, name_tokens, tokenizer_of
 from model import load_pretrained, random_model, token_nll, upcast
@@ -500,15 +500,18 @@ def save(model, folder, run):
 def load_variant(folder, config):
     """What save wrote, and the settings of its run -> the Variant, with as many latents as are trained by now
 
-    Raises ValueError for a weight that is not finite, RuntimeError for one of another shape.
+    Raises ValueError for a damaged file and for a weight that is not finite, RuntimeError for one of another shape.
     """
     base, path = load_pretrained(os.path.join(folder, "base")), os.path.join(folder, "added.safetensors")
-    with safe_open(path, framework="pt") as f:
-        latents = (f.metadata() or {}).get("latents", "{0} of {0}".format(config["n_latents"]))
+    try:
+        with safe_open(path, framework="pt") as f:
+            latents = (f.metadata() or {}).get("latents", "{0} of {0}".format(config["n_latents"]))
+            added = {name: f.get_tensor(name) for name in f.keys()}
+    except SafetensorError as e:
+        raise ValueError(f"{path}: {e}") from None
     n_latents, n_slots = map(int, latents.split(" of "))
     c = config.get("latents_per_step", 0)
     model = build(config["variant"], base, n_slots, latents_per_step=c, **options_of(config))
-    added = load_file(path)
     for name, tensor in added.items():
         if not tensor.isfinite().all():
             raise ValueError(f"{path}: {name} is not finite")
@@ -534,8 +537,9 @@ def check_tokenizer(base, name, tokenizer, source, vocab_size=None):
 
     Other ids fit as well, and mean something else. Where nothing says which tokenizer is its own, their number has to do.
     """
+    run = os.path.normpath(os.path.join(name, "..", ".."))  # out/x/best/base is of a run, too
     try:
-        own = tokenizer_of(name)
+        own = tokenizer_of(run if is_run(run) else name)
         if own.vocab_size <= base.config.vocab_size and not own.same(tokenizer):
             raise ValueError(f"{name} has read another tokenizer's ids than those of {source}")
     except FileNotFoundError:

@@ -128,8 +128,8 @@ def branch_attention(path, sites, S, P, T, dtype):
     cuts = [S if whole else int(group.max()) + 1 for group in near]  # sorted sites make for short cuts
     masks = []  # as numbers that are added to the scores, which each layer would else make of them anew
     for group, cut in zip(near, cuts, strict=True):
-        hidden = ~branch_mask(group, cut, P, T)[:, None]
-        masks.append(torch.zeros(hidden.shape, dtype=dtype, device=sites.device).masked_fill(hidden, -torch.inf))
+        unseen = ~branch_mask(group, cut, P, T)[:, None]
+        masks.append(torch.zeros(unseen.shape, dtype=dtype, device=sites.device).masked_fill(unseen, -torch.inf))
     ends = sorted({0, S, *cuts})  # the prefix in pieces, of which every group sees the first few
     pieces = [end - start for start, end in zip(ends, ends[1:], strict=False)]
 
@@ -413,8 +413,8 @@ def decoding_cache(prefix_kv, sites, branch_kv, n):
     if longest == int(sites.min()) + 1:
         return kv, None
     column = torch.arange(max(k.size(2) for k, _ in kv), device=sites.device)
-    hidden = (column > sites) & (column < longest)  # (B, columns)
-    return kv, kv[0][0].new_zeros(hidden.shape).masked_fill(hidden, -torch.inf)[:, None, None]
+    unseen = (column > sites) & (column < longest)  # (B, columns)
+    return kv, kv[0][0].new_zeros(unseen.shape).masked_fill(unseen, -torch.inf)[:, None, None]
 
 
 def sample_token(logits, temperature, top_k, generator):
@@ -750,9 +750,12 @@ def weight_files(name):
     """-> paths of safetensors. Larger models keep theirs in shards, with an index."""
     try:
         return [fetch(name, "model.safetensors")]
-    except FileNotFoundError:
-        index = read_json(fetch(name, "model.safetensors.index.json"))
-        return [fetch(name, shard) for shard in sorted(set(index["weight_map"].values()))]
+    except FileNotFoundError as e:
+        try:
+            index = read_json(fetch(name, "model.safetensors.index.json"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{e}; if it has pytorch_model.bin, load and save it with transformers") from None
+    return [fetch(name, shard) for shard in sorted(set(index["weight_map"].values()))]
 
 
 def random_model(size, vocab_size=None):

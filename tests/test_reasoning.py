@@ -599,6 +599,10 @@ def test_where_a_run_starts(reasoning_settings, tmp_path):
         c = fr.Config(**(settings | dict(init_from=str(tmp_path / init_from))))
         with pytest.raises(ValueError, match="another tokenizer's ids"):
             finetuning.load_start(c, data.Tokenizer(str(tmp_path / "other.json")), 2, 1)
+        if init_from != "four":  # the run has its own, also where no copy lies beside its weights
+            (tmp_path / init_from / "tokenizer.json").unlink()
+            with pytest.raises(ValueError, match="another tokenizer's ids"):
+                finetuning.load_start(c, data.Tokenizer(str(tmp_path / "other.json")), 2, 1)
 
 
 def test_settings_that_would_mean_nothing_are_refused(reasoning_settings, tmp_path):
@@ -830,3 +834,20 @@ def test_a_variant_that_draws_while_it_answers_draws_the_same_in_a_resumed_run(r
     whole = drawn[-9:]
     cut_and_resume(fr, settings, tmp_path / "cut", 6)  # behind the last step, before the test
     assert drawn[-9:] == whole
+
+
+@pytest.mark.parametrize("encoding, row", [("latin-1", 2), ("utf-16", 1)])
+def test_another_encoding_is_named_with_its_row(encoding, row, tmp_path):
+    (tmp_path / "train.txt").write_bytes("One?||#### 1\nWie groß?||#### 2\n".encode(encoding))
+    with pytest.raises(ValueError, match=f"train.txt:{row}: not UTF-8 text"):
+        questions.read(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("variant", ["coconut", "rounds", "tied", "h1"])
+def test_every_system_that_has_latents_can_be_told_to_spell(variant, reasoning_settings, tmp_path):
+    settings = reasoning_settings | dict(variant=variant, step_weight=0.5, first_stage=2, last_stage_epochs=1)
+    run = run_here(fr, settings, tmp_path / "run")
+    assert "test_accuracy" in runtime.read_metrics(run)[-1]
+    if variant == "rounds":
+        out = cut_and_resume(fr, settings, tmp_path / "cut", 3)
+        same_bytes(run, out, "best/base/model.safetensors", "best/added.safetensors", "predictions.jsonl")

@@ -312,3 +312,14 @@ def test_validation_that_fails_does_not_take_the_steps_before_it_along(tmp_path,
     with pytest.raises(SystemExit, match="broken"):
         run("a", checkpoint_every=1000, eval_every=4)
     assert runtime.read_json(tmp_path / "a" / "checkpoint" / "state.json")["step"] == 4
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_with_and_its_file_is_named(tmp_path, run):
+    run("a", tokens=2 * 96)
+    for file, named in (("base/model.safetensors", "checkpoint/base"), ("added.safetensors", "added.safetensors: ")):
+        path = tmp_path / "a" / "checkpoint" / file
+        good = path.read_bytes()
+        path.write_bytes(good[:-5])
+        with pytest.raises(SystemExit, match=named):
+            run("a", "--resume", tokens=2 * 96)
+        path.write_bytes(good)
