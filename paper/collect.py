@@ -18,7 +18,8 @@ from safetensors import safe_open
 import coprocessor
 import runtime
 from data import Rows, tokenizer_of
-from questions import rows_in
+from finetuning import Item
+from questions import Example, rows_in
 
 RECORDS = "results/tiny.jsonl"
 EVALUATED = {"val_ppl", "valid_accuracy", "test_accuracy"}
@@ -55,10 +56,10 @@ def likelier(run, rows):
     model, tokenizer = coprocessor.load_run(run)[0], tokenizer_of(run)
 
     def nll(row, candidate):
-        tokens = torch.tensor([[*tokenizer.encode(row["question"] + "\n"), *model.ends_prompts_with]])  # (1, S)
-        name, answer = (row["idx_to_symbol"][row[key]] for key in ("root", candidate))
-        text = torch.tensor([[[*tokenizer.encode(f"### {name} is a {answer}."), tokenizer.eot]]])  # (1, 1, N)
-        return model.ahead_nll(tokens, torch.tensor([[tokens.size(1) - 1]]), text).sum()
+        name, concept = (row["idx_to_symbol"][row[key]] for key in ("root", candidate))
+        item = Item(Example(row["question"], [], f"{name} is a {concept}.", ""), tokenizer, model.ends_prompts_with)
+        sites = torch.tensor([[len(item.question) - 1]])
+        return model.ahead_nll(torch.tensor([item.question]), sites, torch.tensor([[item.answer]])).sum()
 
     return 100 * float(np.mean([bool(nll(row, "target") < nll(row, "neg_target")) for row in rows]))
 

@@ -437,8 +437,8 @@ def table2(records):
     columns = [*PAPERS, *sorted({key[2:] for key in ours} - {*PAPERS})]
     rows = []
     for row in dict.fromkeys(key[:2] for key in [*theirs, *sorted(ours)]):
-        cells = [spread(ours.get((*row, *where))) + f" \\| {theirs.get((*row, *where))}" for where in columns]
-        cells = [cell.removesuffix(" \\| None") for cell in cells]
+        keys = [(*row, *where) for where in columns]
+        cells = [spread(ours.get(key)) + (f" \\| {theirs[key]}" if key in theirs else "") for key in keys]
         rows.append([style_of(row[0])[0], row[1] or "-", *cells])
     table("Accuracy in %, ours \\| the paper's.", ["system", "N_L", *(f"{t}, {m}" for m, t in columns)], rows)
 

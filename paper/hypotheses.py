@@ -260,9 +260,8 @@ def sentence(row, ends, n):
     noun = f"the {row.measure} of " * (measure.digits > 1)
     within, beyond = row.sign == "=", (row.sign == ">") == (row.limit > 0)
     how = "within" if within else "by more than" if beyond else "no more than"
-    limit = f"{how} {abs(row.limit):g} {measure.more.split()[0]}"
-    limit += "" if within or beyond else " above" if row.limit > 0 else " below"
-    meaning = f"; '{row.word}' means {limit}" * bool(row.word)
+    side = "" if within or beyond else " above" if row.limit > 0 else " below"
+    meaning = f"; '{row.word}' means {how} {abs(row.limit):g} {measure.more.split()[0]}{side}" * bool(row.word)
     told = f"{noun}{a} is {size} {measure.more if ends[0] > 0 else measure.less} than {b}"
     return f"{title_of(row.a)}: {told} ({f'95 % CI {low} to {high}, {n} seeds' if n > 1 else 'one seed'}{meaning})"
 

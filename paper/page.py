@@ -33,8 +33,9 @@ def color_of(name):
 def forest(table, runs, out):
     """Every comparison of perplexities or accuracies, with its 95 % interval; the number before it is its hypothesis, a tick
     the limit that was asked for. Circles hold, open squares do not, diamonds are inconclusive; pale ones do not decide."""
-    marks = {"holds": dict(fmt="o", color="#0072B2"), "does not hold": dict(fmt="s", color="#D55E00", mfc="white")}
-    marks, panels = marks | {"inconclusive": dict(fmt="D", color="#7f7f7f", ms=5)}, defaultdict(list)
+    panels, marks = defaultdict(list), {"holds": dict(fmt="o", color="#0072B2")}
+    marks["does not hold"] = dict(fmt="s", color="#D55E00", mfc="white")
+    marks["inconclusive"] = dict(fmt="D", color="#7f7f7f", ms=5)
     for number, h in enumerate(table, 1):
         for row in h.rows:
             if row.measure in ("perplexity", "accuracy") and (result := compare(row, runs)).ends:
@@ -122,7 +123,7 @@ def solved(table, runs, out):
 
 def distance(table, runs, out):
     """How far above continued pretraining the systems with latents are on text, as training goes on, and at its end by ahead
-    token. A line is a mean over seeds, its band goes from the lowest to the highest."""
+    token, where there are several seeds. A line is a mean over them, its band goes from the lowest to the highest."""
     panels = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in (row for h in table for row in h.rows if row.measure == "perplexity" and row.b.endswith("_continued")):
         ours, task = runs_of(runs, row.a), title_of(row.a)
@@ -142,8 +143,8 @@ def captured(table, runs, out):
     latents shuffled across their slots, which is the most there can be. A mark is a seed."""
     names = names_in(table, runs, "capture")
     figure, (ax,) = figures.panels_of(1, 1, 9, 0.42 * len(names) + 1)
-    marks = {"latents": ("", "#0072B2", "o"), "ordinary tokens": ("tokens", "#D55E00", "s")}
-    for n, (label, (part, color, mark)) in enumerate((marks | {"shuffled latents": ("shuffled", "#7f7f7f", "x")}).items()):
+    colors, labels = ("#0072B2", "#D55E00", "#7f7f7f"), ("latents", "ordinary tokens", "shuffled latents")
+    for n, (part, label, color, mark) in enumerate(zip(("", "tokens", "shuffled"), labels, colors, "osx", strict=True)):
         lanes = [(x, lane) for lane, name in enumerate(names) for x in values_of(runs, f"{name}:{part}", "capture").values()]
         x, y = np.array(lanes).T
         ax.plot(x, y + 0.22 * (n - 1), mark, ms=5, label=label, color=color, mfc=color if mark == "o" else "none")
