@@ -312,7 +312,7 @@ def arguments(settings, out):
     return [*(f"--{key}={value}" for key, value in settings.items()), f"--out_dir={out}"]
 
 
-def run_here(script, settings, out, *more, monkeypatch=None):  # which test_paper.py still passes
+def run_here(script, settings, out, *more):
     """script.main() in this process -> out"""
     script.main([*arguments(settings, out), *more])
     return out

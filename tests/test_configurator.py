@@ -6,13 +6,15 @@ import glob
 import itertools
 import json
 import os
+import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from configurator import Count, configure, one_line_errors
 
 import pytest
-from helpers import run_here
+from helpers import ROOT, run_here
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -349,3 +351,25 @@ def test_a_share_above_one_is_refused_before_there_is_a_run(key, text, tmp_path,
     with pytest.raises(ValueError, match=f"{key}={text}"):
         run_here(train, train_settings | {key: text}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "latin-1"])
+def test_a_config_is_read_in_the_encoding_that_it_says(tmp_path, encoding):
+    """A byte-order mark says so, too; without either it is UTF-8."""
+    file, says = tmp_path / "c.py", "# coding: latin-1\n" * (encoding == "latin-1")
+    file.write_bytes(f"{says}name = 'größe'\n".encode(encoding))
+    assert configure(Config, "", [str(file)]).name == "größe"
+    file.write_bytes("name = 'größe'\n".encode("latin-1"))
+    with pytest.raises(SyntaxError, match="c.py, line 1"):
+        configure(Config, "", [str(file)])
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_pipe_that_is_closed_ends_a_script_quietly(lines):
+    """Whether it notices while it writes or only at its end"""
+    program = f"from configurator import one_line_errors\none_line_errors(lambda: print(*range({lines}), sep='\\n'))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

@@ -359,3 +359,48 @@ def test_solve_without_a_run_and_without_a_solution(tmp_path, capsys):
     run_here(cd, dict(solve="1 1 = 50"), tmp_path / "none")
     said = capsys.readouterr().out
     assert "no run in" in said and "no expression of all these numbers" in said
+
+
+LABELS = [p for n in (3, 4, 5) for p in cd.sample_problems(n, 3, "train", 0)[:60]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(LABELS), st.data())
+def test_a_mutated_answer_never_verifies(p, data):
+    """Whatever is done to the numbers or the form of a right answer, the verdict is no, by the right reason."""
+    tokens = re.findall("[0-9]+|[^ ]", p["solution"])
+    at = data.draw(st.sampled_from([i for i, t in enumerate(tokens) if t.isdigit()]))
+    operators = [i for i, t in enumerate(tokens) if t in cd.OPERATIONS]
+    o = data.draw(st.sampled_from(operators))
+    before, number, after = tokens[:at], tokens[at], tokens[at + 1 :]
+    kind = data.draw(
+        st.sampled_from("changed repeated dropped trailing doubled floor decimal unicode nested noise cut".split())
+    )
+    expected, tail = "bad syntax", ""
+    if kind == "changed":
+        other = data.draw(st.integers(0, 99).filter(lambda x: str(x) != number))
+        new, expected = [*before, str(other), *after], "wrong numbers"
+    elif kind == "repeated":
+        new, expected = [*tokens, "+", number], "wrong numbers"
+    elif kind == "dropped":
+        neighbour = operators[0] if at < operators[0] else max(i for i in operators if i < at)  # goes with its number
+        new = [t for i, t in enumerate(tokens) if i not in (at, neighbour)]
+        expected = None if "(" in new else "wrong numbers"  # (7) may be left of (7 + 3)
+    elif kind == "trailing":
+        new, tail = tokens, data.draw(st.text(min_size=1).filter(lambda t: t.strip() and "answer>" not in t))
+    elif kind in ("doubled", "floor"):
+        new = [*tokens[:o], {"doubled": "**", "floor": "//"}[kind], *tokens[o + 1 :]]
+    elif kind == "decimal":
+        new = [*before, number + ".0", *after]
+    elif kind == "unicode":
+        new = [*before, "".join(chr(0x0660 + int(d)) for d in number), *after]
+    elif kind == "nested":
+        new = [*before, f"<answer> {number} </answer>", *after]
+    elif kind == "noise":
+        noise = data.draw(st.text(st.characters(exclude_characters="0123456789+-*/×÷() \t\n"), min_size=1))
+        new = [*before, noise, number, *after]
+    else:
+        new = tokens[:o]
+        expected = None  # half an expression, for whichever reason
+    ok, reason = cd.verify(f"<answer> {' '.join(new)} </answer>{tail}", p["numbers"], p["target"])
+    assert not ok and reason in cd.REASONS[1:] and expected in (None, reason)

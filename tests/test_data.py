@@ -219,3 +219,18 @@ def test_a_folder_with_another_tokenizer_is_not_written_to(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="out has another tokenizer"):
         data.prepare(str(tmp_path / "out"), {"000": iter([])}, data.Tokenizer("gpt2"))
     assert data.shard_paths(str(tmp_path / "out")) == []
+
+
+def test_a_folder_is_the_one_that_is_named(tmp_path):
+    """Also where its name would be a pattern that another's fits."""
+    make_shards(tmp_path / "corp1", [40])
+    with pytest.raises(FileNotFoundError):
+        data.Rows(tmp_path / "corp[1]", "train", 10)
+    make_shards(tmp_path / "corp[1]", [90])
+    assert data.Rows(tmp_path / "corp[1]", "train", 10).count == 9
+
+
+def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\ncaf\xe9\n")
+    with pytest.raises(ValueError, match="a.txt:3: not UTF-8 text .invalid continuation byte at byte 11."):
+        list(data.own_text([tmp_path / "a.txt"]))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import finetuning
 import questions
 import runtime
 import train
-from data import train_tokenizer
+from data import tokenizer_of, train_tokenizer
 from model import random_model
 
 # A row of each task with all its oddities, as the hub's files have them
@@ -337,3 +338,13 @@ def test_numbers_compare_as_numbers_and_texts_as_texts():
 def test_numbers_as_answers_are_those_that_one_writes(gold, said):
     answer = questions.parse({"question": "?", "answer": gold}, "x:1").answer
     assert answer == said and questions.answers_match(said, answer)
+
+
+def test_what_cannot_be_is_said_before_anything_is_computed(hub, checkpoint, tmp_path, monkeypatch):
+    make_shards(tmp_path / "corpus", [3000], split="val", tokenizer=tokenizer_of(str(checkpoint)).name)
+    shutil.copy(checkpoint / "tokenizer.json", tmp_path / "corpus")
+    monkeypatch.setattr(ev, "log_likelihoods", lambda *_: pytest.fail("a task is computed"))
+    settings = dict(model=checkpoint, tasks="piqa,perplexity", limit=2, device="cpu", data=tmp_path / "corpus", seq_len=2000)
+    with pytest.raises(ValueError, match="seq_len=2000 is more than"):
+        run_here(ev, settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -133,3 +133,16 @@ def test_what_cannot_be_got_is_named_in_one_line(error, monkeypatch):
         data.hub_file("some/repo", "x.parquet", revision="r1")
     with pytest.raises(FileNotFoundError, match="^cannot get tokenizer.json of some/repo: "):
         data.tokenizer_of("some/repo")  # no reason to take GPT-2's
+
+
+def test_a_disk_without_locks_serves(tmp_path, monkeypatch, capsys):
+    def lock(fd, blocking=True):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(data, "lock_descriptor", lock)
+    another_s = tmp_path / "x.0123abcd.tmp"
+    another_s.write_text("being written")
+    with data.folder_lock(str(tmp_path)), data.atomic_write(str(tmp_path / "x")) as unfinished:
+        Path(unfinished).write_text("x")
+    assert (tmp_path / "x").read_text() == "x" and another_s.exists()
+    assert capsys.readouterr().err.count("on a disk that cannot lock files") == 1

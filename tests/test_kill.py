@@ -143,6 +143,48 @@ def test_told_to_stop_a_run_saves_and_leaves(job, number, whole, tmp_path):
 # Ranks
 
 
+def script_alone(settings, out, *before):
+    """train.py as a command of its own, whose output is read here; before: torchrun's part of the command line"""
+    command = [sys.executable, *before, str(ROOT / "train.py"), *arguments(settings, out)]
+    return subprocess.Popen(command, cwd=out.parent, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def torchrun(settings, out, *where, ranks=2):
+    """One agent with so many ranks"""
+    return script_alone(settings, out, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", *(where or ["--standalone"]))
+
+
+def test_two_agents_that_meet_over_the_network_equal_one_process(tmp_path, train_settings):
+    settings = train_settings | dict(batch_size=2)
+    one = run_here(train, settings, tmp_path / "one")
+    where = ["--nnodes=2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--rdzv_id=test"]
+    agents = [torchrun(settings, tmp_path / "two", *where, "--local_addr=127.0.0.1", ranks=1) for _ in range(2)]
+    for agent in agents:
+        _, problem = agent.communicate(timeout=120)
+        assert agent.returncode == 0, problem[-2000:]
+    same_training(one, tmp_path / "two")
+
+
+def test_torchrun_that_is_told_to_stop_leaves_a_checkpoint_of_the_step_that_both_ranks_name(tmp_path, train_settings):
+    settings = train_settings | dict(batch_size=2, tokens=10**5 * 96, checkpoint_every=10**6, eval_every=10**6, log_every=5)
+    out = tmp_path / "run"
+    agent = torchrun(settings, out)
+    while agent.poll() is None and not (out / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    agent.terminate()
+    told, _ = agent.communicate(timeout=60)
+    (step,) = re.findall(r"stopped at step ([0-9]+) and saved", told)
+    assert agent.returncode and read_json(out / "checkpoint/state.json")["step"] == int(step)
+
+
+def test_two_ranks_whose_update_ruins_the_weights_both_say_so(tmp_path, train_settings):
+    agent = torchrun(train_settings | dict(batch_size=2, checkpoint_every=1, lr=1e30), tmp_path / "run")
+    _, problem = agent.communicate(timeout=60)
+    for rank in range(2):
+        assert f"error: rank {rank}: step 1: after the update the loss is not finite; there is no checkpoint yet" in problem
+    assert agent.returncode and not (tmp_path / "run" / "checkpoint").exists()
+
+
 def test_two_ranks_that_are_told_to_stop_save_at_the_same_step(tmp_path, train_settings):
     settings = train_settings | dict(batch_size=2, tokens=10**5 * 96, checkpoint_every=10**6, eval_every=10**6, log_every=5)
     out = tmp_path / "run"
@@ -161,8 +203,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, train_se
     """With as many ranks to the same bytes, with another number as far as sums in another order allow."""
     settings = train_settings | dict(batch_size=2, tokens=60 * 96, checkpoint_every=5, eval_every=1000)
     out = tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
-    agent = subprocess.Popen([*command, *arguments(settings, out)], env=ENV, stderr=subprocess.PIPE, text=True)
+    agent = torchrun(settings, out)
     while agent.poll() is None and not (out / "checkpoint" / "state.json").exists():
         time.sleep(0.01)
     workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True).stdout.split()
@@ -474,3 +515,12 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, train_settings, train_run,
     monkeypatch.setattr(runtime.Run, "log", log)
     run_here(train, train_settings, tmp_path / "cut", "--resume")
     same_bytes(train_run, tmp_path / "cut", *WEIGHTS)
+
+
+def test_a_run_whose_reader_leaves_goes_on(tmp_path, train_settings, train_run):
+    """As behind `| head -1`"""
+    process = script_alone(train_settings, tmp_path / "run")
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 0
+    same_bytes(train_run, tmp_path / "run", *WEIGHTS)

@@ -283,3 +283,15 @@ def test_a_head_of_their_own_for_gpt2_is_refused(tmp_path):
     random_weights(theirs, seed=5).save_pretrained(tmp_path)
     assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
     assert "tie_word_embeddings: False" in error_of(tmp_path)
+
+
+def test_a_config_with_a_byte_order_mark_and_crlf(family, folder):
+    text = (folder / "config.json").read_text().replace("\n", "\r\n")
+    (folder / "config.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    close(our_logits(load_pretrained(str(folder))), their_logits(hugging_face(family)), 1e-5)
+
+
+def test_kv_heads_of_null_are_as_many_as_the_heads(tmp_path):
+    hugging_face("qwen3", num_key_value_heads=4).save_pretrained(tmp_path)
+    reconfigure(tmp_path, num_key_value_heads=None)
+    same_logits(tmp_path)

@@ -352,7 +352,7 @@ def place(tmp_path, monkeypatch):
         data=tmp_path / "corpus", init_from="random:tiny_gpt2", seq_len=32, n_sites=2, n_ahead=4, n_latents=2, tokens=256,
         tokens_per_step=128, batch_size=4, eval_rows=4, device="cpu", precision="fp32", seed=2,
     )  # fmt: skip
-    run_here(train, settings, tmp_path / "made", monkeypatch=monkeypatch)
+    run_here(train, settings, tmp_path / "made")
     (tmp_path / "made/tokenizer.json").touch()
     (tmp_path / "paper").mkdir()
     (tmp_path / "results").mkdir()
